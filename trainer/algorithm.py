@@ -1,0 +1,204 @@
+"""What an algorithm is: the contract that built-ins and plugins keep alike.
+
+Two shapes. A `Module` gives a model, a loss and an optimizer, and the trainer owns the loop. An `Estimator` owns its
+own `fit`. Both are plain classes whose constructor arguments are their hyperparameters: the config keys under
+`algorithm.` are exactly these, their type hints are what the config is checked against before anything starts.
+
+This module imports neither torch nor numpy, so that whoever only submits a job can import it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor, nn
+
+    from trainer.data.samples import Samples
+    from trainer.data.schema import Schema
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a hyperparameter, for a type hint: `lr: Annotated[float, Range(above=0)]`."""
+
+    min: float | None = None
+    max: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def problem(self, value: float) -> str | None:
+        """What is wrong with `value`, or None."""
+        if self.min is not None and value < self.min:
+            return f"is less than {self.min}"
+        if self.max is not None and value > self.max:
+            return f"is more than {self.max}"
+        if self.above is not None and value <= self.above:
+            return f"must be more than {self.above}"
+        if self.below is not None and value >= self.below:
+            return f"must be less than {self.below}"
+        return None
+
+
+@dataclass(slots=True)
+class SparseRows:
+    """Rows in compressed form: row i holds `values[offsets[i]:offsets[i+1]]` at columns `indices[…]`.
+
+    indices int64 [nnz], values float32 [nnz], offsets int64 [rows + 1], columns: the width of a row.
+    """
+
+    indices: Tensor
+    values: Tensor
+    offsets: Tensor
+    columns: int
+
+    def to(self, device: torch.device) -> SparseRows:
+        return SparseRows(
+            self.indices.to(device, non_blocking=True),
+            self.values.to(device, non_blocking=True),
+            self.offsets.to(device, non_blocking=True),
+            self.columns,
+        )
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a loss sees.
+
+    x: float32 [n, columns] for tables (a categorical column holds its code, 0 … k-1; a missing or unknown cell is
+       NaN), `SparseRows` for sparse tables, int64 [n, length + 1] for text (inputs and, shifted by one, targets).
+    y: int64 [n] class numbers or float32 [n] values; None where there is no label.
+    size: samples in it. A worker without a sample of an uneven last batch gets one row and size 0.
+    total: samples in the whole step's batch, over all workers and accumulated parts.
+    """
+
+    x: Any
+    y: Any
+    size: int
+    total: int
+
+    def to(self, device: torch.device) -> Batch:
+        y = None if self.y is None else self.y.to(device, non_blocking=True)
+        x = self.x.to(device) if isinstance(self.x, SparseRows) else self.x.to(device, non_blocking=True)
+        return Batch(x, y, self.size, self.total)
+
+
+class Context(Protocol):
+    """What an `Estimator` sees of the job it runs in: the same on one worker and on many."""
+
+    rank: int
+    world_size: int
+    seed: int
+    threads: int
+    schema: Schema
+    train: Samples
+    validation: Samples | None
+
+    def report(
+        self, step: int, values: Mapping[str, float], *, total: int | None = None, epoch: float = 0.0, samples: int = 0
+    ) -> None:
+        """Figures of one step (an iteration, a round): kept, shown and given to trackers. Rank 0's count."""
+
+    def should_stop(self) -> bool:
+        """True, on every worker at the same call, once the job was asked to stop. Call it once a step on all."""
+
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's `value`, on every worker. Plain data: numbers, strings, lists, dicts."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every worker's `value`, in order of rank, on every worker."""
+
+    def barrier(self) -> None:
+        """Waits until all workers are here."""
+
+
+class Algorithm(ABC):
+    """What both shapes share.
+
+    takes: the kinds of input it understands: "numeric", "categorical", "missing" (NaN cells), "sparse", or
+    "text" alone. Data of another kind is refused before training, with a message that says which column.
+    maximize: the names of its metrics of which more is better; of all others less is.
+    """
+
+    takes: ClassVar[frozenset[str]] = frozenset({"numeric"})
+    maximize: ClassVar[frozenset[str]] = frozenset({"accuracy", "auc", "aucpr", "f1", "precision", "recall", "r2", "map", "ndcg"})
+
+    def target(self, schema: Schema) -> str | None:
+        """What the label is to it: "class", "number", or None where it learns without one."""
+        if schema.label is None:
+            return None
+        return "class" if schema.label.classes else "number"
+
+    def save(self, folder: Path) -> None:
+        """Writes what `load` needs besides the weights of a Module (a tokenizer, a model file)."""
+
+    def load(self, folder: Path) -> None:
+        """Reads what `save` wrote."""
+
+
+class Module(Algorithm):
+    """A model, its loss and its optimizer; the trainer owns the loop, the workers and the checkpoints."""
+
+    @abstractmethod
+    def build(self, schema: Schema) -> nn.Module:
+        """The model with fresh weights (the random generator is already seeded), on the CPU."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The mean loss over the batch's samples: a scalar. Call `model(…)` once."""
+
+    @abstractmethod
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer over the model's parameters."""
+
+    def schedule(self, optimizer: torch.optim.Optimizer, steps: int | None) -> Any:
+        """A learning-rate scheduler stepped once an optimizer step, or None. `steps`: in all, None if not known."""
+        return None
+
+    def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Figures of a validation batch: per-sample values [n, …], or a scalar that is their mean.
+
+        The trainer averages each over all samples of all workers, then calls `summarize`.
+        """
+        return {"loss": self.loss(model, batch)}
+
+    def summarize(self, means: dict[str, Any]) -> dict[str, float]:
+        """Metrics from the means of `evaluate`: a root, a ratio. A mean of vectors comes as a list."""
+        return means
+
+    def predict(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Columns of predictions, each [n, …]. `prediction` is the main one; class numbers become class names."""
+        raise TypeError(f"{type(self).__name__} does not predict: it has no `predict`")
+
+    # text only: an algorithm that takes "text" says how it becomes tokens
+    sequence_length: int = 0
+
+    def tokenize(self, text: str) -> Sequence[int] | np.ndarray:
+        """The tokens of a text."""
+        raise TypeError(f"{type(self).__name__} takes text but has no `tokenize`")
+
+    def tokenizer_key(self) -> str:
+        """Names the tokenizer: texts tokenized under the same key are read from a cache."""
+        raise TypeError(f"{type(self).__name__} takes text but has no `tokenizer_key`")
+
+    def generate(self, model: nn.Module, prompt: str, **options: Any) -> str:
+        """Continues a prompt."""
+        raise TypeError(f"{type(self).__name__} does not continue a prompt: it has no `generate`")
+
+
+class Estimator(Algorithm):
+    """An algorithm that owns its fit. `save` and `load` carry what it learned."""
+
+    @abstractmethod
+    def fit(self, context: Context) -> None:
+        """Learns from `context.train`; runs on every worker at once."""
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Columns of predictions for a batch whose x is a numpy array [n, columns] or a scipy CSR matrix."""

@@ -1,0 +1,76 @@
+"""The schema of a training set: what its columns are called, hold and were encoded with. Kept in the artifact."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column.
+
+    kind: "numeric", "categorical" (codes are positions in `categories`) or "text".
+    classes: of a label, the values it takes, sorted, if it can be a class; a class number is a position in it.
+    mean, std, min, max: over the training rows that have a value; std is of the population. Zeros for categories.
+    missing: training rows without a value.
+    """
+
+    name: str
+    kind: str
+    categories: tuple[str, ...] = ()
+    classes: tuple[str | int, ...] = ()
+    counts: tuple[int, ...] = ()  # of a label, training rows of each class
+    mean: float = 0.0
+    std: float = 0.0
+    min: float = 0.0
+    max: float = 0.0
+    missing: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """All columns in the order of `Batch.x`, the label, and how many rows were learned from.
+
+    sparse: x is `SparseRows`; `features` is then empty and `columns` alone says the width (mean and std of
+    column j, over all training rows, zeros included, are in `sparse_mean[j]`, `sparse_std[j]`).
+    text: x is tokens.
+    impute: missing numeric cells were replaced by the training mean.
+    """
+
+    features: tuple[Column, ...] = ()
+    label: Column | None = None
+    rows: int = 0
+    columns: int = 0
+    sparse: bool = False
+    text: bool = False
+    impute: bool = False
+    sparse_std: tuple[float, ...] = field(default=(), repr=False)
+    sparse_mean: tuple[float, ...] = field(default=(), repr=False)
+
+    @property
+    def classes(self) -> int:
+        """Classes of the label; 0 if it is a number."""
+        return len(self.label.classes) if self.label else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Schema:
+        """The inverse of `to_dict`, also after a round through JSON."""
+
+        def column(raw: dict[str, Any]) -> Column:
+            tuples = {k: tuple(raw[k]) for k in ("categories", "classes", "counts")}
+            return Column(**{**raw, **tuples})
+
+        label = column(data["label"]) if data["label"] else None
+        return cls(
+            **{
+                **data,
+                "features": tuple(column(c) for c in data["features"]),
+                "label": label,
+                "sparse_std": tuple(data["sparse_std"]),
+                "sparse_mean": tuple(data["sparse_mean"]),
+            }
+        )

@@ -1,0 +1,27 @@
+"""Errors a person reads: one line that says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HeadwayError(Exception):
+    """A job or a command failed; the command exits with 1."""
+
+    exit_code = 1
+
+
+class UserError(HeadwayError):
+    """The user's input is at fault; the command exits with 2 and shows no trace."""
+
+    exit_code = 2
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'?`, or the list of what there is, for a name that isn't among `known`."""
+    options = sorted(set(known))
+    close = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(repr(c) for c in close) + "?"
+    return "there is " + ", ".join(options) if options else "there is none"

@@ -1,0 +1,1 @@
+"""One process of a job: what trains. Only this package and the algorithms import torch."""
