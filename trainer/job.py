@@ -1,0 +1,167 @@
+"""A job and its directory: the wire format by which submitter, agents, workers, tuner and people meet.
+
+    config.yaml      the resolved config
+    events.jsonl     one line a state change: time, state, attempt, reason, and what else is known (world_size, step)
+    metrics.jsonl    one line a report: time, step, epoch, samples, values
+    checkpoints/     step-00001200/ …, see `trainer.checkpoint`
+    model/           the artifact
+    logs/            attempt-0-rank-0.log …, node-0.log (the agent's), progress.json (where the job stands right now)
+    result.json      how it ended
+
+Standard library only: everyone may import this.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+
+class State(str, Enum):
+    """Where a job stands. The last three are final."""
+
+    PENDING = "Pending"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    INTERRUPTED = "Interrupted"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (State.COMPLETED, State.FAILED, State.STOPPED)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether someone is supposed to be at work on it."""
+        return self in (State.PENDING, State.STARTING, State.RUNNING)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job is its directory."""
+
+    dir: Path
+
+    @property
+    def name(self) -> str:
+        return self.dir.name
+
+    @property
+    def config_path(self) -> Path:
+        return self.dir / "config.yaml"
+
+    @property
+    def events_path(self) -> Path:
+        return self.dir / "events.jsonl"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.dir / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.dir / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.dir / "model"
+
+    @property
+    def logs(self) -> Path:
+        return self.dir / "logs"
+
+    @property
+    def result_path(self) -> Path:
+        return self.dir / "result.json"
+
+    @property
+    def progress_path(self) -> Path:
+        return self.logs / "progress.json"
+
+    def log_path(self, attempt: int, rank: int) -> Path:
+        return self.logs / f"attempt-{attempt}-rank-{rank}.log"
+
+    def error_path(self, attempt: int, rank: int) -> Path:
+        return self.logs / f"attempt-{attempt}-rank-{rank}.error.json"
+
+    def exists(self) -> bool:
+        return self.config_path.is_file()
+
+    # what happened
+
+    def add_event(self, state: State, **details: Any) -> None:
+        """Appends a state change; `details` are attempt, reason, world_size, step and the like."""
+        append_line(self.events_path, {"time": time.time(), "state": state.value, **details})
+
+    def events(self) -> list[dict[str, Any]]:
+        return list(read_lines(self.events_path))
+
+    def last_event(self) -> dict[str, Any]:
+        """The newest state change; {} before the first."""
+        events = self.events()
+        return events[-1] if events else {}
+
+    def state(self) -> State:
+        """The state as the directory tells it; a launcher knows whether those at work are still alive."""
+        return State(self.last_event().get("state", State.PENDING))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return list(read_lines(self.metrics_path))
+
+    def result(self) -> dict[str, Any] | None:
+        return read_json(self.result_path)
+
+    def progress(self) -> dict[str, Any] | None:
+        return read_json(self.progress_path)
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Adds one JSON line in one write, so that a reader never meets half of two lines."""
+    line = json.dumps(record, separators=(",", ":"), allow_nan=True) + "\n"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(fd, line.encode())
+    finally:
+        os.close(fd)
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a JSON-lines file; nothing if it isn't there; a torn last line is left out."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return
+    for line in text.splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON file's content; None if it isn't there."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        return None
+
+
+def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
+    """Writes beside, syncs if `durable`, then renames: a reader sees the old or the new file, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(beside, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=None if path.name == "progress.json" else 2)
+        file.write("\n")
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    os.replace(beside, path)
