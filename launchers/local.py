@@ -1,0 +1,123 @@
+"""The local launcher: one agent on this machine, a child of whoever submits."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from launchers.base import Launcher, Plan
+from trainer.algorithm import Range
+from trainer.errors import HeadwayError, UserError
+from trainer.job import Job, State
+
+PR_SET_PDEATHSIG = 1
+
+
+def count_gpus() -> int:
+    """GPUs that a worker here could use, found without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([d for d in visible.split(",") if d.strip() and d.strip() != "-1"])
+    devices = [d for d in os.listdir("/dev") if d.startswith("nvidia") and d[6:].isdigit()] if os.path.isdir("/dev") else []
+    return len(devices)
+
+
+def agent_is_alive(job: Job) -> bool:
+    """Whether an agent on this machine holds the job: it keeps a lock on events.jsonl while it lives."""
+    try:
+        with open(job.events_path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+@dataclass(kw_only=True)
+class Local(Launcher):
+    """Workers on this machine."""
+
+    # workers to start: a number, or auto for one per GPU, else one
+    workers: Annotated[int, Range(min=1)] | Literal["auto"] = "auto"
+    _agents: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, init=False, repr=False)
+
+    def worker_count(self) -> int:
+        gpus = count_gpus()
+        if self.workers == "auto":
+            return max(1, gpus)
+        if gpus and self.workers > gpus:
+            raise UserError(
+                f"launcher.workers: {self.workers} workers need as many GPUs, and this machine has {gpus}; "
+                f"lower launcher.workers, or hide the GPUs with CUDA_VISIBLE_DEVICES= to train on the CPU"
+            )
+        return self.workers
+
+    def plan(self, job: Job) -> Plan:
+        command = [sys.executable, "-m", "launchers.agent", str(job.dir), "--workers", str(self.worker_count())]
+        return Plan(command, note="the agent, on this machine")
+
+    def submit(self, job: Job, plan: Plan) -> None:
+        job.logs.mkdir(parents=True, exist_ok=True)
+        parent = os.getpid()
+
+        def die_with_parent() -> None:
+            # a closed terminal or a killed submitter interrupts the job in order instead of leaving it behind
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        with open(job.logs / "node-0.log", "ab") as log:
+            self._agents[str(job.dir)] = subprocess.Popen(
+                plan.command,
+                env={**os.environ, **plan.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+
+    def is_alive(self, job: Job) -> bool:
+        """Whether the agent is at work, be it a child of this process or of another on this machine."""
+        agent = self._agents.get(str(job.dir))
+        return agent.poll() is None if agent else agent_is_alive(job)
+
+    def state(self, job: Job) -> State:
+        state = job.state()
+        if not state.is_active or self.is_alive(job):
+            return state
+        return job.state() if not job.state().is_active else State.INTERRUPTED
+
+    def stop(self, job: Job, *, now: bool = False) -> None:
+        pid = self._agent_pid(job)
+        if pid is None:
+            raise UserError(f"{job.name} is not running; it is {self.state(job).value}")
+        os.kill(pid, signal.SIGQUIT if now else signal.SIGINT)
+
+    def _agent_pid(self, job: Job) -> int | None:
+        agent = self._agents.get(str(job.dir))
+        if agent:
+            return agent.pid if agent.poll() is None else None
+        if not agent_is_alive(job):
+            return None
+        pids = [event["pid"] for event in job.events() if "pid" in event]
+        return int(pids[-1]) if pids else None
+
+    def wait(self, job: Job, timeout: float = 30.0) -> None:
+        """Waits until the agent has left. Raises HeadwayError if it doesn't."""
+        agent = self._agents.get(str(job.dir))
+        end = time.monotonic() + timeout
+        while self.is_alive(job):
+            if time.monotonic() > end:
+                raise HeadwayError(f"{job.name}: its agent did not leave within {timeout:.0f} s")
+            time.sleep(0.02)
+        if agent:
+            agent.wait()

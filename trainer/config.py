@@ -1,0 +1,191 @@
+"""The configuration's schema, and what is checked across its fields before any worker starts.
+
+`algorithm`, `data`, `launcher` and `tracking` name a class by `_target_`; their schema is its constructor. The rest is
+the dataclasses here. Both are checked in the submitter, which imports nothing heavy for it.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import UserError, did_you_mean
+
+PRECISIONS = ("auto", "fp32", "bf16")
+STRATEGIES = ("auto", "single", "ddp")
+TARGETS = ("algorithm", "data", "launcher", "tracking")
+PATHS = ("train", "validation", "test")
+
+
+@dataclass(kw_only=True)
+class EarlyStoppingConfig:
+    metric: str = "validation_loss"
+    patience: int | None = None
+    min_delta: float = 0.0
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    epochs: float | None = None
+    max_steps: int | None = None
+    max_time: Any = None
+    batch_size: int = 32
+    gradient_accumulation: int = 1
+    gradient_clip: float | None = None
+    precision: str = "auto"
+    validate_every: int | None = None
+    log_every: int = 50
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+
+
+@dataclass(kw_only=True)
+class StrategyConfig:
+    name: str = "auto"
+
+
+@dataclass(kw_only=True)
+class CheckpointConfig:
+    every: int | None = 1000
+    keep: int = 2
+
+
+@dataclass(kw_only=True)
+class JobConfig:
+    name: str | None = None
+    dir: str | None = None
+    seed: int = 0
+    dry_run: bool = False
+
+
+@dataclass(kw_only=True)
+class Config:
+    """The whole of a job's configuration, as `headway train --cfg job` shows it."""
+
+    algorithm: Any = None
+    data: Any = None
+    train: TrainConfig = field(default_factory=TrainConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    launcher: Any = None
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    tracking: Any = None
+    job: JobConfig = field(default_factory=JobConfig)
+
+
+DEFAULT_EPOCHS = 10
+
+
+def seconds(value: Any, key: str) -> float | None:
+    """A duration in seconds: a number, or text such as 90s, 30m, 2h, 1h30m, 1d. Raises UserError."""
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+        return float(value)
+    units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+    text = str(value).replace(" ", "")
+    if re.fullmatch(r"(\d+(\.\d+)?[dhms])+", text):
+        total = sum(float(n) * units[u] for n, u in re.findall(r"(\d+(?:\.\d+)?)([dhms])", text))
+        if total > 0:
+            return total
+    raise UserError(f"{key}: {value!r} is not a duration; write seconds, or text such as 90s, 30m, 2h or 1h30m")
+
+
+def check(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with values converted and paths made absolute. Raises UserError for what can be known here."""
+    from trainer.signature import check as check_target
+
+    checked: dict[str, Any] = copy.deepcopy(dict(config))
+    for noun in TARGETS:
+        node = checked.get(noun)
+        if not isinstance(node, Mapping) or not node.get("_target_"):
+            raise UserError(f"{noun}: no `_target_` names its class; choose one, such as {noun}=NAME (see --help)")
+        checked[noun] = check_target(node, str(node["_target_"]), noun)
+    _check_train(checked["train"])
+    _one_of("strategy.name", checked["strategy"]["name"], STRATEGIES)
+    for key in ("every", "keep"):
+        value = checked["checkpoint"][key]
+        if value is not None and value < 1:
+            raise UserError(f"checkpoint.{key}: {value} is less than 1")
+    _absolute_paths(checked["data"])
+    return checked
+
+
+def _check_train(train: Mapping[str, Any]) -> None:
+    for key in ("epochs", "max_steps", "batch_size", "gradient_accumulation", "gradient_clip", "validate_every", "log_every"):
+        value = train[key]
+        if value is not None and value <= 0:
+            raise UserError(f"train.{key}: {value} must be more than 0")
+    seconds(train["max_time"], "train.max_time")
+    _one_of("train.precision", train["precision"], PRECISIONS)
+    if train["gradient_accumulation"] > train["batch_size"]:
+        raise UserError(
+            f"train.gradient_accumulation: {train['gradient_accumulation']} parts of a batch of "
+            f"{train['batch_size']} leave some without a sample; raise train.batch_size or lower it"
+        )
+    patience = train["early_stopping"]["patience"]
+    if patience is not None and patience < 1:
+        raise UserError(f"train.early_stopping.patience: {patience} is less than 1; null turns it off")
+
+
+def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{key}: {value!r} is not a choice; {did_you_mean(value, choices)}")
+
+
+def _absolute_paths(data: dict[str, Any]) -> None:
+    """A job is found again from any folder, so its paths don't depend on where it was submitted."""
+
+    def absolute(path: Any) -> Any:
+        if not isinstance(path, str) or "://" in path:
+            return path
+        return os.path.abspath(os.path.expanduser(path))
+
+    for key in PATHS:
+        value = data.get(key)
+        if isinstance(value, list):
+            data[key] = [absolute(p) for p in value]
+        elif isinstance(value, str):
+            data[key] = absolute(value)
+
+
+# what makes two configs the same job: where and how widely it runs, and how it is watched, does not
+IDENTITY = ("algorithm", "data", "train", "strategy")
+
+
+def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The dotted keys, with both values, in which two configs are different jobs."""
+    differences: list[str] = []
+
+    def compare(prefix: str, a: Any, b: Any) -> None:
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            for key in sorted(set(a) | set(b)):
+                compare(f"{prefix}.{key}", a.get(key), b.get(key))
+        elif a != b:
+            differences.append(f"{prefix}: {a!r} there, {b!r} here")
+
+    for noun in IDENTITY:
+        compare(noun, old.get(noun), new.get(noun))
+    compare("job.seed", old.get("job", {}).get("seed"), new.get("job", {}).get("seed"))
+    return differences
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A job's config.yaml as plain dicts. Raises UserError if there is none."""
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no job here (no config.yaml)") from None
+
+
+def dump(config: Mapping[str, Any]) -> str:
+    """The config as YAML text."""
+    import yaml
+
+    return yaml.dump(dict(config), Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)

@@ -1,0 +1,63 @@
+"""How a job ended, from what its directory holds: result.json. Standard library only."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from trainer.job import Job, State, write_json
+
+NOT_METRICS = frozenset({"lr", "samples_per_second"})
+
+
+def more_is_better(metric: str, maximize: Iterable[str]) -> bool:
+    """Whether a metric such as `validation_accuracy` is better when higher."""
+    return any(metric == name or metric.endswith(f"_{name}") for name in maximize)
+
+
+def summarize(lines: Iterable[dict[str, Any]], maximize: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """`{name: {"last": {"value", "step"}, "best": {"value", "step"}}}` of all reported metrics; NaN is never best."""
+    names = tuple(maximize)
+    summary: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        for name, value in line["values"].items():
+            if name in NOT_METRICS or value is None:
+                continue
+            point = {"value": value, "step": line["step"]}
+            known = summary.setdefault(name, {"last": point, "best": point})
+            known["last"] = point
+            best = known["best"]["value"]
+            better = value > best if more_is_better(name, names) else value < best
+            if better or math.isnan(best):
+                known["best"] = point
+    return summary
+
+
+def write_result(
+    job: Job, state: State, *, attempt: int, error: dict[str, Any] | None, wall: float, outcome: dict[str, Any]
+) -> dict[str, Any]:
+    """Writes and returns result.json. `outcome` is rank 0's own account, {} if it could give none."""
+    events = job.events()
+    running = next((e for e in reversed(events) if e["state"] == State.RUNNING), {})
+    progress = {**(job.progress() or {}), **outcome}
+    started = next((e["time"] for e in events if e["state"] == State.STARTING), time.time() - wall)
+    training = float(progress.get("training_seconds", 0.0))
+    trained = int(progress.get("session_samples", 0))
+    session = float(progress.get("session_seconds", 0.0))
+    result = {
+        "status": state.value,
+        "metrics": summarize(job.metrics(), running.get("maximize", ())),
+        "steps": int(progress.get("step", 0)),
+        "epochs": round(float(progress.get("epoch", 0.0)), 4),
+        "samples": int(progress.get("samples", 0)),
+        "world_size": running.get("world_size"),
+        "seconds": {"wall": round(time.time() - started, 3), "training": round(training, 3)},
+        "samples_per_second": round(trained / session, 1) if session > 0 else None,
+        "attempts": attempt + 1,
+        "model": str(job.model) if state is State.COMPLETED and job.model.is_dir() else None,
+        "error": {k: error[k] for k in ("type", "message", "rank", "where", "log") if k in error} if error else None,
+    }
+    write_json(job.result_path, result, durable=True)
+    return result
