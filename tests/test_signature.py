@@ -69,7 +69,7 @@ class Elsewhere(torch.nn.Linear):
     pass
 
 
-def build(width: int = 3, name: str = "x"): ...
+def build(width: int = 3, name: str = "x", mode: "typing.Literal['fast', 'exact']" = "fast"): ...
 
 
 made = type("Made", (), {})
@@ -142,7 +142,7 @@ def test_an_inherited_constructor_a_re_export_a_method_and_a_function_are_found(
     assert read_signature("shelf.learner.Child").parameters[0].name == "classes"
     assert read_signature("shelf.Plain").parameters[0].name == "classes"
     assert [p.name for p in read_signature("shelf.learner.Plain.small").parameters] == ["lr"]
-    assert [p.name for p in read_signature("shelf.learner.build").parameters] == ["width", "name"]
+    assert [p.name for p in read_signature("shelf.learner.build").parameters] == ["width", "name", "mode"]
     assert [p.name for p in read_signature("shelf.inner.deep.f").parameters] == ["x"]
 
 
@@ -200,6 +200,11 @@ def test_a_missing_setting_says_how_to_give_it():
 )
 def test_a_wrong_value_is_refused_in_one_line(settings: dict, message: str):
     assert problem(settings) == message
+
+
+def test_choices_are_read_through_a_quoted_annotation():
+    with pytest.raises(UserError, match="did you mean 'exact'"):
+        check({"mode": "exactly"}, "shelf.learner.build", "algorithm")
 
 
 def test_a_type_that_only_the_worker_knows_takes_anything():

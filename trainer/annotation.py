@@ -56,8 +56,8 @@ class _Names(ast.NodeTransformer):
         return ast.Name(node.attr if node.attr in _TYPES else "Any", ast.Load())
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
-        if isinstance(node.value, ast.Name) and node.value.id == "Literal":
-            return node  # its strings are values, not types
+        if called(node.value) == "Literal":  # its strings are values, not types
+            return ast.Subscript(ast.Name("Literal", ast.Load()), node.slice, ast.Load())
         value = self.visit(node.value)
         if isinstance(value, ast.Name) and value.id == "Any":
             return value
@@ -70,7 +70,7 @@ class _Names(ast.NodeTransformer):
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
         if isinstance(node.value, str):  # a quoted annotation
             try:
-                return self.visit(ast.parse(node.value, mode="eval").body)  # type: ignore[no-any-return]
+                return self.visit(ast.parse(node.value, mode="eval").body)
             except SyntaxError:
                 return ast.Name("Any", ast.Load())
         return node
