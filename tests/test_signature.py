@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import UserError
-from trainer.signature import UNKNOWN, check, read_signature, short_name
+from trainer.signature import UNKNOWN, check, class_constant, read_signature, short_name
 
 LEARNER = """
 raise RuntimeError("this module must not be run to be checked")
@@ -27,7 +27,7 @@ Loss = Literal["squared", "absolute", "huber"]
 
 @dataclass
 class Learner(Base, Module):
-    takes: ClassVar[frozenset[str]] = frozenset()
+    takes: ClassVar[frozenset[str]] = frozenset({"text"})
     lr: Annotated[float, Range(above=0)] = 0.1  # step size
     # how far a prediction
     # may be off
@@ -271,3 +271,11 @@ def test_short_names_are_those_of_the_config():
     assert short_name("algorithms.xgboost.XGBoost") == "xgboost"
     assert short_name("trainer.data.sources.BreastCancer") == "breast_cancer"
     assert short_name("trainer.worker.deepspeed.DeepSpeed") == "deepspeed"
+
+
+def test_a_class_variable_is_read_from_the_class_or_its_bases():
+    assert class_constant("shelf.learner.Learner", "takes") == {"text"}
+    assert class_constant("shelf.learner.Child", "takes") == {"numeric"}
+    assert class_constant("shelf.Plain", "takes") == {"numeric"}
+    assert class_constant("shelf.learner.Plain", "nothing") is None
+    assert class_constant("shelf.learner.made", "takes") is None

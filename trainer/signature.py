@@ -98,6 +98,26 @@ def check(node: Mapping[str, Any], target: str, prefix: str) -> dict[str, Any]:
     return checked
 
 
+def class_constant(target: str, name: str) -> Any:
+    """The literal that a class or the nearest of its bases gives a class variable; None if it cannot be read."""
+    module, names = locate(target)
+    if module is None or len(names) != 1:
+        return None
+    found = module.top.get(names[0])
+    if isinstance(found, ast.ImportFrom):
+        imported = module.imported(names[0])
+        return class_constant(imported, name) if imported else None
+    if not isinstance(found, ast.ClassDef):
+        return None
+    statement = dict(top_level(found.body)).get(name)
+    if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+        value = _value(module, statement.value)
+        return None if value is UNKNOWN else value
+    bases = (_base_target(module, b) for b in found.bases if called(b) != found.name)
+    values = (class_constant(base, name) for base in bases if base is not None)
+    return next((value for value in values if value is not None), None)
+
+
 def _checked(value: Any, parameter: Parameter, where: str) -> Any:
     if value == "???":  # Hydra's mark for a value that must be given
         raise UserError(f"{where} has no value: give one with {where}=…")
@@ -156,29 +176,29 @@ def _of_class(module: Source, node: ast.ClassDef) -> Signature | None:
 
 def _of_base(module: Source, base: ast.expr) -> Signature | None:
     """A base class's signature: empty for those that only mark or declare, None if it cannot be read."""
-    if isinstance(base, ast.Subscript):  # Generic[T]
-        base = base.value
-    if isinstance(base, ast.Attribute) and isinstance(base.value, ast.Name):
-        statement = module.top.get(base.value.id)
-        if not isinstance(statement, ast.Import):
-            return None
-        package = next(a.name for a in statement.names if (a.asname or a.name) == base.value.id)
-        target: str | None = f"{package}.{base.attr}"
-    elif isinstance(base, ast.Name):
-        if base.id == "object":
-            return Signature(base.id)
-        local = module.top.get(base.id)
-        if isinstance(local, ast.ClassDef):
-            return _of_class(module, local)
-        target = module.imported(base.id)
-    else:
-        return None
+    target = _base_target(module, base)
     if target is None or target in _EMPTY_BASES:
         return Signature("") if target else None
     try:
         return read_signature(target)
     except UserError:
         return None  # it may not be installed here; the worker will say so
+
+
+def _base_target(module: Source, base: ast.expr) -> str | None:
+    """What a name in a class's list of bases refers to."""
+    if isinstance(base, ast.Subscript):  # Generic[T]
+        base = base.value
+    if isinstance(base, ast.Name):
+        if isinstance(module.top.get(base.id), ast.ClassDef):
+            return f"{module.name}.{base.id}"
+        return "builtins.object" if base.id == "object" else module.imported(base.id)
+    if isinstance(base, ast.Attribute) and isinstance(base.value, ast.Name):
+        statement = module.top.get(base.value.id)
+        if isinstance(statement, ast.Import):
+            package = next(a.name for a in statement.names if (a.asname or a.name) == base.value.id)
+            return f"{package}.{base.attr}"
+    return None
 
 
 def _add_field(module: Source, fields: dict[str, Parameter], node: ast.AnnAssign, name: str) -> None:
@@ -226,9 +246,11 @@ def _parameter(
 
 
 def _value(module: Source, node: ast.expr) -> Any:
-    """A default's value if it is a literal, a constant of this module or an empty list or dict."""
-    if isinstance(node, ast.Call) and called(node) in ("list", "dict", "tuple") and not node.args:
-        return {"list": [], "dict": {}, "tuple": ()}[called(node)]
+    """A value if it is a literal, a constant of this module, or a collection made of one."""
+    makers = {"list": list, "dict": dict, "tuple": tuple, "set": set, "frozenset": frozenset}
+    if isinstance(node, ast.Call) and called(node) in makers and not node.keywords and len(node.args) < 2:
+        parts = [_value(module, part) for part in node.args]
+        return UNKNOWN if UNKNOWN in parts else makers[called(node)](*parts)
     if isinstance(node, ast.Name):
         constant = module.top.get(node.id)
         value = constant.value if isinstance(constant, ast.Assign | ast.AnnAssign) else None
@@ -240,6 +262,7 @@ def _value(module: Source, node: ast.expr) -> Any:
 
 
 _EMPTY_BASES = {
+    "builtins.object",
     "abc.ABC",
     "typing.Protocol",
     "typing.Generic",
