@@ -104,9 +104,7 @@ def run(job: Job, workers: int) -> int:
     stop = Stop()
     started = time.time()
     attempt = sum(1 for event in job.events() if event["state"] == State.STARTING)
-    job.add_event(
-        State.STARTING, attempt=attempt, workers=workers, pid=os.getpid(), host=socket.gethostname()
-    )
+    job.add_event(State.STARTING, attempt=attempt, workers=workers, pid=os.getpid(), host=socket.gethostname())
     result, exit_codes = start(job, workers, attempt, stop)
     error = None
     outcome: dict[str, Any] = {}
@@ -123,11 +121,12 @@ def run(job: Job, workers: int) -> int:
     reason = outcome.get("reason") or (error["message"] if error else stop.reason)
     # the result is written before the event: who sees a final state finds it
     write_result(job, state, attempt=attempt, error=error, wall=time.time() - started, outcome=outcome)
-    job.add_event(state, attempt=attempt, reason=reason, step=outcome.get("step"))
+    user_error = bool(error and error.get("user_error"))
+    job.add_event(state, attempt=attempt, reason=reason, step=outcome.get("step"), user_error=user_error)
     if state is State.COMPLETED:
         return 0
     if state is State.FAILED:
-        return 2 if error and error.get("user_error") else 1
+        return 2 if user_error else 1
     return EX_TEMPFAIL
 
 
@@ -165,7 +164,13 @@ def start(job: Job, workers: int, attempt: int, stop: Stop) -> tuple[Any, dict[i
     logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)
     rendezvous = get_rendezvous_handler(
         RendezvousParameters(
-            backend="c10d", endpoint="127.0.0.1:0", run_id=job.name, min_nodes=1, max_nodes=1, local_addr="127.0.0.1", is_host=True
+            backend="c10d",
+            endpoint="127.0.0.1:0",
+            run_id=job.name,
+            min_nodes=1,
+            max_nodes=1,
+            local_addr="127.0.0.1",
+            is_host=True,
         )
     )
     spec = WorkerSpec(
@@ -201,7 +206,9 @@ def first_error(job: Job, attempt: int, exit_codes: dict[int, int]) -> dict[str,
             name = signal.Signals(-code).name
             hint = "; it may have run out of memory" if code == -signal.SIGKILL else ""
             return _death(job, attempt, rank, f"worker {rank} was ended by {name}{hint}")
-    silent = {rank: code for rank, code in exit_codes.items() if code > 0 and not job.error_path(attempt, rank).exists()}
+    silent = {
+        rank: code for rank, code in exit_codes.items() if code > 0 and not job.error_path(attempt, rank).exists()
+    }
     for rank, code in sorted(silent.items()):
         return _death(job, attempt, rank, f"worker {rank} left with exit code {code}")
     if errors:
@@ -211,7 +218,14 @@ def first_error(job: Job, attempt: int, exit_codes: dict[int, int]) -> dict[str,
 
 def _death(job: Job, attempt: int, rank: int, message: str) -> dict[str, Any]:
     log = str(job.log_path(attempt, rank))
-    return {"type": "WorkerDied", "message": message, "rank": rank, "where": None, "log": log, "user_error": False}
+    return {
+        "type": "WorkerDied",
+        "message": message,
+        "rank": rank,
+        "where": None,
+        "log": log,
+        "user_error": False,
+    }
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ def count_gpus() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([d for d in visible.split(",") if d.strip() and d.strip() != "-1"])
-    devices = [d for d in os.listdir("/dev") if d.startswith("nvidia") and d[6:].isdigit()] if os.path.isdir("/dev") else []
+    devices = (
+        [d for d in os.listdir("/dev") if d.startswith("nvidia") and d[6:].isdigit()] if os.path.isdir("/dev") else []
+    )
     return len(devices)
 
 
@@ -61,7 +63,14 @@ class Local(Launcher):
         return self.workers
 
     def plan(self, job: Job) -> Plan:
-        command = [sys.executable, "-m", "launchers.agent", str(job.dir), "--workers", str(self.worker_count())]
+        command = [
+            sys.executable,
+            "-m",
+            "launchers.agent",
+            str(job.dir),
+            "--workers",
+            str(self.worker_count()),
+        ]
         return Plan(command, note="the agent, on this machine")
 
     def submit(self, job: Job, plan: Plan) -> None:

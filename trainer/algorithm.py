@@ -101,7 +101,13 @@ class Context(Protocol):
     validation: Samples | None
 
     def report(
-        self, step: int, values: Mapping[str, float], *, total: int | None = None, epoch: float = 0.0, samples: int = 0
+        self,
+        step: int,
+        values: Mapping[str, float],
+        *,
+        total: int | None = None,
+        epoch: float = 0.0,
+        samples: int = 0,
     ) -> None:
         """Figures of one step (an iteration, a round): kept, shown and given to trackers. Rank 0's count."""
 
@@ -118,7 +124,7 @@ class Context(Protocol):
         """Waits until all workers are here."""
 
 
-class Algorithm(ABC):
+class Algorithm:
     """What both shapes share.
 
     takes: the kinds of input it understands: "numeric", "categorical", "missing" (NaN cells), "sparse", or
@@ -127,7 +133,9 @@ class Algorithm(ABC):
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"numeric"})
-    maximize: ClassVar[frozenset[str]] = frozenset({"accuracy", "auc", "aucpr", "f1", "precision", "recall", "r2", "map", "ndcg"})
+    maximize: ClassVar[frozenset[str]] = frozenset(
+        {"accuracy", "auc", "aucpr", "f1", "precision", "recall", "r2", "map", "ndcg"}
+    )
 
     def target(self, schema: Schema) -> str | None:
         """What the label is to it: "class", "number", or None where it learns without one."""
@@ -142,7 +150,7 @@ class Algorithm(ABC):
         """Reads what `save` wrote."""
 
 
-class Module(Algorithm):
+class Module(Algorithm, ABC):
     """A model, its loss and its optimizer; the trainer owns the loop, the workers and the checkpoints."""
 
     @abstractmethod
@@ -192,7 +200,7 @@ class Module(Algorithm):
         raise TypeError(f"{type(self).__name__} does not continue a prompt: it has no `generate`")
 
 
-class Estimator(Algorithm):
+class Estimator(Algorithm, ABC):
     """An algorithm that owns its fit. `save` and `load` carry what it learned."""
 
     @abstractmethod

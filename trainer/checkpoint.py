@@ -88,7 +88,7 @@ class Found:
 
 def newest(root: Path) -> Found:
     """The newest checkpoint that is whole."""
-    passed_over = []
+    passed_over: list[tuple[Path, str]] = []
     for checkpoint in reversed(listing(root)):
         reason = problem(checkpoint)
         if reason is None:

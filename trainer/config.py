@@ -115,7 +115,15 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_train(train: Mapping[str, Any]) -> None:
-    for key in ("epochs", "max_steps", "batch_size", "gradient_accumulation", "gradient_clip", "validate_every", "log_every"):
+    for key in (
+        "epochs",
+        "max_steps",
+        "batch_size",
+        "gradient_accumulation",
+        "gradient_clip",
+        "validate_every",
+        "log_every",
+    ):
         value = train[key]
         if value is not None and value <= 0:
             raise UserError(f"train.{key}: {value} must be more than 0")
@@ -179,7 +187,7 @@ def load(path: Path) -> dict[str, Any]:
 
     try:
         with open(path, encoding="utf-8") as file:
-            return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # type: ignore[no-any-return]
+            return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except FileNotFoundError:
         raise UserError(f"{path}: there is no job here (no config.yaml)") from None
 

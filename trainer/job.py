@@ -149,7 +149,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON file's content; None if it isn't there."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
 

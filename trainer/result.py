@@ -36,11 +36,17 @@ def summarize(lines: Iterable[dict[str, Any]], maximize: Iterable[str]) -> dict[
 
 
 def write_result(
-    job: Job, state: State, *, attempt: int, error: dict[str, Any] | None, wall: float, outcome: dict[str, Any]
+    job: Job,
+    state: State,
+    *,
+    attempt: int,
+    error: dict[str, Any] | None,
+    wall: float,
+    outcome: dict[str, Any],
 ) -> dict[str, Any]:
     """Writes and returns result.json. `outcome` is rank 0's own account, {} if it could give none."""
     events = job.events()
-    running = next((e for e in reversed(events) if e["state"] == State.RUNNING), {})
+    running: dict[str, Any] = next((e for e in reversed(events) if e["state"] == State.RUNNING), {})
     progress = {**(job.progress() or {}), **outcome}
     started = next((e["time"] for e in events if e["state"] == State.STARTING), time.time() - wall)
     training = float(progress.get("training_seconds", 0.0))

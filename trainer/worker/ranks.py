@@ -39,7 +39,8 @@ class Ranks:
         if world_size > 1:
             dist.init_process_group("cuda:nccl,cpu:gloo" if gpu else "gloo", timeout=TIMEOUT)
             store = dist.PrefixStore(
-                f"headway/{os.environ['TORCHELASTIC_RESTART_COUNT']}", dist.distributed_c10d._get_default_store()
+                f"headway/{os.environ['TORCHELASTIC_RESTART_COUNT']}",
+                dist.distributed_c10d._get_default_store(),
             )
         return cls(rank, world_size, local_rank, int(os.environ["LOCAL_WORLD_SIZE"]), device, store)
 

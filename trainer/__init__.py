@@ -1,0 +1,52 @@
+"""Headway: trains and tunes models over machines that may be taken away at any moment.
+
+    import trainer
+
+    result = trainer.train(["algorithm=linear", "data=digits", "launcher.workers=2"])
+    model = trainer.load(result.model)
+    model.predict(rows)
+
+Importing this imports neither torch nor hydra; what needs them imports them when it is called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trainer.algorithm import Algorithm, Batch, Context, Estimator, Module, Range, SparseRows
+from trainer.errors import HeadwayError, UserError
+
+if TYPE_CHECKING:
+    from trainer.artifact import Model, load
+    from trainer.running import Result, train
+
+__all__ = [
+    "Algorithm",
+    "Batch",
+    "Context",
+    "Estimator",
+    "HeadwayError",
+    "Model",
+    "Module",
+    "Range",
+    "Result",
+    "SparseRows",
+    "UserError",
+    "load",
+    "train",
+]
+
+_LAZY = {
+    "train": "trainer.running",
+    "Result": "trainer.running",
+    "load": "trainer.artifact",
+    "Model": "trainer.artifact",
+}
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'trainer' has no attribute {name!r}")

@@ -1,0 +1,175 @@
+"""The trained model as a folder: written at the end of a job, loaded without it.
+
+    artifact.json        format, the algorithm's `_target_` and hyperparameters, the schema, the metrics, versions
+    model.safetensors    a Module's weights
+    …                    what the algorithm's own `save` adds (a tokenizer, a library's model file)
+
+torch is imported only by what needs a Module's weights.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.algorithm import Algorithm, Estimator, Module
+from trainer.data.schema import Schema
+from trainer.errors import UserError
+from trainer.job import read_json, write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMAT = 1
+DESCRIPTION = "artifact.json"
+WEIGHTS = "model.safetensors"
+PREDICT_BATCH = 4096
+
+
+def write_module(
+    folder: Path,
+    algorithm: Module,
+    model: Any,
+    schema: Schema,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, float],
+) -> None:
+    """Writes a Module's artifact: a new folder, renamed into place when whole."""
+    from safetensors.torch import save_file
+
+    from trainer.worker.state import named_tensors
+
+    beside = _begin(folder)
+    save_file(named_tensors(model), beside / WEIGHTS)
+    _finish(beside, folder, algorithm, schema, config, metrics)
+
+
+def write_estimator(
+    folder: Path,
+    algorithm: Estimator,
+    schema: Schema,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, float],
+) -> None:
+    """Writes an Estimator's artifact."""
+    _finish(_begin(folder), folder, algorithm, schema, config, metrics)
+
+
+def _begin(folder: Path) -> Path:
+    beside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    return beside
+
+
+def _finish(
+    beside: Path,
+    folder: Path,
+    algorithm: Algorithm,
+    schema: Schema,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, float],
+) -> None:
+    algorithm.save(beside)
+    description = {
+        "format": FORMAT,
+        "algorithm": config["algorithm"],
+        "target": algorithm.target(schema),
+        "schema": schema.to_dict(),
+        "metrics": dict(metrics),
+    }
+    write_json(beside / DESCRIPTION, description, durable=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+
+
+@dataclass
+class Model:
+    """A trained model. `predict` takes a table or arrays, as they were trained on."""
+
+    algorithm: Any
+    schema: Schema
+    target: str | None
+    metrics: dict[str, float]
+    network: Any = None
+
+    def predict(self, rows: Any) -> dict[str, np.ndarray]:
+        """Predictions, a column each: `prediction`, and what else the algorithm gives.
+
+        rows: a pyarrow Table, a pandas DataFrame, a dict of columns, a numpy array [n, columns], a scipy CSR matrix,
+        or a data source. Raises UserError if they don't fit what the model was trained on, saying how.
+        """
+        import numpy as np
+
+        parts: dict[str, list[Any]] = {}
+        for columns in self.predict_batches(rows):
+            for name, values in columns.items():
+                parts.setdefault(name, []).append(values)
+        return {name: np.concatenate(values) for name, values in parts.items()}
+
+    def predict_batches(self, rows: Any) -> Iterator[dict[str, np.ndarray]]:
+        """As `predict`, in parts of bounded size."""
+        import numpy as np
+
+        from trainer.data.opening import encode
+
+        samples = encode(rows, self.schema, self.algorithm)
+        if isinstance(self.algorithm, Estimator):
+            from trainer.algorithm import Batch
+
+            batches: Iterator[Batch] = (
+                Batch(x, None, x.shape[0], x.shape[0]) for x, _ in samples.chunks(rows=PREDICT_BATCH)
+            )
+            for batch in batches:
+                yield self._name_classes({k: np.asarray(v) for k, v in self.algorithm.predict(batch).items()})
+            return
+        import torch
+
+        size = PREDICT_BATCH if not self.schema.text else 16
+        with torch.no_grad():
+            for batch in samples.sequential(batch_size=size):
+                columns = self.algorithm.predict(self.network, batch)
+                yield self._name_classes({k: torch.as_tensor(v).cpu().numpy() for k, v in columns.items()})
+
+    def generate(self, prompt: str, **options: Any) -> str:
+        """Continues a prompt, if the algorithm can. Options are those of its `generate`."""
+        if not isinstance(self.algorithm, Module):
+            raise UserError(f"{type(self.algorithm).__name__} does not continue a prompt; give it data")
+        return self.algorithm.generate(self.network, prompt, **options)
+
+    def _name_classes(self, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        import numpy as np
+
+        if self.target == "class" and self.schema.label and "prediction" in columns:
+            names = np.array(self.schema.label.classes)
+            columns["prediction"] = names[columns["prediction"].astype(np.int64)]
+        return columns
+
+
+def load(folder: str | Path) -> Model:
+    """Loads a model folder. Raises UserError if there is none, or one of a newer format."""
+    folder = Path(folder)
+    description = read_json(folder / DESCRIPTION)
+    if description is None:
+        hint = (
+            "it names the job, and the model is in its folder `model`" if (folder / "model").is_dir() else "train first"
+        )
+        raise UserError(f"{folder}: there is no model here ({DESCRIPTION} is missing); {hint}")
+    if description["format"] > FORMAT:
+        raise UserError(f"{folder}: format {description['format']} is newer than this Headway; update it")
+    from trainer.build import build
+
+    algorithm = build(description["algorithm"], "algorithm")
+    algorithm.load(folder)
+    schema = Schema.from_dict(description["schema"])
+    network = None
+    if isinstance(algorithm, Module):
+        from trainer.worker.state import load_tensors
+
+        network = algorithm.build(schema)
+        load_tensors(network, folder / WEIGHTS)
+        network.eval()
+    return Model(algorithm, schema, description["target"], description["metrics"], network)

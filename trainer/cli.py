@@ -1,0 +1,182 @@
+"""The command `headway`: its verbs. Imports nothing heavy; what a verb needs is imported when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import HeadwayError, UserError, did_you_mean
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a verb. Returns 0, 1 for a failed job, 2 for the user's mistake, 75 if interrupted, 130 if stopped."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        return _verb(arguments)
+    except HeadwayError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # `headway ls | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _verb(arguments: list[str]) -> int:
+    from trainer.help import VERBS, main_page
+
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(main_page())
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    if verb == "--version":
+        from importlib.metadata import version
+
+        print(f"headway {version('headway')}")
+        return 0
+    if verb in ("-sc", "--shell-completion"):
+        return _complete(rest)
+    if verb not in VERBS:
+        raise UserError(f"{verb!r} is not a verb of headway; {did_you_mean(verb, VERBS)}")
+    return {"train": _train, "predict": _predict, "ls": _ls, "show": _show, "logs": _logs, "stop": _stop}[verb](rest)
+
+
+def _train(arguments: list[str]) -> int:
+    from trainer.help import train_page
+
+    if "--help" in arguments or "-h" in arguments:
+        print(train_page(arguments))
+        return 0
+    from trainer.composing import run_hydra
+
+    finished: list[Any] = []
+
+    def task(config: dict[str, Any]) -> int:
+        from trainer import terminal
+        from trainer.running import run
+
+        job, code = run(config, follow=terminal.follow, announce=print)
+        if not config["job"]["dry_run"]:
+            terminal.closing(job)
+            finished.append(job)
+        return code
+
+    code = run_hydra(arguments, "config", task)
+    if len(finished) > 1:
+        from trainer.listing import table
+
+        table(finished, state_of)
+    return code
+
+
+def _predict(arguments: list[str]) -> int:
+    if "--help" in arguments or "-h" in arguments:
+        from trainer.help import predict_page
+
+        print(predict_page())
+        return 0
+    from trainer.composing import run_hydra
+    from trainer.predicting import predict
+
+    return run_hydra(arguments, "predict", predict)
+
+
+def _ls(arguments: list[str]) -> int:
+    from trainer.listing import list_jobs
+
+    parser = _parser("ls", "Lists the jobs of a folder, newest last.")
+    parser.add_argument("root", nargs="?", type=Path, default=Path("runs"), help="folder of job directories (runs)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args(arguments)
+    list_jobs(args.root, as_json=args.json, state_of=state_of)
+    return 0
+
+
+def _show(arguments: list[str]) -> int:
+    from trainer.listing import find_job, show
+
+    parser = _parser("show", "Shows one job: state, metrics, timeline, files.")
+    parser.add_argument("job", help="its name, or its directory")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args(arguments)
+    show(find_job(args.job), as_json=args.json, state_of=state_of)
+    return 0
+
+
+def _logs(arguments: list[str]) -> int:
+    from trainer.listing import find_job, logs
+
+    parser = _parser("logs", "Prints the logs of a job's newest attempt.")
+    parser.add_argument("job", help="its name, or its directory")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
+    parser.add_argument("--rank", type=int, help="only this worker's")
+    args = parser.parse_args(arguments)
+    logs(find_job(args.job), follow=args.follow, rank=args.rank, state_of=state_of)
+    return 0
+
+
+def _stop(arguments: list[str]) -> int:
+    from trainer.listing import find_job
+
+    parser = _parser("stop", "Stops a running job after its present step, its state saved.")
+    parser.add_argument("job", help="its name, or its directory")
+    parser.add_argument("--now", action="store_true", help="end it at once; what is not in a checkpoint is lost")
+    args = parser.parse_args(arguments)
+    job = find_job(args.job)
+    launcher = _launcher(job)
+    launcher.stop(job, now=args.now)
+    launcher.wait(job)
+    print(f"{job.name}: {launcher.state(job).value}")
+    return 0
+
+
+def state_of(job: Any) -> Any:
+    """A job's state as its launcher knows it: a dead agent is noticed."""
+    return _launcher(job).state(job)
+
+
+def _launcher(job: Any) -> Any:
+    from importlib import import_module
+
+    from trainer.config import load
+
+    node = dict(load(job.config_path)["launcher"])
+    module, _, name = str(node.pop("_target_")).rpartition(".")
+    return getattr(import_module(module), name)(**node)
+
+
+def _parser(verb: str, description: str) -> argparse.ArgumentParser:
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> Any:
+            raise UserError(f"headway {verb}: {message}; see `headway {verb} --help`")
+
+    return Parser(prog=f"headway {verb}", description=description)
+
+
+def _complete(arguments: list[str]) -> int:
+    """Answers the shell: verbs first, then Hydra's own completion of the verb's config, or names of jobs."""
+    from trainer.help import VERBS
+
+    if any(a.startswith(("install", "uninstall")) for a in arguments):
+        return _train(["-sc", *arguments])
+    words = os.environ.get("COMP_LINE", "").split()
+    typing_verb = len(words) < 2 or (len(words) == 2 and not os.environ["COMP_LINE"].endswith(" "))
+    if typing_verb:
+        print(" ".join(VERBS))
+    elif words[1] in ("train", "predict"):
+        from trainer.composing import run_hydra
+
+        os.environ["COMP_LINE"] = os.environ["COMP_LINE"].replace(f" {words[1]}", "", 1)
+        return run_hydra(["-sc", *arguments], "config" if words[1] == "train" else "predict", lambda config: 0)
+    else:
+        root = Path("runs")
+        print(" ".join(sorted(p.name for p in root.iterdir())) if root.is_dir() else "")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

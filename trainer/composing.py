@@ -1,0 +1,146 @@
+"""Hydra, as Headway uses it: the schema it composes onto, its errors in one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trainer.config import Config
+from trainer.errors import UserError, did_you_mean
+from trainer.help import choices, groups
+
+CONFIG_MODULE = "pkg://conf"
+
+
+def register() -> None:
+    """Makes the schema known to Hydra under the name that conf/config.yaml asks for."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=Config, provider="headway")
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A composed config as plain dicts, interpolations resolved. Raises UserError for a value that is missing."""
+    from omegaconf import OmegaConf
+
+    with one_line_errors([]):
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+
+
+def compose(overrides: list[str], *, config_dir: str | Path | None = None) -> dict[str, Any]:
+    """The config that these overrides give, from Python."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    register()
+    if config_dir is not None:
+        overrides = [*overrides, f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"]
+    GlobalHydra.instance().clear()
+    with one_line_errors(overrides), hydra.initialize_config_module("conf", version_base="1.3"):
+        return plain(hydra.compose("config", overrides=overrides))
+
+
+def run_hydra(arguments: list[str], config_name: str, task: Callable[[dict[str, Any]], int]) -> int:
+    """Runs a verb under Hydra's own command line: overrides, --cfg, --info, -m and the rest. Returns the exit code.
+
+    `task` gets each composed config; with -m the worst of its exit codes is returned.
+    """
+    import os
+    import sys
+
+    import hydra
+
+    register()
+    codes: list[int] = []
+
+    def main(config: Any) -> None:
+        codes.append(task(plain(config)))
+
+    # Hydra then raises what it finds, and we say it in one line
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv = [sys.argv[0], *arguments]
+    try:
+        with one_line_errors(arguments):
+            hydra.main(version_base="1.3", config_path=CONFIG_MODULE, config_name=config_name)(main)()
+    finally:
+        if before is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+    return max(codes, default=0)
+
+
+@contextmanager
+def one_line_errors(arguments: list[str]) -> Iterator[None]:
+    """Turns what Hydra and OmegaConf raise for a user's mistake into a UserError of one line."""
+    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        yield
+    except OverrideParseException as error:
+        raise UserError(
+            f"{error.override!r} is not an override; write KEY=VALUE, and quote what the shell would read"
+        ) from None
+    except MissingConfigException as error:
+        raise UserError(_missing_choice(error)) from None
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_describe(error, arguments)) from None
+
+
+def _missing_choice(error: Any) -> str:
+    missing = str(error.missing_cfg_file or "")
+    group, _, choice = missing.rpartition("/")
+    if group and choices(group):
+        return f"{group}={choice}: there is no such choice; {did_you_mean(choice, choices(group))}"
+    match = re.search(r"Could not find '([^']+)'", str(error))
+    name = match.group(1) if match else missing or str(error).splitlines()[0]
+    group, _, choice = name.rpartition("/")
+    return f"{name}: there is no such config; {did_you_mean(choice or name, choices(group) or groups())}"
+
+
+def _describe(error: Exception, arguments: list[str]) -> str:
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)  # type: ignore[arg-type]
+    text = "\n".join(str(cause) for cause in causes)
+    key = _last(r"full_key: ?(\S+)", text)
+    override = _last(r"Could not override '([^']+)'", text)
+    if override or "is not in struct" in text or "not in '" in text:
+        return _unknown_key(override or key or "", text)
+    if group := _last(r"Could not override '?([\w/]+)'?\. ?No match in the defaults list", text):
+        return f"{group}: there is no such config group; {did_you_mean(group, groups())}"
+    if match := re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text):
+        return f"{key}: {match.group(1)!r} is not {_kind(match.group(2))}"
+    if match := re.search(r"Value '(.*)' \(\w+\) is incompatible with type hint '(.*)'", text):
+        return f"{key}: {match.group(1)!r} is not a value of type {match.group(2)}"
+    if "Missing mandatory value" in text:
+        return f"{key or text}: a value is needed; give it as {key}=VALUE"
+    if match := re.search(r"Interpolation key '([^']+)' not found", text):
+        return f"{key}: it refers to {match.group(1)}, and there is no such key"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    first = lines[0] if lines else type(error).__name__
+    return f"{first} ({key})" if key else first
+
+
+def _kind(name: str) -> str:
+    return {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}.get(name, f"a {name}")
+
+
+def _last(pattern: str, text: str) -> str | None:
+    found = re.findall(pattern, text)
+    return found[-1] if found else None
+
+
+def _unknown_key(key: str, text: str) -> str:
+    from trainer.help import known_keys
+
+    known = known_keys()
+    top = key.split(".")[0]
+    siblings = [k for k in known if k.startswith(f"{top}.")] or known
+    add = f"; to add a key of your own write +{key}=…" if top not in ("train", "strategy", "checkpoint", "job") else ""
+    return f"{key}: there is no such key; {did_you_mean(key, siblings)}{add}"

@@ -1,0 +1,202 @@
+"""The pages of `--help`: the verbs, the config groups with their choices, examples. Read from conf/, without Hydra."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+VERBS = {
+    "train": "train a model: Hydra overrides choose algorithm, data, workers; -m sweeps",
+    "predict": "predict with a trained model, or continue a prompt",
+    "ls": "list jobs",
+    "show": "show one job: state, metrics, timeline, files",
+    "logs": "print a job's logs; -f follows them",
+    "stop": "stop a running job in order, its state saved",
+}
+
+EXAMPLES = [
+    ("headway train algorithm=linear data=digits launcher.workers=2", "two workers on this machine"),
+    (
+        "headway train algorithm=xgboost data=csv data.train=train.csv data.label=price",
+        "gradient-boosted trees on a table",
+    ),
+    (
+        "headway train algorithm=gpt data=text data.train=corpus.txt train.max_steps=500",
+        "a small language model",
+    ),
+    ("headway train -m algorithm.lr=0.1,0.01 algorithm=linear data=digits", "a sweep: one job a value"),
+    (
+        "headway predict model=runs/JOB/model data=csv data.test=new.csv output=predictions.parquet",
+        "use what was trained",
+    ),
+]
+
+FLAGS = [
+    ("-m, --multirun", "a job for every combination of comma-separated values"),
+    ("--cfg job", "print the composed config and leave (--resolve fills in references)"),
+    ("--info [defaults|searchpath|…]", "how the config came about"),
+    ("--config-dir DIR", "a folder of your own config files joins the search path"),
+    ("--config-name NAME", "another primary config"),
+    ("-sc install=bash", 'tab completion: eval "$(headway train -sc install=bash)"'),
+    ("--hydra-help", "the rest of Hydra's own flags"),
+]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a config file, as its comment describes it."""
+
+    name: str
+    default: str
+    comment: str
+
+
+def conf_folder() -> Path:
+    return Path(str(files("conf")))
+
+
+@lru_cache(maxsize=1)
+def groups() -> list[str]:
+    """The config groups, in the order of the primary config, others after."""
+    folder = conf_folder()
+    named = re.findall(r"^  - (\w+):", (folder / "config.yaml").read_text(encoding="utf-8"), flags=re.M)
+    present = [p.name for p in sorted(folder.iterdir()) if p.is_dir() and p.name != "hydra" and any(p.glob("*.yaml"))]
+    return [g for g in named if g in present] + [g for g in present if g not in named]
+
+
+def choices(group: str) -> list[str]:
+    """The files of a group, without `.yaml`; [] if there is no such group."""
+    folder = conf_folder() / group
+    return sorted(p.stem for p in folder.glob("*.yaml")) if folder.is_dir() else []
+
+
+def summary(group: str, choice: str) -> str:
+    """The first comment of a choice's file."""
+    for line in (conf_folder() / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and not line.startswith("# @package") and not line.startswith("# headway"):
+            return line.lstrip("# ").rstrip()
+    return ""
+
+
+def keys(group: str, choice: str) -> list[Key]:
+    """The keys of a choice, dotted, with their defaults and comments; those it inherits come first."""
+    path = conf_folder() / group / f"{choice}.yaml"
+    found: dict[str, Key] = {}
+    for base in re.findall(r"^  - (\w+)$", path.read_text(encoding="utf-8"), flags=re.M):
+        if base != "_self_" and base in choices(group):
+            found.update({key.name: key for key in keys(group, base)})
+    for key in _keys_of(path):
+        known = found.get(key.name)
+        found[key.name] = Key(key.name, key.default, key.comment or (known.comment if known else ""))
+    return list(found.values())
+
+
+def _keys_of(path: Path) -> list[Key]:
+    """The keys that stand in one file, each with the comment above it or behind it."""
+    found: list[Key] = []
+    comment: list[str] = []
+    parents: list[tuple[int, str]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if match := re.match(r" *# ?(.*)", line):
+            comment.append(match.group(1))
+            continue
+        if match := re.match(r"( *)([A-Za-z]\w*): *(.*)", line):
+            indent, name, default = len(match.group(1)), match.group(2), match.group(3)
+            parents = [p for p in parents if p[0] < indent]
+            dotted = ".".join([*(p[1] for p in parents), name])
+            default, _, aside = default.partition("  #")
+            if not default:
+                parents.append((indent, name))
+            elif dotted.split(".")[0] not in ("defaults", "hydra"):
+                found.append(Key(dotted, default.strip(), " ".join(comment) or aside.strip()))
+        comment = []
+    return found
+
+
+def known_keys() -> list[str]:
+    """Every dotted key that some choice has, for messages that name the nearest."""
+    return sorted({f"{g}.{k.name}" for g in groups() if g != "experiment" for c in choices(g) for k in keys(g, c)})
+
+
+def main_page() -> str:
+    """What `headway` and `headway --help` print."""
+    lines = ["Headway trains and tunes models over machines that may be taken away at any moment.", ""]
+    lines += ["Usage: headway VERB …", "", "Verbs"]
+    lines += [f"  {verb:<9} {text}" for verb, text in VERBS.items()]
+    lines += ["", *_groups(), "", *_examples(), "", "More: headway VERB --help, headway --version"]
+    return "\n".join(lines)
+
+
+def train_page(arguments: list[str]) -> str:
+    """What `headway train --help` prints; with `GROUP=CHOICE` arguments, the keys of these choices instead."""
+    chosen = [tuple(a.split("=", 1)) for a in arguments if re.fullmatch(r"\w+=\w+", a)]
+    chosen = [(group, choice) for group, choice in chosen if choice in choices(group)]
+    if chosen:
+        return "\n\n".join(_choice(group, choice) for group, choice in chosen)
+    lines = ["Usage: headway train [FLAGS] [GROUP=CHOICE …] [KEY=VALUE …]", ""]
+    lines += ["Trains a model. Everything about the job is in its directory, runs/NAME.", ""]
+    lines += [
+        *_groups(),
+        "  `headway train GROUP=CHOICE --help` tells a choice's keys; `+experiment=NAME` adds an experiment.",
+        "",
+    ]
+    lines += ["Often used keys"]
+    for dotted in OFTEN:
+        group, _, name = dotted.partition(".")
+        key = next(k for c in choices(group) for k in keys(group, c) if k.name == name)
+        lines.append(f"  {dotted + '=' + key.default:<30} {key.comment}")
+    lines += ["", *_examples(), "", "Flags (Hydra's)"]
+    lines += [f"  {flag:<32} {text}" for flag, text in FLAGS]
+    return "\n".join(lines)
+
+
+OFTEN = [
+    "train.epochs",
+    "train.max_steps",
+    "train.batch_size",
+    "launcher.workers",
+    "data.validation",
+    "job.name",
+    "job.seed",
+]
+
+
+def _groups() -> list[str]:
+    lines = ["Config groups (GROUP=CHOICE)"]
+    lines += [f"  {group:<11} {', '.join(choices(group))}" for group in groups()]
+    return lines
+
+
+def _examples() -> list[str]:
+    lines = ["Examples"]
+    for command, comment in EXAMPLES:
+        lines += [f"  # {comment}", f"  {command}"]
+    return lines
+
+
+def _choice(group: str, choice: str) -> str:
+    lines = [f"{group}={choice}: {summary(group, choice)}"]
+    for key in keys(group, choice):
+        lines.append(f"  {group}.{key.name}={key.default}")
+        if key.comment:
+            lines.append(f"      {key.comment}")
+    return "\n".join(lines)
+
+
+def predict_page() -> str:
+    """What `headway predict --help` prints."""
+    lines = ["Usage: headway predict model=FOLDER data=CHOICE data.test=FILE [output=FILE]", ""]
+    lines += ["       headway predict model=FOLDER prompt=TEXT [+generate.KEY=VALUE …]", ""]
+    lines += [
+        "Predicts with a trained model, which refuses rows that don't fit what it was trained on.",
+        "",
+        "Keys",
+    ]
+    lines += [f"  {key.name:<10} {key.comment}" for key in _keys_of(conf_folder() / "predict.yaml")]
+    lines += [f"  {'data':<10} {', '.join(choices('data'))}", "", "Examples"]
+    lines += ["  headway predict model=runs/JOB/model data=csv data.test=new.csv output=predictions.parquet"]
+    lines += ["  headway predict model=runs/JOB/model prompt='To be' +generate.tokens=100"]
+    return "\n".join(lines)

@@ -1,0 +1,142 @@
+"""`headway predict`: rows of a source through a trained model into a file, or a prompt continued."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+PREVIEW = 10
+FORMATS = (".parquet", ".csv", ".jsonl")
+
+
+def predict(config: dict[str, Any]) -> int:
+    """Predicts as the config of conf/predict.yaml says. Returns the exit code."""
+    from trainer import artifact
+
+    if (config["data"] is None) == (config["prompt"] is None):
+        raise UserError("predict: give either data=NAME data.test=FILE or prompt=TEXT")
+    output = Path(config["output"]) if config["output"] else None
+    if output is not None and output.suffix not in FORMATS:
+        raise UserError(f"output: {output} has none of the known endings; {did_you_mean(output.suffix, FORMATS)}")
+    source = _source(config["data"]) if config["data"] is not None else None
+    model = artifact.load(config["model"])
+    if source is None:
+        print(config["prompt"] + _continue(model, config["prompt"], config["generate"]))
+        return 0
+    tables = (_table(columns) for columns in model.predict_batches(source))
+    if output is None:
+        _preview(tables)
+    else:
+        rows = write(tables, output)
+        print(f"{rows:,} predictions in {output}")
+    return 0
+
+
+def _source(node: Mapping[str, Any]) -> Any:
+    from trainer.build import build
+    from trainer.signature import check
+
+    source = build(check(node, str(node["_target_"]), "data"), "data")
+    source.check("test")
+    return source
+
+
+def _continue(model: Any, prompt: str, options: Mapping[str, Any]) -> str:
+    try:
+        return str(model.generate(prompt, **options))
+    except TypeError as error:
+        raise UserError(f"generate: {error}") from None
+
+
+def _table(columns: Mapping[str, np.ndarray]) -> pa.Table:
+    """Columns of predictions as a table; one that holds a vector a row becomes a column of lists."""
+    import pyarrow as pa
+
+    arrays = {}
+    for name, values in columns.items():
+        if values.ndim == 1:
+            arrays[name] = pa.array(values)
+        else:
+            flat = values.reshape(len(values), -1)
+            arrays[name] = pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
+    return pa.table(arrays)
+
+
+def _preview(tables: Iterator[pa.Table]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    first = next(tables, None)
+    if first is None:
+        print("no rows")
+        return
+    shown = Table()
+    for name in first.column_names:
+        shown.add_column(name)
+    for row in first.slice(0, PREVIEW).to_pylist():
+        shown.add_row(*(_cell(value) for value in row.values()))
+    rest = first.num_rows + sum(t.num_rows for t in tables) - min(PREVIEW, first.num_rows)
+    console = Console()
+    console.print(shown)
+    console.print(
+        f"and {rest:,} more; output=FILE.parquet keeps them all" if rest else "output=FILE.parquet keeps them"
+    )
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return " ".join(_cell(v) for v in value)
+    return str(value)
+
+
+def write(tables: Iterator[pa.Table], output: Path) -> int:
+    """Writes the tables to one file in the format of its ending, beside first. Returns the number of rows."""
+    beside = output.with_name(f".{output.name}.{os.getpid()}")
+    rows = 0
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_one: Callable[[Any], None] | None = None
+        for table in tables:
+            if write_one is None:
+                write_one, close = _writer(beside, output.suffix, table.schema)
+            write_one(table)
+            rows += table.num_rows
+        if write_one is None:
+            raise UserError("data: there are no rows to predict")
+        close()
+        os.replace(beside, output)
+    except OSError as error:
+        raise UserError(f"output: {output} can't be written: {error.strerror or error}") from None
+    finally:
+        beside.unlink(missing_ok=True)
+    return rows
+
+
+def _writer(path: Path, suffix: str, schema: pa.Schema) -> tuple[Callable[[Any], None], Callable[[], None]]:
+    import pyarrow as pa
+
+    if suffix == ".parquet":
+        from pyarrow.parquet import ParquetWriter
+
+        parquet = ParquetWriter(path, schema)
+        return parquet.write_table, parquet.close
+    if suffix == ".csv":
+        from pyarrow.csv import CSVWriter
+
+        flat = [n for n, t in zip(schema.names, schema.types, strict=True) if not pa.types.is_nested(t)]
+        csv = CSVWriter(path, pa.schema([schema.field(n) for n in flat]))  # a csv cell can't hold a list
+        return (lambda table: csv.write_table(table.select(flat))), csv.close
+    import json
+
+    file = open(path, "w", encoding="utf-8")  # noqa: SIM115 - closed by the caller
+    return (lambda table: file.writelines(json.dumps(row) + "\n" for row in table.to_pylist())), file.close

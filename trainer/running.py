@@ -1,0 +1,180 @@
+"""From a composed config to a finished job: check, write the job directory, submit, follow."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer import config as schema
+from trainer.build import build
+from trainer.errors import HeadwayError, UserError
+from trainer.job import Job, State
+from trainer.signature import short_name
+
+ROOT = Path("runs")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a job ended; the fields are those of its result.json."""
+
+    status: str
+    metrics: dict[str, dict[str, dict[str, Any]]]
+    steps: int
+    epochs: float
+    samples: int
+    world_size: int | None
+    seconds: dict[str, float]
+    samples_per_second: float | None
+    model: str | None
+    error: dict[str, Any] | None
+    attempts: int
+    dir: str
+
+    def __getitem__(self, metric: str) -> float:
+        """The last value of a metric: `result["validation_accuracy"]`."""
+        return float(self.metrics[metric]["last"]["value"])
+
+
+def train(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> Result:
+    """Trains as `headway train OVERRIDES` does, without printing, and returns how it ended.
+
+    config_dir: a folder that joins the config search path. Raises UserError for what the config gets wrong, and
+    HeadwayError if the job fails.
+    """
+    from trainer.composing import compose
+
+    job, _ = run(compose(list(overrides), config_dir=config_dir), follow=_wait)
+    result = job.result()
+    if result is None:
+        raise HeadwayError(f"{job.dir}: the job left no result; its log is in {job.logs}")
+    if result["status"] == State.FAILED:
+        error = result["error"] or {}
+        raise HeadwayError(
+            f"{job.name}: {error.get('message', 'the job failed')} (worker {error.get('rank')}, {error.get('log')})"
+        )
+    return Result(**result, dir=str(job.dir))
+
+
+Follow = Callable[[Job, Callable[[], bool]], Any]
+
+
+def _wait(job: Job, alive: Callable[[], bool]) -> None:
+    while alive():
+        time.sleep(0.02)
+
+
+def run(
+    config: Mapping[str, Any], *, follow: Follow, announce: Callable[[str], None] = lambda text: None
+) -> tuple[Job, int]:
+    """Runs a composed config's job to its end on the configured launcher. Returns the job and the exit code."""
+    checked = schema.check(config)
+    launcher = build(checked["launcher"], "launcher")
+    job, is_new = place(checked, launcher)
+    if not is_new and job.state() is State.COMPLETED:
+        announce(f"{job.name} is already completed; nothing was changed ({job.dir})")
+        return job, 0
+    check_data(checked)
+    plan = launcher.plan(job)
+    if checked["job"]["dry_run"]:
+        announce(f"{plan}\n\n# {job.config_path}\n{schema.dump(checked)}")
+        return job, 0
+    job = write(job, checked, is_new)
+    launcher.submit(job, plan)
+    try:
+        follow(job, lambda: launcher.is_alive(job))
+    except KeyboardInterrupt:
+        _stop_in_order(job, launcher, follow, announce)
+    launcher.wait(job)
+    return job, exit_code(job)
+
+
+def _stop_in_order(job: Job, launcher: Any, follow: Follow, announce: Callable[[str], None]) -> None:
+    announce(f"stopping {job.name} after this step, its state saved; Ctrl-C again ends it at once")
+    try:
+        if launcher.is_alive(job):
+            launcher.stop(job)
+        follow(job, lambda: launcher.is_alive(job))
+    except KeyboardInterrupt:
+        announce(f"ending {job.name} now")
+        if launcher.is_alive(job):
+            launcher.stop(job, now=True)
+
+
+def exit_code(job: Job) -> int:
+    """0 completed, 1 failed, 2 failed by the user's mistake, 75 interrupted, 130 stopped."""
+    event = job.last_event()
+    state = State(event.get("state", State.FAILED))
+    if state is State.COMPLETED:
+        return 0
+    if state is State.STOPPED:
+        return 130
+    if state is State.FAILED:
+        return 2 if event.get("user_error") else 1
+    return 75
+
+
+def place(config: dict[str, Any], launcher: Any) -> tuple[Job, bool]:
+    """The job directory this config means, and whether it is new. Raises UserError if it is another job's."""
+    options = config["job"]
+    name = options["name"]
+    if name is not None and ("/" in name or name.startswith(".") or not name):
+        raise UserError(f"job.name: {name!r} can't be a folder's name; use job.dir for a path")
+    if options["dir"] is not None and "://" in options["dir"]:
+        raise UserError(f"job.dir: {options['dir']!r} is not a local folder, and only those are supported so far")
+    if options["dir"] is None and name is None:
+        directory = _fresh(config)
+    else:
+        directory = Path(options["dir"]).expanduser() if options["dir"] else ROOT / str(name)
+    job = Job(directory.absolute())
+    options["name"], options["dir"] = name or job.name, str(job.dir)
+    if not job.exists():
+        if job.dir.exists() and (not job.dir.is_dir() or any(job.dir.iterdir())):
+            raise UserError(f"job.dir: {job.dir} exists and is not a job's directory; choose another")
+        return job, True
+    differing = schema.differing_keys(schema.load(job.config_path), config)
+    if differing:
+        shown = "; ".join(differing[:5]) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else "")
+        raise UserError(f"{job.dir} is the directory of another job ({shown}); choose another job.name or job.dir")
+    if launcher.state(job).is_active:
+        raise UserError(f"{job.name} is running; `headway stop {job.name}` stops it")
+    return job, False
+
+
+def _fresh(config: Mapping[str, Any]) -> Path:
+    """A name that no job has yet: algorithm, data, time."""
+    nouns = [short_name(config[noun]["_target_"]) for noun in ("algorithm", "data")]
+    name = "-".join([*nouns, time.strftime("%m%d-%H%M%S")])
+    directory, number = ROOT / name, 1
+    while directory.exists():
+        number += 1
+        directory = ROOT / f"{name}-{number}"
+    return directory
+
+
+def check_data(config: Mapping[str, Any]) -> None:
+    """What can be known of the data without reading it all."""
+    from trainer.signature import class_constant
+
+    takes = class_constant(config["algorithm"]["_target_"], "takes") or ()
+    build(config["data"], "data").check("train", takes_text="text" in takes)
+
+
+def write(job: Job, config: Mapping[str, Any], is_new: bool) -> Job:
+    """Writes the job directory's beginning. A fresh name taken by another meanwhile gets a number."""
+    try:
+        job.dir.mkdir(parents=True, exist_ok=True)
+        job.logs.mkdir(exist_ok=True)
+        if not is_new:
+            job.result_path.unlink(missing_ok=True)
+        beside = job.dir / f".config.yaml.{os.getpid()}"
+        beside.write_text(schema.dump(config), encoding="utf-8")
+        os.replace(beside, job.config_path)
+        job.add_event(State.PENDING, reason="submitted" if is_new else "goes on")
+    except OSError as error:
+        raise UserError(f"job.dir: {job.dir} can't be written: {error.strerror}; choose another with job.dir") from None
+    return job

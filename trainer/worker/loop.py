@@ -1,0 +1,266 @@
+"""The training loop of a `Module` algorithm.
+
+for epoch in epochs:
+    for batch in this worker's part of each step's samples, in the order of (seed, epoch):
+        loss(batch).backward()                        gradients averaged over workers by the strategy
+        stop if the loss is not finite                before the weights are touched
+        clip, optimizer.step(), schedule.step()
+        every log_every steps:        report the mean training loss
+        every validate_every steps:   validate, report, stop early if it no longer improves
+        every checkpoint.every steps: save
+        if asked to stop:             agree on a step, save, leave
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.algorithm import Batch, Module
+from trainer.config import DEFAULT_EPOCHS
+from trainer.data.samples import Samples
+from trainer.errors import HeadwayError, UserError
+from trainer.job import Job, State
+from trainer.worker.evaluation import evaluate
+from trainer.worker.interruption import Interruption
+from trainer.worker.metrics import Reporter
+from trainer.worker.ranks import Ranks
+from trainer.worker.state import Training
+
+
+def total_steps(train: dict[str, Any], steps_per_epoch: int) -> int | None:
+    """Optimizer steps of a whole training; None if only time bounds it."""
+    bounds = []
+    epochs = train["epochs"]
+    if epochs is None and train["max_steps"] is None and train["max_time"] is None:
+        epochs = DEFAULT_EPOCHS
+    if epochs is not None:
+        bounds.append(max(1, round(epochs * steps_per_epoch)))
+    if train["max_steps"] is not None:
+        bounds.append(int(train["max_steps"]))
+    return min(bounds) if bounds else None
+
+
+@dataclass
+class Loop:
+    """One training, from wherever `training.position` stands to its end."""
+
+    algorithm: Module
+    training: Training
+    loss: Callable[[Batch], Tensor]
+    train: Samples
+    validation: Samples | None
+    job: Job
+    ranks: Ranks
+    reporter: Reporter
+    interruption: Interruption
+    config: dict[str, Any]
+    total: int | None
+    precision: str
+
+    def run(self) -> tuple[State, str]:
+        """Trains. Returns Completed, or Interrupted with the state saved, and why it ended."""
+        position, total = self.training.position, self.total
+        reason = ""
+        while not reason and (total is None or position.step < total):
+            left = None if total is None else total - position.step
+            reason = self._epoch(left)
+        if reason == "asked":
+            self._save()
+            return State.INTERRUPTED, "asked to stop"
+        self._finish_reports()
+        self._save()
+        return State.COMPLETED, reason or "trained to the end"
+
+    def _epoch(self, left: int | None) -> str:
+        """Trains to the end of the present epoch, for `left` steps at most. Returns why training ends, if it does."""
+        training, position, reporter = self.training, self.training.position, self.reporter
+        model, optimizer, schedule = training.model, training.optimizer, training.schedule
+        interruption, progress, loss_of = self.interruption, reporter.progress, self.loss
+        options, device, world = self.config["train"], self.ranks.device, self.ranks.world_size
+        parts = options["gradient_accumulation"]
+        clip = options["gradient_clip"]
+        log_every, validate_every = options["log_every"], options["validate_every"]
+        save_every = self.config["checkpoint"]["every"]
+        timed = options["max_time"] is not None
+        on_gpu = device.type != "cpu"
+        steps_per_epoch = self.train.steps(options["batch_size"])
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        no_sync = getattr(loss_of, "no_sync", None) or nullcontext
+        stream = self.train.stream(
+            seed=self.config["job"]["seed"],
+            epoch=position.epoch,
+            batch_size=options["batch_size"],
+            rank=self.ranks.rank,
+            world=world,
+            accumulate=parts,
+            start=position.epoch_step,
+        )
+        pending: list[Tensor] = []  # on a GPU, losses not yet read
+        part = 0
+        step_loss = 0.0
+        model.train()
+        for batch in stream:
+            if part == 0 and (interruption.noticed or timed):
+                interruption.check_clock()
+                if interruption.noticed and interruption.leaves_before(position.step + 1):
+                    self._check_finite(pending)
+                    return "asked" if interruption.asked else "out of time"
+            if on_gpu:
+                batch = batch.to(device)
+            part += 1
+            if part < parts:
+                with no_sync():
+                    loss = loss_of(batch)
+                    weight = batch.size * world / batch.total
+                    (loss * weight).backward()
+            else:
+                loss = loss_of(batch)
+                weight = batch.size * world / batch.total
+                if weight != 1.0:
+                    (loss * weight).backward()
+                else:
+                    loss.backward()
+            if on_gpu:
+                pending.append(loss.detach())
+            else:
+                value = loss.item()
+                if not math.isfinite(value):
+                    raise self._diverged(value, position.step + 1)
+                step_loss += value * batch.size
+            position.loss_count += batch.size
+            if part < parts:
+                continue
+            part = 0
+            if clip is not None:
+                torch.nn.utils.clip_grad_norm_(parameters, clip)
+            optimizer.step()
+            if schedule is not None:
+                schedule.step()
+            optimizer.zero_grad()
+            position.loss_sum += step_loss
+            step_loss = 0.0
+            position.samples += batch.total
+            position.epoch_step += 1
+            position.step = step = position.step + 1
+            progress.step, progress.samples = step, position.samples
+            ends_epoch = position.epoch_step == steps_per_epoch
+            last = left is not None and (left := left - 1) == 0
+            if ends_epoch:
+                position.epoch, position.epoch_step = position.epoch + 1, 0
+            if step % log_every == 0:
+                self._check_finite(pending)
+                self._report_loss()
+            if (step % validate_every == 0) if validate_every else (ends_epoch or last):
+                self._check_finite(pending)
+                if self._validate():
+                    return "no improvement"
+            if save_every is not None and step % save_every == 0 and not last:
+                self._check_finite(pending)
+                self._save()
+            if last:
+                break
+        self._check_finite(pending)
+        return ""
+
+    def _epochs_done(self) -> float:
+        position = self.training.position
+        return position.epoch + position.epoch_step / self.train.steps(self.config["train"]["batch_size"])
+
+    def _check_finite(self, pending: list[Tensor]) -> None:
+        """Reads the losses that wait on a GPU. Raises HeadwayError at the first that is not finite."""
+        if not pending:
+            return
+        values = torch.stack(pending).double().cpu().tolist()
+        pending.clear()
+        parts = self.config["train"]["gradient_accumulation"]
+        first = self.training.position.step - len(values) // parts + 1
+        for i, value in enumerate(values):
+            if not math.isfinite(value):
+                raise self._diverged(value, first + i // parts, weights_are_good=False)
+        position = self.training.position
+        position.loss_sum += sum(values) / len(values) * (position.loss_count or 1)
+
+    def _diverged(self, value: float, step: int, *, weights_are_good: bool = True) -> HeadwayError:
+        """The error of a loss that is no number; the last good state is saved first."""
+        kept = "the newest checkpoint is from before it"
+        if weights_are_good:
+            kept = f"the state after step {step - 1} is kept in {self.training.save_alone(self.job)}"
+        rate = self.training.optimizer.param_groups[0]["lr"]
+        size, position = self.config["train"]["batch_size"], self.training.position
+        return HeadwayError(
+            f"the loss became {value} at step {step} (batch {position.epoch_step + 1} of epoch {position.epoch + 1}, "
+            f"{size} samples, learning rate {rate:g}); lower algorithm.lr or set train.gradient_clip; {kept}"
+        )
+
+    def _report_loss(self) -> None:
+        position = self.training.position
+        sums = torch.tensor([position.loss_sum, float(position.loss_count)], dtype=torch.float64)
+        total, count = self.ranks.sum(sums).tolist()
+        position.loss_sum, position.loss_count = 0.0, 0
+        if count:
+            mean = total / count
+            self.reporter.progress.loss = mean
+            rate = self.training.optimizer.param_groups[0]["lr"]
+            self._report({"train_loss": mean, "lr": float(rate)})
+
+    def _report(self, values: dict[str, float]) -> None:
+        position = self.training.position
+        epoch = self._epochs_done()
+        self.reporter.progress.epoch = epoch
+        self.reporter.report(position.step, values, epoch=epoch, samples=position.samples)
+        position.best = dict(self.reporter.best)
+
+    def _validate(self) -> bool:
+        """Validates and reports. True if training should end because the watched metric no longer improves."""
+        if self.training.position.loss_count:
+            self._report_loss()
+        if self.validation is None:
+            return False
+        metrics = evaluate(
+            self.algorithm,
+            self.training.model,
+            self.validation,
+            self.ranks,
+            batch_size=self.config["train"]["batch_size"],
+            precision=self.precision,
+        )
+        values = {f"validation_{name}": float(value) for name, value in metrics.items()}
+        self._report(values)
+        return self._stops_early(values)
+
+    def _stops_early(self, values: dict[str, float]) -> bool:
+        options, position = self.config["train"]["early_stopping"], self.training.position
+        if options["patience"] is None:
+            return False
+        name = options["metric"]
+        if name not in values:
+            raise UserError(
+                f"train.early_stopping.metric: no report carries {name!r}; there is {', '.join(sorted(values))}"
+            )
+        value = values[name]
+        if position.watched is None or self.reporter.is_better(name, value, position.watched, options["min_delta"]):
+            position.watched, position.stale = value, 0
+        else:
+            position.stale += 1
+        return position.stale >= options["patience"]
+
+    def _finish_reports(self) -> None:
+        if self.training.position.loss_count:
+            self._report_loss()
+
+    def _save(self) -> None:
+        position = self.training.position
+        progress = self.reporter.progress
+        if progress.saved_step == position.step:
+            return
+        position.seconds = progress.training_seconds + time.monotonic() - (progress.session_started or time.monotonic())
+        self.training.save(self.job, self.ranks, self.config["checkpoint"]["keep"])
+        progress.saved_step = position.step

@@ -1,0 +1,246 @@
+"""One worker of a job, from its config to its artifact. Imported once, by the process that workers are forked from."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer import artifact, checkpoint
+from trainer.algorithm import Estimator, Module
+from trainer.build import build
+from trainer.config import load, seconds
+from trainer.data.opening import Opened, open_data
+from trainer.errors import HeadwayError, UserError
+from trainer.job import Job, State, write_json
+from trainer.worker.context import JobContext
+from trainer.worker.interruption import Interruption
+from trainer.worker.loop import Loop, total_steps
+from trainer.worker.metrics import Reporter
+from trainer.worker.ranks import Ranks
+from trainer.worker.state import Position, Training
+from trainer.worker.strategy import choose, choose_precision, spread
+
+PR_SET_PDEATHSIG = 1
+
+
+def run(job_dir: str, attempt: int) -> dict[str, Any]:
+    """Trains as one worker of the job. Returns how it ended; after an error writes it down and leaves with 1."""
+    job, rank = Job(Path(job_dir)), int(os.environ["RANK"])
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the agent decides
+    write_to(job.log_path(attempt, rank))
+    try:
+        return train(job, attempt)
+    except BaseException as error:
+        traceback.print_exc()
+        write_json(job.error_path(attempt, rank), describe(error, rank, job.log_path(attempt, rank)))
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def write_to(log: Path) -> None:
+    """Everything this process prints, native libraries included, goes to the log from here on."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def train(job: Job, attempt: int) -> dict[str, Any]:
+    """Sets a worker up, trains, and writes the artifact."""
+    config = load(job.config_path)
+    threads = max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"]))
+    torch.set_num_threads(threads)
+    ranks = Ranks.join()
+    algorithm = build(config["algorithm"], "algorithm")
+    if not isinstance(algorithm, (Module, Estimator)):
+        raise UserError(
+            f"algorithm: {config['algorithm']['_target_']} is neither a Module nor an Estimator of `trainer`"
+        )
+    source = build(config["data"], "data")
+    seed = config["job"]["seed"]
+    opened = open_data(source, algorithm, seed=seed, lead=ranks.local_rank == 0, wait=ranks.barrier)
+    if opened.train.rows < ranks.world_size:
+        raise UserError(
+            f"data: {opened.train.rows} training samples are too few for {ranks.world_size} workers; "
+            f"lower launcher.workers or data.validation"
+        )
+    tracker = build(config["tracking"], "tracking") if ranks.rank == 0 else None
+    reporter = Reporter(job, tracker, writes=ranks.rank == 0, maximize=algorithm.maximize)
+    limit = seconds(config["train"]["max_time"], "train.max_time")
+    interruption = Interruption(ranks, deadline=time.monotonic() + limit if limit else None)
+    facts = {
+        "attempt": attempt,
+        "world_size": ranks.world_size,
+        "samples": opened.train.rows,
+        "validation_samples": opened.validation.rows if opened.validation else 0,
+        "columns": opened.schema.columns,
+        "device": device_name(ranks.device),
+        "threads": threads,
+        "maximize": sorted(algorithm.maximize),
+    }
+    if isinstance(algorithm, Module):
+        outcome = fit_module(algorithm, opened, job, ranks, reporter, interruption, config, facts)
+    else:
+        outcome = fit_estimator(algorithm, opened, job, ranks, reporter, interruption, config, facts)
+    reporter.finish(outcome)
+    ranks.leave()
+    return {**reporter.progress.snapshot(), **outcome}
+
+
+def fit_module(
+    algorithm: Module,
+    opened: Opened,
+    job: Job,
+    ranks: Ranks,
+    reporter: Reporter,
+    interruption: Interruption,
+    config: dict[str, Any],
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    """Trains a `Module` algorithm by the loop."""
+    strategy = choose(config["strategy"]["name"], ranks.world_size)
+    precision = choose_precision(config["train"]["precision"], ranks.device)
+    torch.manual_seed(config["job"]["seed"])
+    model = algorithm.build(opened.schema).to(ranks.device)
+    if ranks.rank:  # the same initial weights everywhere, but dropout of one's own
+        torch.manual_seed(config["job"]["seed"] + 1_000_003 * ranks.rank)
+    total = total_steps(config["train"], opened.train.steps(config["train"]["batch_size"]))
+    optimizer = algorithm.optimizer(model)
+    training = Training(model, optimizer, algorithm.schedule(optimizer, total), Position())
+    resume(job, training, reporter, ranks)
+    loss = spread(algorithm, model, strategy, precision, ranks)
+    progress = reporter.progress
+    progress.total, progress.step = total, training.position.step
+    progress.samples, progress.training_seconds = training.position.samples, training.position.seconds
+    if ranks.rank == 0:
+        parameters = sum(p.numel() for p in model.parameters())
+        facts |= {"strategy": strategy, "precision": precision, "parameters": parameters, "steps": total}
+        job.add_event(State.RUNNING, **facts, step=training.position.step)
+    reporter.start(config)
+    loop = Loop(
+        algorithm,
+        training,
+        loss,
+        opened.train,
+        opened.validation,
+        job,
+        ranks,
+        reporter,
+        interruption,
+        config,
+        total,
+        precision,
+    )
+    state, reason = loop.run()
+    if ranks.rank == 0 and state is State.COMPLETED:
+        artifact.write_module(job.model, algorithm, model, opened.schema, config, reporter.best)
+    return {"state": state.value, "reason": reason, "step": training.position.step}
+
+
+def fit_estimator(
+    algorithm: Estimator,
+    opened: Opened,
+    job: Job,
+    ranks: Ranks,
+    reporter: Reporter,
+    interruption: Interruption,
+    config: dict[str, Any],
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    """Lets an `Estimator` fit by itself."""
+    seed = config["job"]["seed"]
+    torch.manual_seed(seed + 1_000_003 * ranks.rank)
+    context = JobContext(
+        ranks=ranks,
+        schema=opened.schema,
+        train=opened.train,
+        validation=opened.validation,
+        seed=seed,
+        threads=facts["threads"],
+        reporter=reporter,
+        interruption=interruption,
+    )
+    reporter.forget_after(0)
+    if ranks.rank == 0:
+        job.add_event(State.RUNNING, **facts, parameters=None, strategy="its own", step=0)
+    reporter.start(config)
+    algorithm.fit(context)
+    step = reporter.progress.step
+    if context.stopped and interruption.asked:
+        return {"state": State.INTERRUPTED.value, "reason": "asked to stop", "step": step}
+    if ranks.rank == 0:
+        artifact.write_estimator(job.model, algorithm, opened.schema, config, reporter.best)
+    reason = "out of time" if context.stopped else "trained to the end"
+    return {"state": State.COMPLETED.value, "reason": reason, "step": step}
+
+
+def resume(job: Job, training: Training, reporter: Reporter, ranks: Ranks) -> None:
+    """Goes on from the newest complete checkpoint, if there is one; says which it passed over."""
+    found = checkpoint.newest(job.checkpoints)
+    if ranks.rank == 0:
+        for folder, reason in found.passed_over:
+            print(f"passed over {folder.name}: {reason}")
+    if found.checkpoint is None:
+        reporter.forget_after(0)
+        return
+    training.restore(found.checkpoint, ranks)
+    reporter.best = dict(training.position.best)
+    reporter.progress.saved_step = training.position.step
+    reporter.forget_after(training.position.step)
+    if ranks.rank == 0:
+        print(f"goes on from {found.checkpoint.name}")
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def describe(error: BaseException, rank: int, log: Path) -> dict[str, Any]:
+    """An error as a record: what, where in whose code, and whether it only says that another worker is gone."""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [f for f in frames if not _is_ours(f.filename)]
+    own = outside[-1] if outside else (frames[-1] if frames else None)
+    text = str(error).strip().splitlines()
+    message = text[0] if text else type(error).__name__
+    if isinstance(error, OSError) and error.errno == 28:
+        message = (
+            f"no space left on the device for {error.filename or log.parent.parent}; free some, the job then goes on"
+        )
+    elif not isinstance(error, HeadwayError):
+        message = f"{type(error).__name__}: {message}"
+    gone = (
+        "Connection closed by peer",
+        "Connection reset by peer",
+        "Broken pipe",
+        "Timed out waiting",
+        "remote process exited",
+    )
+    return {
+        "time": time.time(),
+        "type": type(error).__name__,
+        "message": message,
+        "rank": rank,
+        "where": f"{own.filename}:{own.lineno} in {own.name}" if own and not isinstance(error, HeadwayError) else None,
+        "log": str(log),
+        "user_error": isinstance(error, UserError),
+        "lost_peer": not isinstance(error, HeadwayError) and any(text in str(error) for text in gone),
+    }
+
+
+def _is_ours(filename: str) -> bool:
+    """Frames of the trainer and of installed libraries: seldom where a user's mistake is."""
+    here = str(Path(__file__).resolve().parent.parent)
+    return filename.startswith((here, "<")) or "site-packages" in filename or filename.startswith(sys.base_prefix)

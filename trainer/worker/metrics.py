@@ -1,0 +1,117 @@
+"""Reports: metrics.jsonl, trackers, and, beside the steps, logs/progress.json that says where the job stands now."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from trainer.job import Job, append_line, write_json
+from trainer.result import more_is_better
+
+PROGRESS_SECONDS = 0.25
+
+
+class Progress:
+    """What the loop updates by plain assignment, and a thread writes down a few times a second."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.total: int | None = None
+        self.epoch = 0.0
+        self.samples = 0
+        self.loss: float | None = None
+        self.unit = "step"
+        self.training_seconds = 0.0  # before this session
+        self.session_started: float | None = None
+        self.session_first_sample = 0
+        self.saved_step: int | None = None
+
+    def begin(self) -> None:
+        self.session_started = time.monotonic()
+        self.session_first_sample = self.samples
+
+    def snapshot(self) -> dict[str, Any]:
+        session = time.monotonic() - self.session_started if self.session_started else 0.0
+        trained = self.samples - self.session_first_sample
+        return {
+            "time": time.time(),
+            "step": self.step,
+            "total": self.total,
+            "epoch": self.epoch,
+            "samples": self.samples,
+            "loss": self.loss,
+            "unit": self.unit,
+            "samples_per_second": round(trained / session, 1) if session > 0 else None,
+            "session_samples": trained,
+            "session_seconds": round(session, 3),
+            "training_seconds": round(self.training_seconds + session, 3),
+        }
+
+
+class Reporter:
+    """Rank 0 writes and tells the tracker; the others keep only what decisions need."""
+
+    def __init__(self, job: Job, tracker: Any, *, writes: bool, maximize: Iterable[str]) -> None:
+        self.progress = Progress()
+        self.best: dict[str, float] = {}
+        self._job = job
+        self._tracker = tracker
+        self._writes = writes
+        self._maximize = tuple(maximize)
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, config: dict[str, Any]) -> None:
+        self.progress.begin()
+        if self._writes:
+            self._tracker.start(self._job.dir, config)
+            self._thread = threading.Thread(target=self._write_progress, daemon=True, name="progress")
+            self._thread.start()
+
+    def report(self, step: int, values: Mapping[str, float], *, epoch: float, samples: int) -> None:
+        """One line of metrics. `values` by name, such as `train_loss`; NaN and infinity are written as they are."""
+        for name, value in values.items():
+            best = self.best.get(name)
+            if best is None or self.is_better(name, value, best):
+                self.best[name] = value
+        if self._writes:
+            line = {
+                "time": time.time(),
+                "step": step,
+                "epoch": round(epoch, 6),
+                "samples": samples,
+                "values": dict(values),
+            }
+            append_line(self._job.metrics_path, line)
+            self._tracker.log(step, values)
+
+    def is_better(self, name: str, value: float, than: float, by: float = 0.0) -> bool:
+        if more_is_better(name, self._maximize):
+            return value > than + by
+        return value < than - by
+
+    def forget_after(self, step: int) -> None:
+        """Drops reports of steps that will be done again."""
+        path = self._job.metrics_path
+        if not self._writes or not path.exists():
+            return
+        kept = [line for line in self._job.metrics() if line["step"] <= step]
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in kept), encoding="utf-8")
+        os.replace(beside, path)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Ends the thread, writes the last progress and closes the tracker."""
+        self._ended.set()
+        if self._thread:
+            self._thread.join()
+            write_json(self._job.progress_path, self.progress.snapshot())
+            self._tracker.finish(result)
+
+    def _write_progress(self) -> None:
+        while not self._ended.wait(PROGRESS_SECONDS):
+            write_json(self._job.progress_path, self.progress.snapshot())
