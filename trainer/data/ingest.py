@@ -1,0 +1,245 @@
+"""One streaming pass that turns a source's files into an encoded table of the cache."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trainer.data import cache, paths
+from trainer.data.columns import Feature, Label, Place
+from trainer.data.order import BLOCK
+from trainer.data.sources import Piece, Source, column
+from trainer.data.table import DATA, META, Table, of_folder
+from trainer.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_VERSION = 1  # of what the cache holds
+
+
+def ingest(source: Source, files: Sequence[str], like: Table | None = None) -> Table:
+    """The table of these files, from the cache if they were parsed before.
+
+    like: the training table, whose columns and categories a validation table shares.
+    Raises UserError for what can't be read, with file, row and column.
+    """
+    parsing = {k: v for k, v in vars(source).items() if k not in ("train", "validation", "test", "missing")}
+    training = like.entry.name if like and like.entry else None
+    name = cache.key(_VERSION, source.name, parsing, [paths.fingerprint(f) for f in files], training)
+    return cache.kept(name, lambda folder: _parse(source, files, like, folder), of_folder)
+
+
+def _parse(source: Source, files: Sequence[str], like: Table | None, folder: Path) -> None:
+    pieces = _sparse if source.sparse else _dense
+    pieces(source, files, like, folder)
+
+
+def choose(source: Source, files: Sequence[str]) -> tuple[list[str], str | None]:
+    """The names of the columns to learn from and of the label. Raises UserError for those that aren't there."""
+    names = source.names(files[0])
+    label = None if source.label is None else column(source.label, names, files[0], "label")
+    if source.columns is None:
+        features = [n for n in names if n != label]
+    else:
+        features = list(dict.fromkeys(column(c, names, files[0], "columns") for c in source.columns))
+        if label in features:
+            raise UserError(f"data.columns holds the label {label!r}: take it out")
+    if not features:
+        raise UserError(f"{files[0]} has no column to learn from besides the label {label!r}")
+    return features, label
+
+
+def check_columns(source: Source, files: Sequence[str], needed: Sequence[str]) -> None:
+    """Raises UserError if a file lacks one of these columns."""
+    for path in files:
+        names = source.names(path)
+        for name in needed:
+            if name not in names:
+                raise UserError(
+                    f"{path} has no column {name!r}, which {_others(files, path)}: {did_you_mean(name, names)}"
+                )
+
+
+def _others(files: Sequence[str], path: str) -> str:
+    return "the training data has" if path == files[0] else f"{Path(files[0]).name} has"
+
+
+def _features(source: Source, names: Sequence[str], path: str) -> list[Feature]:
+    forced = {column(c, source.names(path), path, "categorical") for c in source.categorical or []}
+    return [
+        Feature(name=n, kind="categorical", long=True) if n in forced else Feature(name=n, typed=source.typed)
+        for n in names
+    ]
+
+
+def _dense(source: Source, files: Sequence[str], like: Table | None, folder: Path) -> None:
+    if like:
+        features, label = followers(like)
+    else:
+        names, target = choose(source, files)
+        features = _features(source, names, files[0])
+        label = None if target is None else Label(name=target, typed=source.typed)
+    needed = [f.name for f in features] + ([label.name] if label else [])
+    check_columns(source, files, needed)
+    rows = 0
+    with _Writer(folder, len(features), labelled=label is not None) as writer:
+        for piece in source.batches(files, needed):
+            place = _place(source, piece)
+            x = np.empty((piece.batch.num_rows, len(features)), np.float32)
+            for j, feature in enumerate(features):
+                x[:, j] = feature.encode(piece.batch.column(feature.name), place)
+            writer.add(x, label.encode(piece.batch.column(label.name), place) if label else None)
+            rows += len(x)
+    if not rows:
+        raise UserError(f"{', '.join(files)}: there are no rows")
+    _describe(folder, features, label, rows, len(features))
+
+
+def followers(like: Table) -> tuple[list[Feature], Label | None]:
+    """Encoders for further data of the same columns: no new categories, and the labels' codes go on."""
+    features = [
+        Feature(name=f.name, kind=f.kind or "numeric", typed=f.typed, frozen=True, categories=dict(f.categories))
+        for f in like.features
+    ]
+    if like.label is None:
+        return features, None
+    known = dict(like.label.values or {}) if like.label.kind == "string" else {}
+    return features, Label(name=like.label.name, kind=like.label.kind, typed=like.label.typed, values=known)
+
+
+def _sparse(source: Source, files: Sequence[str], like: Table | None, folder: Path) -> None:
+    label = Label(name="label")
+    base, width, rows = 1, 0, 0
+    with _Writer(folder, None, labelled=True) as writer:
+        for piece in source.batches(files):
+            batch, place = piece.batch, _place(source, piece)
+            indices = batch.column("indices").flatten().to_numpy(zero_copy_only=False)
+            values = batch.column("values").flatten().to_numpy(zero_copy_only=False)
+            if not np.isfinite(values).all():
+                entry = int((~np.isfinite(values)).argmax())
+                at = int(np.searchsorted(batch.column("indices").offsets.to_numpy(), entry, side="right")) - 1
+                raise UserError(
+                    f"{place(at)}, column {indices[entry]}: {values[entry]} is not a finite number; mend it"
+                )
+            y = label.encode(_whole(batch.column("label")), place)
+            if len(indices):
+                base, width = min(base, int(indices.min())), max(width, int(indices.max()) + 1)
+            writer.add_sparse(batch, y)
+            rows += len(y)
+    if not rows:
+        raise UserError(f"{', '.join(files)}: there are no rows")
+    if like:
+        base, width = like.base, like.columns + like.base
+    _describe(folder, [], label, rows, width - base, sparse=True, base=base)
+
+
+def _whole(labels: pa.Array) -> pa.Array:
+    """Integers if all are whole: the format has no types."""
+    import pyarrow.compute as pc
+
+    try:
+        return pc.cast(labels, "int64")
+    except ValueError:
+        return labels
+
+
+def _place(source: Source, piece: Piece) -> Place:
+    return lambda i: f"{piece.path}, row {source.row(piece.path, piece.first + i)}"
+
+
+def _describe(
+    folder: Path,
+    features: list[Feature],
+    label: Label | None,
+    rows: int,
+    columns: int,
+    *,
+    sparse: bool = False,
+    base: int = 0,
+) -> None:
+    meta = {
+        "features": [asdict(f) for f in features],
+        "label": asdict(label) if label else None,
+        "rows": rows,
+        "columns": columns,
+        "sparse": sparse,
+        "base": base,
+    }
+    if label and label.values is not None and label.kind != "string":
+        meta["label"]["values"] = list(label.values.items())  # JSON's keys are strings
+    (folder / META).write_text(json.dumps(meta))
+
+
+class _Writer:
+    """Writes rows in record batches of exactly BLOCK (the last may be smaller), in the format of `datasets`."""
+
+    def __init__(self, folder: Path, columns: int | None, *, labelled: bool) -> None:
+        import pyarrow as pa
+        from datasets.arrow_writer import ArrowWriter
+
+        if columns is None:
+            fields = {"indices": pa.list_(pa.int32()), "values": pa.list_(pa.float32())}
+        else:
+            fields = {"x": pa.list_(pa.float32(), columns)}
+        if labelled:
+            fields["y"] = pa.float64()
+        self.schema = pa.schema(fields)
+        self.writer = ArrowWriter(schema=self.schema, path=str(folder / DATA), writer_batch_size=BLOCK)
+        self.waiting: list[pa.Table] = []
+        self.rows = 0
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is not None:
+            self.writer.close()
+            return
+        if self.rows:
+            self._write(self._joined())
+            self.writer.finalize()
+        else:
+            self.writer.close()
+
+    def add(self, x: np.ndarray, y: np.ndarray | None) -> None:
+        import pyarrow as pa
+
+        cells = [pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), x.shape[1])]
+        self._add(cells if y is None else [*cells, pa.array(y)])
+
+    def add_sparse(self, batch: pa.RecordBatch, y: np.ndarray) -> None:
+        import pyarrow as pa
+
+        self._add([batch.column("indices"), batch.column("values"), pa.array(y)])
+
+    def _add(self, cells: list[pa.Array]) -> None:
+        import pyarrow as pa
+
+        self.waiting.append(pa.Table.from_arrays(cells, schema=self.schema))
+        self.rows += len(cells[0])
+        if self.rows >= BLOCK:
+            table = self._joined()
+            for block in _blocks(table):
+                self._write(block)
+            rest = table.slice(len(table) - len(table) % BLOCK)
+            self.waiting, self.rows = [rest], len(rest)
+
+    def _joined(self) -> pa.Table:
+        import pyarrow as pa
+
+        return pa.concat_tables(self.waiting)
+
+    def _write(self, table: pa.Table) -> None:
+        if len(table):
+            self.writer.write_table(table.combine_chunks())
+
+
+def _blocks(table: pa.Table) -> Iterator[pa.Table]:
+    for start in range(0, len(table) - BLOCK + 1, BLOCK):
+        yield table.slice(start, BLOCK)

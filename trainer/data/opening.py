@@ -1,0 +1,297 @@
+"""Opens a source for training: parses it once, splits it, measures it, and checks that the algorithm can learn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainer.algorithm import Algorithm
+from trainer.data import cache, order, table
+from trainer.data.columns import Feature, Label
+from trainer.data.ingest import ingest
+from trainer.data.part import Part
+from trainer.data.samples import InMemory, Labels, Samples
+from trainer.data.schema import Column, Schema
+from trainer.data.sources import Source, column
+from trainer.data.sparse import Sparse, SparseStreaming, fitted, joined
+from trainer.data.statistics import Moments, count_labels, measure
+from trainer.data.streaming import Streaming
+from trainer.data.table import Table
+from trainer.errors import UserError, did_you_mean
+
+
+@dataclass
+class Opened:
+    """What a job trains on."""
+
+    schema: Schema
+    train: Samples
+    validation: Samples | None
+
+
+def open_data(
+    source: Source,
+    algorithm: Algorithm,
+    *,
+    seed: int,
+    lead: bool = True,
+    wait: Callable[[], None] = lambda: None,
+) -> Opened:
+    """The training and validation samples of a source, and their schema.
+
+    lead: whether this worker parses the files; the others call `wait` first, the lead calls it when it is done, so
+    with a barrier as `wait` they find everything in the cache. Raises UserError for data that can't be learned from.
+    """
+    if not lead:
+        wait()
+    if "text" in algorithm.takes:
+        from trainer.data.text import open_text
+
+        opened = open_text(source, algorithm, seed=seed)
+    else:
+        opened = _open_table(source, algorithm, seed)
+    if lead:
+        wait()
+    return opened
+
+
+def _open_table(source: Source, algorithm: Algorithm, seed: int) -> Opened:
+    who = type(algorithm).__name__
+    if source.name == "text":
+        raise UserError(f"data=text is text, which {who} does not take; choose a table such as data=csv")
+    if source.sparse and "sparse" not in algorithm.takes:
+        raise UserError(
+            f"data={source.name} is sparse, which {who} does not take; choose data=csv or another algorithm"
+        )
+    whole = _table(source)
+    held = _validation_table(source, whole)
+    train, validation = _parts(source, whole, held, seed)
+    _check_kinds(source, algorithm, whole, who)
+    schema = _schema(source, whole, train)
+    target = algorithm.target(schema)
+    schema = _check_target(schema, target, algorithm, source, who)
+    for one in (whole, held):
+        if one is not None:
+            _check_missing(source, algorithm, one, who)
+    labels = labels_for(schema, target, whole.label)
+    opened = Opened(schema, samples(whole, train, schema, labels), None)
+    if validation is not None:
+        if held is not None and target == "class":
+            _check_classes(held, whole)
+        against = whole if held is None else held
+        opened.validation = samples(against, validation, schema, labels_for(schema, target, against.label))
+    return opened
+
+
+def _table(source: Source) -> Table:
+    arrays = source.arrays()
+    if arrays is None:
+        return ingest(source, source.files("train"))
+    x, names = arrays.x, arrays.names
+    if source.columns is not None:
+        names = [column(c, arrays.names, f"data={source.name}", "columns") for c in source.columns]
+        x = np.ascontiguousarray(x[:, [arrays.names.index(n) for n in names]])
+    text = isinstance(arrays.classes[0], str)
+    values = {c if isinstance(c, str) else float(c): "" for c in arrays.classes}
+    label = Label(name=arrays.label, kind="string" if text else "int", values=values)
+    return table.of_arrays(x, arrays.y, [Feature(name=n, kind="numeric") for n in names], label)
+
+
+def _validation_table(source: Source, whole: Table) -> Table | None:
+    files = source.files("validation")
+    return ingest(source, files, like=whole) if files else None
+
+
+def _parts(source: Source, whole: Table, held: Table | None, seed: int) -> tuple[Part, Part | None]:
+    fraction = float(source.validation) if isinstance(source.validation, (int, float)) else 0.0
+    if whole.rows < 2:
+        raise UserError(f"data.train has {whole.rows} row: it takes at least 2 to learn from")
+    train = Part(whole.rows, seed, fraction)
+    if held is not None:
+        return train, Part(held.rows)
+    return train, Part(whole.rows, seed, fraction, held_out=True) if fraction else None
+
+
+def _check_kinds(source: Source, algorithm: Algorithm, whole: Table, who: str) -> None:
+    if whole.sparse:
+        return
+    for feature in whole.features:
+        kind = feature.kind or "numeric"
+        if kind not in algorithm.takes:
+            example = f" ({', '.join(list(feature.categories)[:3])}, …)" if feature.categories else ""
+            raise UserError(
+                f"column {feature.name!r} is {kind}{example}, which {who} does not take; "
+                f"choose columns with data.columns=[…]"
+            )
+
+
+def _check_missing(source: Source, algorithm: Algorithm, one: Table, who: str) -> None:
+    """Missing categories are as good as unknown ones; missing numbers must be taken or replaced."""
+    if source.missing == "mean" or (source.missing == "auto" and "missing" in algorithm.takes):
+        return
+    for feature in one.features:
+        if feature.missing and feature.kind != "categorical":
+            why = f", which {who} does not take" if source.missing == "auto" else ""
+            raise UserError(
+                f"{feature.missing}, column {feature.name!r}: the cell is missing{why}; "
+                f"set data.missing=mean to put the training mean there, or mend the file"
+            )
+
+
+def _check_target(schema: Schema, target: str | None, algorithm: Algorithm, source: Source, who: str) -> Schema:
+    if schema.label is None:
+        labelled = replace(schema, label=Column(name="label", kind="numeric"))
+        if target is not None or algorithm.target(labelled) is not None:
+            names = source.names(source.files("train")[0])
+            raise UserError(f"{who} learns from a label: set data.label to its column; there is {', '.join(names)}")
+        return schema
+    if target == "class":
+        if not schema.label.classes:
+            raise UserError(
+                f"column {schema.label.name!r} holds numbers that are no classes (fractions, or too many values), "
+                f"and {who} learns classes; choose another data.label or a loss for numbers"
+            )
+        if sum(n > 0 for n in schema.label.counts) < 2:
+            only = next(c for c, n in zip(schema.label.classes, schema.label.counts, strict=True) if n)
+            raise UserError(
+                f"column {schema.label.name!r}: every training row has the label {only!r}; there is nothing to tell apart"
+            )
+        return schema
+    if target == "number" and schema.label.kind == "categorical":
+        first = schema.label.classes[0]
+        raise UserError(
+            f"column {schema.label.name!r} holds words such as {first!r}, and {who} learns a number; choose another data.label"
+        )
+    return schema
+
+
+def _check_classes(held: Table, whole: Table) -> None:
+    """Raises UserError for a label of the validation that training has not."""
+    if held.label is None or whole.label is None:
+        return
+    known = whole.label.classes()
+    if held.label.values is None:
+        raise UserError(
+            f"column {held.label.name!r} of data.validation has more values than the {len(known)} classes of training"
+        )
+    for value, place in held.label.values.items():
+        if value not in known:
+            shown = value if isinstance(value, str) or value != round(value) else int(value)
+            raise UserError(
+                f"{place}, column {held.label.name!r}: the label {shown!r} is no class of the training data; "
+                + did_you_mean(str(shown), map(str, known))
+            )
+
+
+def labels_for(schema: Schema, target: str | None, label: Label | None) -> Labels:
+    """What makes int64 class numbers or float32 values of encoded labels."""
+    if schema.label is None or label is None or target is None:
+        return lambda y: y.astype(np.float32)
+    if target == "number":
+        return lambda y: y.astype(np.float32)
+    classes = schema.label.classes
+    if label.kind == "string":
+        position = {c: i for i, c in enumerate(classes)}
+        numbers = np.array([position.get(str(v), -1) for v in label.values or {}], dtype=np.int64)
+        return lambda y: numbers[y.astype(np.int64)]
+    values = np.array([float(c) for c in classes])
+    return lambda y: np.searchsorted(values, y).astype(np.int64)
+
+
+def _schema(source: Source, whole: Table, part: Part) -> Schema:
+    features, label, counts = _statistics(source, whole, part)
+    columns = tuple(_column(f, features, j) for j, f in enumerate(whole.features))
+    return Schema(
+        features=columns,
+        label=_label_column(whole.label, label, counts) if whole.label and label else None,
+        rows=part.rows,
+        columns=whole.columns,
+        sparse=whole.sparse,
+        impute=source.missing == "mean",
+        sparse_mean=tuple(features.mean.tolist()) if whole.sparse else (),
+        sparse_std=tuple(features.std.tolist()) if whole.sparse else (),
+    )
+
+
+def _statistics(source: Source, whole: Table, part: Part) -> tuple[Moments, Moments | None, dict[float, int]]:
+    """Measured once for each split, kept beside the data."""
+    name = f"statistics-{part.seed}-{part.fraction}.json"
+    if whole.entry and (kept := cache.noted(whole.entry, name)):
+        features, label, counts = kept
+        return Moments.from_lists(features), label and Moments.from_lists(label), {float(k): n for k, n in counts}
+    features, label = measure(whole, part)
+    counts = {}
+    if whole.label and whole.label.classes():
+        counts = dict(zip(*(a.tolist() for a in count_labels(whole, part)), strict=True))
+    if whole.entry:
+        lists = [features.to_lists(), label and label.to_lists(), list(counts.items())]
+        cache.note(whole.entry, name, lists)
+    return features, label, counts
+
+
+def _column(feature: Feature, moments: Moments, j: int) -> Column:
+    missing = int(moments.missing[j])
+    if feature.kind == "categorical":
+        return Column(name=feature.name, kind="categorical", categories=tuple(feature.categories), missing=missing)
+    if not moments.count[j]:
+        return Column(name=feature.name, kind="numeric", missing=missing)
+    mean, std, low, high = (float(a[j]) for a in (moments.mean, moments.std, moments.min, moments.max))
+    return Column(name=feature.name, kind="numeric", mean=mean, std=std, min=low, max=high, missing=missing)
+
+
+def _label_column(label: Label, moments: Moments, counts: dict[float, int]) -> Column:
+    classes = label.classes()
+    if label.kind == "string":
+        codes = {str(v): code for code, v in enumerate(label.values or {})}
+        numbers = tuple(counts.get(float(codes[str(c)]), 0) for c in classes)
+        return Column(name=label.name, kind="categorical", classes=classes, counts=numbers)
+    mean, std, low, high = (float(a[0]) for a in (moments.mean, moments.std, moments.min, moments.max))
+    numbers = tuple(counts.get(float(c), 0) for c in classes)
+    return Column(
+        name=label.name, kind="numeric", classes=classes, counts=numbers, mean=mean, std=std, min=low, max=high
+    )
+
+
+def samples(one: Table, part: Part, schema: Schema, labels: Labels) -> Samples:
+    """The part's rows in memory where they fit one window, else streamed."""
+    if one.sparse:
+        if one.bytes > order.WINDOW:
+            return SparseStreaming(one, part, labels, schema.columns)
+        return _sparse_in_memory(one, part, schema, labels)
+    fill = fill_values(schema)
+    if one.rows * (one.columns * 4 + 8) > order.WINDOW:
+        return Streaming(one, part, labels, fill)
+    x = np.empty((part.rows, one.columns), np.float32)
+    y = None if one.label is None else np.empty(part.rows)
+    at = 0
+    for number in range(part.blocks):
+        block, local = one.block(number), part.local(number)
+        rows = block.x if local is None else block.x[local]
+        x[at : at + len(rows)] = rows
+        if y is not None and block.y is not None:
+            y[at : at + len(rows)] = block.y if local is None else block.y[local]
+        at += len(rows)
+    if fill is not None:
+        np.copyto(x, fill, where=np.isnan(x))
+    return InMemory(torch.from_numpy(x), None if y is None else torch.from_numpy(labels(y)))
+
+
+def _sparse_in_memory(one: Table, part: Part, schema: Schema, labels: Labels) -> Samples:
+    pieces: list[Any] = []
+    y = []
+    for number in range(part.blocks):
+        block, local = one.block(number), part.local(number)
+        pieces.append(fitted(block.x if local is None else block.x.rows(local), one.base, schema.columns))
+        y.append(block.y if local is None or block.y is None else block.y[local])
+    return Sparse(joined(pieces), schema.columns, torch.from_numpy(labels(np.concatenate(y))))
+
+
+def fill_values(schema: Schema) -> np.ndarray | None:
+    """float32 [columns] to put in place of missing numbers, NaN in categorical columns; None if all stay."""
+    if not schema.impute:
+        return None
+    return np.array([c.mean if c.kind == "numeric" else np.nan for c in schema.features], np.float32)

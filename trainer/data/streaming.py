@@ -1,0 +1,105 @@
+"""Tables larger than a window: rows gathered from memory-mapped blocks by a thread that runs ahead of the training."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from queue import Empty, Full, Queue
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.data import order
+from trainer.data.order import Order, Steps
+from trainer.data.part import Part
+from trainer.data.samples import Labels, Samples
+from trainer.data.table import Table
+
+T = TypeVar("T")
+PIECE = 16 << 20  # bytes gathered at once: one such piece is used while the next one is made
+
+
+class Streaming(Samples):
+    """Rows of a memory-mapped table. Anonymous memory is a few pieces, whatever the size of the table.
+
+    fill: float32 [columns] to put in place of missing cells, NaN where they stay; None if all stay.
+    """
+
+    def __init__(self, table: Table, part: Part, labels: Labels, fill: np.ndarray | None) -> None:
+        row_bytes = table.columns * 4 + 8
+        window = max(1, int(order.WINDOW / row_bytes))
+        super().__init__(Order(part.rows, 0, part.per_block, window), table.columns, row_bytes)
+        self.table, self.part, self.labels, self.fill = table, part, labels, fill
+
+    def _group(self, batch_size: int, world: int) -> int:
+        rows = max(1, batch_size // world)
+        return max(1, int(PIECE / (rows * self.row_bytes)))
+
+    def _taken(self, steps: Iterable[Steps]) -> Iterator[tuple[Steps, Tensor, Tensor | None]]:
+        return ahead(super()._taken(steps))
+
+    def _take(self, ids: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        x = np.empty((len(ids), self.columns), np.float32)
+        y = None if self.table.label is None else np.empty(len(ids))
+        for number, to, rows in by_block(ids, self.part):
+            block = self.table.block(number)
+            x[to] = block.x[rows]
+            if y is not None and block.y is not None:
+                y[to] = block.y[rows]
+        if self.fill is not None:
+            np.copyto(x, self.fill, where=np.isnan(x))
+        return torch.from_numpy(x), None if y is None else torch.from_numpy(self.labels(y))
+
+
+def by_block(ids: np.ndarray, part: Part) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """(block, places among the ids, rows of the block): block by block, so that pages are read one after the other."""
+    blocks, within = np.divmod(ids, part.per_block)
+    places = np.argsort(blocks, kind="stable")
+    ordered = blocks[places]
+    edges = np.flatnonzero(np.diff(ordered, prepend=-1, append=-1))
+    for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        number, to = int(ordered[start]), places[start:stop]
+        local = part.local(number)
+        yield number, to, within[to] if local is None else local[within[to]]
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, the next one made by a thread while one is used. Its errors are raised here."""
+    queue: Queue[tuple[T | None, BaseException | None]] = Queue(maxsize=1)
+    stopped = threading.Event()
+
+    def put(item: T | None, error: BaseException | None) -> None:
+        while not stopped.is_set():
+            try:
+                return queue.put((item, error), timeout=0.1)
+            except Full:
+                continue
+
+    def run() -> None:
+        try:
+            for item in items:
+                put(item, None)
+                if stopped.is_set():
+                    return
+            put(None, None)
+        except BaseException as error:  # whoever iterates gets it
+            put(None, error)
+
+    thread = threading.Thread(target=run, name="headway-data", daemon=True)
+    thread.start()
+    try:
+        while True:
+            try:
+                item, error = queue.get(timeout=1.0)
+            except Empty:
+                continue
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join()

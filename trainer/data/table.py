@@ -1,0 +1,128 @@
+"""An encoded table: what its columns hold, and its rows in blocks, in memory or memory-mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainer.data.columns import Feature, Label
+from trainer.data.order import BLOCK
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DATA, META = "data.arrow", "schema.json"
+
+
+@dataclass
+class Block:
+    """Up to BLOCK rows: x float32 [n, columns], or the arrays of a CSR matrix; y float64 [n], None without a label."""
+
+    x: Any
+    y: np.ndarray | None
+
+
+@dataclass
+class SparseBlock:
+    """offsets int64 [n + 1], indices int32 [nnz] and values float32 [nnz] of n rows."""
+
+    offsets: np.ndarray
+    indices: np.ndarray
+    values: np.ndarray
+
+    def rows(self, ids: np.ndarray) -> SparseBlock:
+        """These rows, copied."""
+        starts = self.offsets[ids]
+        lengths = self.offsets[ids.astype(np.int64) + 1] - starts
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        at = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+        return SparseBlock(offsets, self.indices[at], self.values[at])
+
+
+@dataclass
+class Table:
+    """Encoded rows. `block(i)` gives the i-th BLOCK of them, without a copy where they are memory-mapped.
+
+    features: one for each column of x; empty if sparse. base: what sparse indices count from, 0 or 1.
+    bytes: of all rows. entry: the cache's folder of it, if there is one.
+    """
+
+    features: list[Feature]
+    label: Label | None
+    rows: int
+    columns: int
+    bytes: int
+    block: Callable[[int], Block]
+    sparse: bool = False
+    base: int = 0
+    entry: Path | None = None
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.rows // BLOCK)
+
+    def row_bytes(self) -> float:
+        return self.bytes / max(1, self.rows)
+
+
+def of_arrays(x: np.ndarray, y: np.ndarray | None, features: list[Feature], label: Label | None) -> Table:
+    """A table in memory. x: float32 [rows, columns]."""
+
+    def block(i: int) -> Block:
+        rows = slice(i * BLOCK, (i + 1) * BLOCK)
+        return Block(x[rows], None if y is None else y[rows])
+
+    size = x.nbytes + (0 if y is None else y.nbytes)
+    return Table(features, label, len(x), x.shape[1], size, block)
+
+
+def of_folder(entry: Path) -> Table:
+    """A table of the cache, memory-mapped. Raises OSError, ValueError or KeyError where it is damaged."""
+    import json
+
+    from datasets import Dataset
+
+    meta = json.loads((entry / META).read_text())
+    data: pa.Table = Dataset.from_file(str(entry / DATA)).data.table
+    if data.num_rows != meta["rows"]:
+        raise ValueError("another number of rows than noted")
+    read = _sparse_block if meta["sparse"] else _dense_block
+    chunks = {name: data.column(name) for name in data.column_names}
+    if any(c.num_chunks != -(-meta["rows"] // BLOCK) for c in chunks.values()):
+        raise ValueError("other blocks than written")
+    return Table(
+        features=[Feature(**f) for f in meta["features"]],
+        label=_label(meta["label"]) if meta["label"] else None,
+        rows=meta["rows"],
+        columns=meta["columns"],
+        bytes=(entry / DATA).stat().st_size,
+        block=lambda i: read(chunks, i, meta["columns"]),
+        sparse=meta["sparse"],
+        base=meta["base"],
+        entry=entry,
+    )
+
+
+def _label(raw: dict[str, Any]) -> Label:
+    values = raw["values"]
+    return Label(**{**raw, "values": None if values is None else dict(values)})
+
+
+def _dense_block(chunks: dict[str, pa.ChunkedArray], i: int, columns: int) -> Block:
+    x = chunks["x"].chunk(i).flatten().to_numpy(zero_copy_only=True).reshape(-1, columns)
+    return Block(x, _labels(chunks, i))
+
+
+def _sparse_block(chunks: dict[str, pa.ChunkedArray], i: int, columns: int) -> Block:
+    indices, values = chunks["indices"].chunk(i), chunks["values"].chunk(i)
+    offsets = indices.offsets.to_numpy().astype(np.int64)
+    x = SparseBlock(offsets - offsets[0], indices.flatten().to_numpy(), values.flatten().to_numpy())
+    return Block(x, _labels(chunks, i))
+
+
+def _labels(chunks: dict[str, pa.ChunkedArray], i: int) -> np.ndarray | None:
+    return chunks["y"].chunk(i).to_numpy(zero_copy_only=True) if "y" in chunks else None

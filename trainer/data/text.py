@@ -1,0 +1,159 @@
+"""Opens text: tokenized once, kept as one flat file of numbers, cut into sequences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.algorithm import Algorithm
+from trainer.data import cache, order, paths
+from trainer.data.opening import Opened
+from trainer.data.order import Order
+from trainer.data.samples import Samples
+from trainer.data.schema import Schema
+from trainer.data.sources import Source, column
+from trainer.errors import UserError
+
+_TOKENS, _META = "tokens.bin", "tokens.json"
+
+
+class Tokens(Samples):
+    """Sequences of length + 1 tokens, each beginning where the one before has its last: int64 [n, length + 1], no y."""
+
+    def __init__(self, tokens: np.ndarray, length: int, first: int = 0, rows: int | None = None) -> None:
+        count = (len(tokens) - 1) // length - first if rows is None else rows
+        row_bytes = float(tokens.itemsize * length)
+        window = max(1, int(order.WINDOW / row_bytes))
+        # windows of sequences side by side, so that memory-mapped pages are read near one another
+        super().__init__(Order(count, 0, min(order.BLOCK, window), window), length, 8.0 * (length + 1))
+        strides = (tokens.itemsize * length, tokens.itemsize)
+        start = tokens[first * length :]
+        self.sequences = np.lib.stride_tricks.as_strided(start, (count, length + 1), strides, writeable=False)
+
+    def _take(self, ids: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        return torch.from_numpy(self.sequences[ids].astype(np.int64)), None
+
+
+def open_text(source: Source, algorithm: Algorithm, *, seed: int) -> Opened:
+    """The sequences of a source's texts. A validation fraction is their end. Raises UserError if they are too short."""
+    length = algorithm.sequence_length
+    tokens = tokenized(source, source.files("train"), algorithm)
+    rows = (len(tokens) - 1) // length
+    files = source.files("validation")
+    fraction = float(source.validation) if isinstance(source.validation, (int, float)) else 0.0
+    held = min(max(1, round(rows * fraction)), rows - 1) if fraction else 0
+    _check_length(rows, 2, len(tokens), length, "data.train")
+    schema = Schema(rows=rows - held, columns=length, text=True)
+    validation: Samples | None = None
+    if files:
+        others = tokenized(source, files, algorithm)
+        _check_length((len(others) - 1) // length, 1, len(others), length, "data.validation")
+        validation = Tokens(others, length)
+    elif held:
+        validation = Tokens(tokens, length, rows - held)
+    return Opened(schema, Tokens(tokens, length, 0, rows - held), validation)
+
+
+def _check_length(rows: int, least: int, tokens: int, length: int, key: str) -> None:
+    if rows < least:
+        raise UserError(
+            f"{key} is too short: {tokens} tokens make {max(0, rows)} sequences of {length}, "
+            f"and it takes at least {least}; give more text or a shorter algorithm.sequence_length"
+        )
+
+
+def tokenized(source: Source, files: Sequence[str], algorithm: Any) -> np.ndarray:
+    """All tokens of these files in one memory-mapped array of uint16 or uint32, from the cache if made before."""
+    if not files:
+        raise UserError(
+            f"data={source.name} holds no text, and {type(algorithm).__name__} takes text; choose data=text"
+        )
+    name = text_column(source, files)
+    key = cache.key("tokens", 1, source.name, name, algorithm.tokenizer_key(), [paths.fingerprint(f) for f in files])
+
+    def make(folder: Path) -> None:
+        _write(folder, (algorithm.tokenize(text) for text in _texts(source, files, name)))
+
+    return cache.kept(key, make, _read)
+
+
+def text_column(source: Source, files: Sequence[str]) -> str:
+    """The column that holds the text: the only one chosen, else the only one with strings that aren't numbers."""
+    if source.name == "text":
+        return "text"
+    names = source.names(files[0])
+    if source.columns:
+        chosen = [column(c, names, files[0], "columns") for c in source.columns]
+    else:
+        label = None if source.label is None else column(source.label, names, files[0], "label")
+        chosen = [n for n in _string_columns(source, files) if n != label]
+    if len(chosen) != 1:
+        raise UserError(
+            f"{files[0]}: which column is the text? set data.columns=[NAME]; there is {', '.join(chosen or names)}"
+        )
+    return chosen[0]
+
+
+def _string_columns(source: Source, files: Sequence[str]) -> list[str]:
+    from trainer.data.columns import Feature
+
+    piece = next(iter(source.batches(files[:1])), None)
+    if piece is None:
+        return []
+    found = []
+    for name in piece.batch.schema.names:
+        feature = Feature(name=name, typed=source.typed, long=True)
+        feature.encode(piece.batch.column(name).slice(0, 100), lambda _: files[0])
+        if feature.kind == "categorical":
+            found.append(name)
+    return found
+
+
+def _texts(source: Source, files: Sequence[str], name: str) -> Iterator[str]:
+    for piece in source.batches(files, [name]):
+        for text in piece.batch.column(name).to_pylist():
+            if text:
+                yield str(text)
+
+
+def _write(folder: Path, pieces: Iterable[Any]) -> None:
+    """uint16 until a token does not fit; then what is there is widened."""
+    kind = np.dtype(np.uint16)
+    path = folder / _TOKENS
+    file = open(path, "wb")  # noqa: SIM115 - reopened below
+    count = 0
+    try:
+        for piece in pieces:
+            tokens = np.asarray(piece)
+            if kind == np.uint16 and len(tokens) and tokens.max() > 0xFFFF:
+                kind = np.dtype(np.uint32)
+                file.close()
+                file = _widen(path)
+            tokens.astype(kind).tofile(file)
+            count += len(tokens)
+    finally:
+        file.close()
+    (folder / _META).write_text(json.dumps({"dtype": kind.name, "tokens": count}))
+
+
+def _widen(path: Path) -> Any:
+    narrow = path.rename(path.with_suffix(".narrow"))
+    file = open(path, "wb")  # noqa: SIM115 - the caller closes it
+    with open(narrow, "rb") as old:
+        while len(tokens := np.fromfile(old, np.uint16, 1 << 20)):
+            tokens.astype(np.uint32).tofile(file)
+    narrow.unlink()
+    return file
+
+
+def _read(folder: Path) -> np.ndarray:
+    meta = json.loads((folder / _META).read_text())
+    if not meta["tokens"]:
+        return np.empty(0, np.dtype(meta["dtype"]))
+    return np.memmap(folder / _TOKENS, np.dtype(meta["dtype"]), "r", shape=(meta["tokens"],))
