@@ -7,6 +7,7 @@ NaN; in text formats also the empty cell, and in a column of numbers NA, N/A, nu
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,9 +21,30 @@ if TYPE_CHECKING:
 
 MOST_CATEGORIES = 1000  # a column of strings with more distinct values is text
 _MOST_FLOAT_CLASSES = 20  # floats are classes if they are all whole and at most so many
+_ENOUGH = 200  # distinct words tell whether a column holds numbers
 _MISSING = ("", "NA", "N/A", "n/a", "nan", "NaN", "NAN", "null", "NULL", "None", "?")
 
-Place = Callable[[int], str]  # "FILE, row R" of a row of the piece at hand
+At = tuple[str, int]  # a row: its file and its number there, from 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the rows of a piece come from: file, number of the first, and how a person counts them."""
+
+    path: str = ""
+    first: int = 0
+    row: Callable[[str, int], int] = lambda path, number: number + 1
+
+    def at(self, i: int) -> At:
+        return self.path, self.first + i
+
+    def __call__(self, i: int) -> str:
+        return where(self.at(i), self.row)
+
+
+def where(at: At, row: Callable[[str, int], int]) -> str:
+    """`FILE, row R`, as an error says it."""
+    return f"{at[0]}, row {row(*at)}" if at[0] else f"row {row(*at)}"
 
 
 @dataclass(kw_only=True)
@@ -41,7 +63,7 @@ class Feature:
     frozen: bool = False
     long: bool = False  # any number of categories is meant
     categories: dict[str, int] = field(default_factory=dict)
-    missing: str | None = None
+    missing: At | None = None
 
     def encode(self, cells: pa.Array, place: Place) -> np.ndarray:
         """Codes or numbers, NaN for missing ones. Raises UserError for a cell that doesn't fit."""
@@ -55,7 +77,7 @@ class Feature:
         else:
             values = self._codes(cells, place)
         if self.missing is None and np.isnan(values).any():
-            self.missing = place(int(np.isnan(values).argmax()))
+            self.missing = place.at(int(np.isnan(values).argmax()))
         return values
 
     def _decide(self, cells: pa.Array) -> str:
@@ -108,7 +130,7 @@ class Label:
     name: str
     kind: str | None = None
     typed: bool = True
-    values: dict[str | float, str] | None = field(default_factory=dict)
+    values: dict[str | float, At] | None = field(default_factory=dict)
 
     def encode(self, cells: pa.Array, place: Place) -> np.ndarray:
         """Raises UserError for a missing label, and for a word among numbers."""
@@ -150,7 +172,7 @@ class Label:
                 if len(self.values) >= MOST_CATEGORIES:
                     self.values = None
                     return
-                self.values[value] = place(first)
+                self.values[value] = place.at(first)
 
     def _codes(self, cells: pa.Array, place: Place) -> np.ndarray:
         import pyarrow as pa
@@ -165,7 +187,7 @@ class Label:
         assert self.values is not None
         for i, word in enumerate(keys.dictionary.to_pylist()):
             if word not in self.values:
-                self.values[word] = place(int((indices == i).argmax()))
+                self.values[word] = place.at(int((indices == i).argmax()))
         order = {word: code for code, word in enumerate(self.values)}
         return np.array([order[w] for w in keys.dictionary.to_pylist()], dtype=np.float64)[indices]
 
@@ -195,8 +217,7 @@ def _parsed(cells: pa.Array, name: str, place: Place, advice: str) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    trimmed = pc.utf8_trim_whitespace(cells)
-    trimmed = pc.if_else(pc.is_in(trimmed, pa.array(_MISSING)), pa.scalar(None, pa.string()), trimmed)
+    trimmed = _present(cells)
     try:
         return pc.cast(trimmed, pa.float64())
     except pa.ArrowInvalid:
@@ -204,6 +225,15 @@ def _parsed(cells: pa.Array, name: str, place: Place, advice: str) -> pa.Array:
             if cell is not None and not _is_number(cell):
                 raise _not_a_number(place(at), name, cell, advice) from None
         raise
+
+
+def _present(cells: pa.Array) -> pa.Array:
+    """Strings without the spaces round them, null where they say that a number is missing."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    trimmed = pc.utf8_trim_whitespace(cells)
+    return pc.if_else(pc.is_in(trimmed, pa.array(_MISSING)), pa.scalar(None, pa.string()), trimmed)
 
 
 def _is_number(cell: str) -> bool:
@@ -226,7 +256,7 @@ def _no_label(place: str, name: str) -> UserError:
 
 
 def _plain(cells: pa.Array, name: str, place: Place) -> pa.Array:
-    """Cells as numbers, booleans or strings: dictionaries decoded, times as strings. Raises UserError for nested ones."""
+    """Cells as numbers, booleans or strings: times are strings too. Raises UserError for nested ones."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -257,16 +287,17 @@ def _strings(cells: pa.Array) -> pa.Array:
 
 def _share_of_numbers(cells: pa.Array) -> float | None:
     """The share of cells that spell a number among those that aren't missing; None if all are missing."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    trimmed = pc.utf8_trim_whitespace(cells)
-    counts = {c["values"]: c["counts"] for c in pc.value_counts(trimmed).to_pylist()}
-    present = {word: n for word, n in counts.items() if word is not None and word not in _MISSING}
-    if not present:
+    present = pc.drop_null(_present(cells))
+    if not len(present):
         return None
-    if len(present) > MOST_CATEGORIES:  # enough of them to tell
-        present = dict(list(present.items())[:MOST_CATEGORIES])
-    return sum(n for word, n in present.items() if _is_number(word)) / sum(present.values())
+    with contextlib.suppress(pa.ArrowInvalid):
+        pc.cast(present, pa.float64())
+        return 1.0
+    words = pc.value_counts(present).to_pylist()[:_ENOUGH]
+    return sum(w["counts"] for w in words if _is_number(w["values"])) / sum(w["counts"] for w in words)
 
 
 def _spells_integers(cells: pa.Array) -> bool:

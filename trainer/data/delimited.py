@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 from trainer.data import paths
 from trainer.data.sources import Piece
@@ -78,7 +79,7 @@ def csv_line(path: str, number: int, *, header: bool, delimiter: str) -> int:
     return before
 
 
-def _after_header(file: io.BufferedIOBase) -> io.BufferedIOBase:
+def _after_header(file: BinaryIO) -> BinaryIO:
     """The file from the line after its first that isn't blank (a header keeps to one line)."""
     for line in iter(file.readline, b""):
         if line.strip():
@@ -106,7 +107,7 @@ def _explain(path: str, width: int, wrong: list[int], header: bool, delimiter: s
     return UserError(f"{path}: can't be read as csv: {' '.join(str(error).split())}")
 
 
-def _text(file: io.BufferedIOBase) -> Iterator[str]:
+def _text(file: BinaryIO) -> Iterator[str]:
     # csv.reader takes lines; an undecodable byte is reported by whoever reads that far
     return io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
 

@@ -150,7 +150,7 @@ def _whole(labels: pa.Array) -> pa.Array:
 
 
 def _place(source: Source, piece: Piece) -> Place:
-    return lambda i: f"{piece.path}, row {source.row(piece.path, piece.first + i)}"
+    return Place(piece.path, piece.first, source.row)
 
 
 def _describe(
@@ -163,16 +163,19 @@ def _describe(
     sparse: bool = False,
     base: int = 0,
 ) -> None:
+    target = None
+    if label:
+        known = label.values
+        # pairs, since the keys of JSON's objects are strings
+        target = {**asdict(label), "values": None if known is None else list(known.items())}
     meta = {
         "features": [asdict(f) for f in features],
-        "label": asdict(label) if label else None,
+        "label": target,
         "rows": rows,
         "columns": columns,
         "sparse": sparse,
         "base": base,
     }
-    if label and label.values is not None and label.kind != "string":
-        meta["label"]["values"] = list(label.values.items())  # JSON's keys are strings
     (folder / META).write_text(json.dumps(meta))
 
 

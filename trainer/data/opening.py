@@ -1,9 +1,9 @@
-"""Opens a source for training: parses it once, splits it, measures it, and checks that the algorithm can learn from it."""
+"""Opens a source for training: parsed once, split, measured, and checked against what the algorithm takes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ import torch
 
 from trainer.algorithm import Algorithm
 from trainer.data import cache, order, table
-from trainer.data.columns import Feature, Label
+from trainer.data.columns import Feature, Label, where
+from trainer.data.encoding import encode, fill_values
 from trainer.data.ingest import ingest
+from trainer.data.opened import Opened
 from trainer.data.part import Part
 from trainer.data.samples import InMemory, Labels, Samples
 from trainer.data.schema import Column, Schema
@@ -21,16 +23,10 @@ from trainer.data.sparse import Sparse, SparseStreaming, fitted, joined
 from trainer.data.statistics import Moments, count_labels, measure
 from trainer.data.streaming import Streaming
 from trainer.data.table import Table
+from trainer.data.text import open_text
 from trainer.errors import UserError, did_you_mean
 
-
-@dataclass
-class Opened:
-    """What a job trains on."""
-
-    schema: Schema
-    train: Samples
-    validation: Samples | None
+__all__ = ["Opened", "encode", "open_data"]
 
 
 def open_data(
@@ -49,8 +45,6 @@ def open_data(
     if not lead:
         wait()
     if "text" in algorithm.takes:
-        from trainer.data.text import open_text
-
         opened = open_text(source, algorithm, seed=seed)
     else:
         opened = _open_table(source, algorithm, seed)
@@ -81,7 +75,7 @@ def _open_table(source: Source, algorithm: Algorithm, seed: int) -> Opened:
     opened = Opened(schema, samples(whole, train, schema, labels), None)
     if validation is not None:
         if held is not None and target == "class":
-            _check_classes(held, whole)
+            _check_classes(source, held, whole)
         against = whole if held is None else held
         opened.validation = samples(against, validation, schema, labels_for(schema, target, against.label))
     return opened
@@ -96,7 +90,7 @@ def _table(source: Source) -> Table:
         names = [column(c, arrays.names, f"data={source.name}", "columns") for c in source.columns]
         x = np.ascontiguousarray(x[:, [arrays.names.index(n) for n in names]])
     text = isinstance(arrays.classes[0], str)
-    values = {c if isinstance(c, str) else float(c): "" for c in arrays.classes}
+    values = {c if isinstance(c, str) else float(c): ("", 0) for c in arrays.classes}
     label = Label(name=arrays.label, kind="string" if text else "int", values=values)
     return table.of_arrays(x, arrays.y, [Feature(name=n, kind="numeric") for n in names], label)
 
@@ -137,7 +131,7 @@ def _check_missing(source: Source, algorithm: Algorithm, one: Table, who: str) -
         if feature.missing and feature.kind != "categorical":
             why = f", which {who} does not take" if source.missing == "auto" else ""
             raise UserError(
-                f"{feature.missing}, column {feature.name!r}: the cell is missing{why}; "
+                f"{where(feature.missing, source.row)}, column {feature.name!r}: the cell is missing{why}; "
                 f"set data.missing=mean to put the training mean there, or mend the file"
             )
 
@@ -158,18 +152,20 @@ def _check_target(schema: Schema, target: str | None, algorithm: Algorithm, sour
         if sum(n > 0 for n in schema.label.counts) < 2:
             only = next(c for c, n in zip(schema.label.classes, schema.label.counts, strict=True) if n)
             raise UserError(
-                f"column {schema.label.name!r}: every training row has the label {only!r}; there is nothing to tell apart"
+                f"column {schema.label.name!r}: every training row has the label {only!r}, "
+                "so there is nothing to tell apart"
             )
         return schema
     if target == "number" and schema.label.kind == "categorical":
         first = schema.label.classes[0]
         raise UserError(
-            f"column {schema.label.name!r} holds words such as {first!r}, and {who} learns a number; choose another data.label"
+            f"column {schema.label.name!r} holds words such as {first!r}, and {who} learns a number; "
+            "choose another data.label"
         )
     return schema
 
 
-def _check_classes(held: Table, whole: Table) -> None:
+def _check_classes(source: Source, held: Table, whole: Table) -> None:
     """Raises UserError for a label of the validation that training has not."""
     if held.label is None or whole.label is None:
         return
@@ -178,11 +174,11 @@ def _check_classes(held: Table, whole: Table) -> None:
         raise UserError(
             f"column {held.label.name!r} of data.validation has more values than the {len(known)} classes of training"
         )
-    for value, place in held.label.values.items():
+    for value, at in held.label.values.items():
         if value not in known:
             shown = value if isinstance(value, str) or value != round(value) else int(value)
             raise UserError(
-                f"{place}, column {held.label.name!r}: the label {shown!r} is no class of the training data; "
+                f"{where(at, source.row)}, column {held.label.name!r}: {shown!r} is no class of the training data; "
                 + did_you_mean(str(shown), map(str, known))
             )
 
@@ -211,6 +207,7 @@ def _schema(source: Source, whole: Table, part: Part) -> Schema:
         rows=part.rows,
         columns=whole.columns,
         sparse=whole.sparse,
+        sparse_base=whole.base,
         impute=source.missing == "mean",
         sparse_mean=tuple(features.mean.tolist()) if whole.sparse else (),
         sparse_std=tuple(features.std.tolist()) if whole.sparse else (),
@@ -287,11 +284,6 @@ def _sparse_in_memory(one: Table, part: Part, schema: Schema, labels: Labels) ->
         block, local = one.block(number), part.local(number)
         pieces.append(fitted(block.x if local is None else block.x.rows(local), one.base, schema.columns))
         y.append(block.y if local is None or block.y is None else block.y[local])
-    return Sparse(joined(pieces), schema.columns, torch.from_numpy(labels(np.concatenate(y))))
-
-
-def fill_values(schema: Schema) -> np.ndarray | None:
-    """float32 [columns] to put in place of missing numbers, NaN in categorical columns; None if all stay."""
-    if not schema.impute:
-        return None
-    return np.array([c.mean if c.kind == "numeric" else np.nan for c in schema.features], np.float32)
+    return Sparse(
+        joined(pieces), schema.columns, torch.from_numpy(labels(np.concatenate([v for v in y if v is not None])))
+    )

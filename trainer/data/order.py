@@ -131,10 +131,9 @@ def plan(
         if len(pick) != batch_size or world > 1:
             taken = taken.reshape(steps, batch_size)[:, pick].ravel()
         yield Steps(taken, lengths * steps, sizes * steps, batch_size)
-    if rest := rows % batch_size:
-        if start <= whole:
-            pick, lengths, sizes = _cut(rest, rank, world, accumulate)
-            yield Steps(ids(whole * batch_size, rows)[pick], lengths, sizes, rest)
+    if (rest := rows % batch_size) and start <= whole:
+        pick, lengths, sizes = _cut(rest, rank, world, accumulate)
+        yield Steps(ids(whole * batch_size, rows)[pick], lengths, sizes, rest)
 
 
 def _cut(n: int, rank: int, world: int, accumulate: int) -> tuple[np.ndarray, list[int], list[int]]:

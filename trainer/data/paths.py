@@ -32,7 +32,7 @@ def resolve(pattern: str | Sequence[str]) -> list[str]:
     if path.is_dir():
         return _folder(path, pattern)
     if path.exists():
-        return [str(path.absolute())]
+        return [os.path.abspath(path)]
     if glob.has_magic(pattern):
         found = sorted(p for p in glob.glob(str(path), recursive=True) if os.path.isfile(p))
         if found:
@@ -49,7 +49,7 @@ def _folder(path: Path, pattern: str) -> list[str]:
         raise UserError(f"{pattern}: no permission to read this folder") from None
     if not files:
         raise UserError(f"{pattern}: the folder holds no files")
-    return [str(p.absolute()) for p in files]
+    return [os.path.abspath(p) for p in files]
 
 
 def _neighbours(path: Path) -> str:
@@ -60,8 +60,8 @@ def _neighbours(path: Path) -> str:
     try:
         names = [p.name for p in folder.iterdir()]
     except PermissionError:
-        return f"no permission to list {folder.absolute()}"
-    where = f"in {folder.absolute()} "
+        return f"no permission to list {os.path.abspath(folder)}"
+    where = f"in {os.path.abspath(folder)} "
     if len(names) > 12:
         import difflib
 

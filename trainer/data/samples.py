@@ -1,4 +1,4 @@
-"""Samples ready for a model: batches in the order of training, in the order of the rows, and as chunks for estimators."""
+"""Samples ready for a model: batches in the order of training or of the rows, and chunks for estimators."""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ class Schema:
     """All columns in the order of `Batch.x`, the label, and how many rows were learned from.
 
     sparse: x is `SparseRows`; `features` is then empty and `columns` alone says the width (mean and std of
-    column j, over all training rows, zeros included, are in `sparse_mean[j]`, `sparse_std[j]`).
+    column j, over all training rows, zeros included, are in `sparse_mean[j]`, `sparse_std[j]`); `sparse_base` is
+    what the file's indices count from, 0 or 1.
     text: x is tokens.
     impute: missing numeric cells were replaced by the training mean.
     """
@@ -45,6 +46,7 @@ class Schema:
     sparse: bool = False
     text: bool = False
     impute: bool = False
+    sparse_base: int = 0
     sparse_std: tuple[float, ...] = field(default=(), repr=False)
     sparse_mean: tuple[float, ...] = field(default=(), repr=False)
 

@@ -118,10 +118,13 @@ def _dense_block(chunks: dict[str, pa.ChunkedArray], i: int, columns: int) -> Bl
 
 
 def _sparse_block(chunks: dict[str, pa.ChunkedArray], i: int, columns: int) -> Block:
-    indices, values = chunks["indices"].chunk(i), chunks["values"].chunk(i)
+    return Block(sparse_block(chunks["indices"].chunk(i), chunks["values"].chunk(i)), _labels(chunks, i))
+
+
+def sparse_block(indices: pa.ListArray, values: pa.ListArray) -> SparseBlock:
+    """Two columns of lists, without a copy."""
     offsets = indices.offsets.to_numpy().astype(np.int64)
-    x = SparseBlock(offsets - offsets[0], indices.flatten().to_numpy(), values.flatten().to_numpy())
-    return Block(x, _labels(chunks, i))
+    return SparseBlock(offsets - offsets[0], indices.flatten().to_numpy(), values.flatten().to_numpy())
 
 
 def _labels(chunks: dict[str, pa.ChunkedArray], i: int) -> np.ndarray | None:

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.algorithm import Algorithm
 from trainer.data import cache, order, paths
-from trainer.data.opening import Opened
+from trainer.data.opened import Opened
 from trainer.data.order import Order
 from trainer.data.samples import Samples
 from trainer.data.schema import Schema
@@ -40,32 +39,34 @@ class Tokens(Samples):
         return torch.from_numpy(self.sequences[ids].astype(np.int64)), None
 
 
-def open_text(source: Source, algorithm: Algorithm, *, seed: int) -> Opened:
+def open_text(source: Source, algorithm: Any, *, seed: int) -> Opened:
     """The sequences of a source's texts. A validation fraction is their end. Raises UserError if they are too short."""
     length = algorithm.sequence_length
     tokens = tokenized(source, source.files("train"), algorithm)
-    rows = (len(tokens) - 1) // length
+    rows = check_length(tokens, 2, length, "data.train")
     files = source.files("validation")
     fraction = float(source.validation) if isinstance(source.validation, (int, float)) else 0.0
     held = min(max(1, round(rows * fraction)), rows - 1) if fraction else 0
-    _check_length(rows, 2, len(tokens), length, "data.train")
     schema = Schema(rows=rows - held, columns=length, text=True)
     validation: Samples | None = None
     if files:
         others = tokenized(source, files, algorithm)
-        _check_length((len(others) - 1) // length, 1, len(others), length, "data.validation")
+        check_length(others, 1, length, "data.validation")
         validation = Tokens(others, length)
     elif held:
         validation = Tokens(tokens, length, rows - held)
     return Opened(schema, Tokens(tokens, length, 0, rows - held), validation)
 
 
-def _check_length(rows: int, least: int, tokens: int, length: int, key: str) -> None:
+def check_length(tokens: np.ndarray, least: int, length: int, key: str) -> int:
+    """How many sequences the tokens make. Raises UserError if fewer than `least`."""
+    rows = max(0, (len(tokens) - 1) // length)
     if rows < least:
         raise UserError(
-            f"{key} is too short: {tokens} tokens make {max(0, rows)} sequences of {length}, "
-            f"and it takes at least {least}; give more text or a shorter algorithm.sequence_length"
+            f"{key} is too short: {len(tokens)} tokens make {rows} sequences of {length}, not {least}; "
+            f"give more text or a shorter algorithm.sequence_length"
         )
+    return rows
 
 
 def tokenized(source: Source, files: Sequence[str], algorithm: Any) -> np.ndarray:
@@ -101,7 +102,7 @@ def text_column(source: Source, files: Sequence[str]) -> str:
 
 
 def _string_columns(source: Source, files: Sequence[str]) -> list[str]:
-    from trainer.data.columns import Feature
+    from trainer.data.columns import Feature, Place
 
     piece = next(iter(source.batches(files[:1])), None)
     if piece is None:
@@ -109,7 +110,7 @@ def _string_columns(source: Source, files: Sequence[str]) -> list[str]:
     found = []
     for name in piece.batch.schema.names:
         feature = Feature(name=name, typed=source.typed, long=True)
-        feature.encode(piece.batch.column(name).slice(0, 100), lambda _: files[0])
+        feature.encode(piece.batch.column(name).slice(0, 100), Place(files[0]))
         if feature.kind == "categorical":
             found.append(name)
     return found
@@ -124,7 +125,7 @@ def _texts(source: Source, files: Sequence[str], name: str) -> Iterator[str]:
 
 def _write(folder: Path, pieces: Iterable[Any]) -> None:
     """uint16 until a token does not fit; then what is there is widened."""
-    kind = np.dtype(np.uint16)
+    kind: np.dtype[Any] = np.dtype(np.uint16)
     path = folder / _TOKENS
     file = open(path, "wb")  # noqa: SIM115 - reopened below
     count = 0
