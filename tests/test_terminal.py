@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pexpect
+import pytest
+from rich.cells import cell_len
+
+from tests.jobs import end, make_job, progress, start, validate
+from trainer import terminal
+from trainer.job import Job, State
+from trainer.listing import read_config
+from trainer.terminal import Follower, closing, follow, header, prominence
+
+SHOW = """
+import sys
+from pathlib import Path
+from trainer.job import Job
+from trainer.listing import read_config
+from trainer.terminal import closing, follow, header
+job = Job(Path(sys.argv[1]))
+header(job, read_config(job))
+follow(job, lambda: True)
+closing(job)
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    monkeypatch.chdir(tmp_path)
+    return make_job(tmp_path / "runs" / "first")
+
+
+def in_terminal(job: Job, work: Callable[[Callable[[str], None]], None], columns: int = 80, **env: str) -> str:
+    """What a terminal gets from a job that `work` brings to its end; `work` may wait until a text has appeared."""
+    environment = {
+        **os.environ,
+        "TERM": "xterm-256color",
+        "COLUMNS": "",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        **env,
+    }
+    del environment["COLUMNS"]
+    child = pexpect.spawn(
+        sys.executable,
+        ["-c", SHOW, str(job.dir)],
+        env=environment,
+        dimensions=(24, columns),
+        encoding="utf-8",
+        timeout=30,
+        cwd=str(job.dir.parent.parent),
+    )
+    seen: list[str] = []
+
+    def wait_for(text: str) -> None:
+        child.expect_exact(text)
+        seen.append(child.before + child.after)
+
+    work(wait_for)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0, child.before
+    return "".join(seen) + child.before
+
+
+def plain(output: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
+
+
+def test_the_header_says_what_runs_where(job: Job, capsys: pytest.CaptureFixture[str]):
+    header(job, read_config(job))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["job    runs/first", "train  linear on digits, seed 7", "where  local, 2 workers, strategy auto"]
+
+
+def test_a_pipe_gets_facts_and_validation_figures_as_plain_lines(job: Job, capsys: pytest.CaptureFixture[str]):
+    start(job)
+    validate(job, 100, train_loss=0.9)
+    validate(job, 100, validation_loss=0.5, validation_accuracy=0.9)
+    validate(job, 200, validation_loss=0.4, validation_accuracy=0.8)
+    validate(job, 300, validation_loss=0.6, validation_accuracy=0.95)
+    end(job)
+    assert follow(job, lambda: True) is State.COMPLETED
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "model  810.0 K parameters",
+        "on     2 × cpu, 1 thread each, ddp",
+        "data   1,438 samples × 64 columns, 359 to validate",
+        "until  500 steps, 10 epochs",
+        "step 100  epoch 2  validation_accuracy 0.9000 best  validation_loss 0.5000",
+        "step 200  epoch 4  validation_accuracy 0.8000  validation_loss 0.4000",
+        "step 300  epoch 6  validation_accuracy 0.9500 best  validation_loss 0.6000",
+    ]
+
+
+def test_a_pipe_gets_a_line_now_and_then_while_the_job_goes_on(
+    job: Job, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(terminal, "PLAIN_EVERY", 0.0)
+    start(job)
+    progress(job, 120)
+    follower = threading.Thread(target=follow, args=(job, lambda: True))
+    follower.start()
+    out = ""
+    while "step 120" not in out:
+        out += capsys.readouterr().out
+    progress(job, 240, unit="round", total=None, loss=None)
+    while "240" not in out:
+        out += capsys.readouterr().out
+    end(job)
+    follower.join()
+    assert "step 120/500 (24%), epoch 2.4, loss 0.2500, 35,214 samples/s" in out
+    assert "round 240, epoch 4.8, 35,214 samples/s" in out
+    assert out.count("step 120") == 1
+    assert "\x1b" not in out
+    assert "\r" not in out
+
+
+def test_an_estimator_has_no_parameters_to_tell(job: Job, capsys: pytest.CaptureFixture[str]):
+    start(job, parameters=None, strategy="its own", columns=None, validation_samples=0, epochs=None)
+    end(job)
+    follow(job, lambda: True)
+    out = capsys.readouterr().out.splitlines()
+    assert out == ["on     2 × cpu, 1 thread each", "data   1,438 samples", "until  500 steps"]
+
+
+def test_an_interruption_ends_the_view_and_the_next_attempt_shows_only_what_is_new(
+    job: Job, capsys: pytest.CaptureFixture[str]
+):
+    start(job)
+    validate(job, 100, validation_accuracy=0.9)
+    job.add_event(State.INTERRUPTED, step=130, reason="SIGTERM")
+    assert follow(job, lambda: True) is State.INTERRUPTED
+    assert "interrupted at step 130: SIGTERM" in capsys.readouterr().out
+
+    job.add_event(State.PENDING, reason="goes on")
+    start(job, attempt=1, step=130)
+    validate(job, 200, validation_accuracy=0.8)
+    end(job)
+    assert follow(job, lambda: True) is State.COMPLETED
+    out = capsys.readouterr().out
+    assert "step 100" not in out
+    assert "starting again, attempt 2" in out
+    assert "goes on from step 130 on 2 workers" in out
+    assert "validation_accuracy 0.8000\n" in out  # 0.9 of the first attempt is still the best
+
+
+def test_figures_are_told_once_although_metrics_are_written_anew_after_a_restart(
+    job: Job, capsys: pytest.CaptureFixture[str]
+):
+    start(job)
+    validate(job, 100, validation_loss=0.5)
+    validate(job, 150, validation_loss=0.4)
+    follower = Follower(job)
+    follower.follow(lambda: False)
+    assert capsys.readouterr().out.count("validation_loss") == 2
+    kept = job.metrics_path.read_text().splitlines(keepends=True)[0]
+    beside = job.metrics_path.with_suffix(".beside")
+    beside.write_text(kept)
+    os.replace(beside, job.metrics_path)
+    start(job, attempt=1, step=100)
+    validate(job, 150, validation_loss=0.3)
+    follower.follow(lambda: False)
+    out = capsys.readouterr().out
+    assert out.count("validation_loss") == 1
+    assert "validation_loss 0.3000 best" in out
+
+
+def test_a_job_whose_workers_died_silently_is_not_waited_for(job: Job):
+    start(job)
+    assert follow(job, lambda: False) is State.RUNNING
+
+
+def test_a_figure_that_is_not_a_number_is_never_the_best(job: Job, capsys: pytest.CaptureFixture[str]):
+    start(job)
+    validate(job, 10, validation_loss=math.nan)
+    validate(job, 20, validation_loss=0.5)
+    end(job)
+    follow(job, lambda: True)
+    out = capsys.readouterr().out
+    assert "validation_loss nan\n" in out
+    assert "validation_loss 0.5000 best" in out
+
+
+def test_a_terminal_shows_a_bar_and_lines_above_it_within_its_width(job: Job):
+    def work(wait_for: Callable[[str], None]) -> None:
+        wait_for("starting the workers")
+        start(job)
+        wait_for("until")
+        progress(job, 100)
+        wait_for("step 100/500")
+        validate(
+            job, 100, validation_accuracy=0.9, validation_loss=0.5, **{f"validation_{c}_of_all": 1 for c in "abcd"}
+        )
+        progress(job, 250, loss=0.125)
+        wait_for("loss 0.1250")
+        end(job)
+
+    output = in_terminal(job, work)
+    text = plain(output)
+    assert "━" in text
+    assert "35,214 samples/s" in text
+    assert "0.9000 best" in text
+    assert "\x1b[?25h" in output  # the cursor is back
+    lines = [part for line in text.split("\n") for part in line.split("\r")]
+    assert max(cell_len(line) for line in lines) <= 80
+    assert "headway predict model=runs/first/model data=digits" in text
+
+
+@pytest.mark.parametrize("columns", [40, 60, 120])
+def test_the_bar_fits_any_terminal(job: Job, columns: int):
+    from rich.console import Console
+
+    start(job)
+    for total in (500, None):
+        progress(job, 499, total=total)
+        follower = Follower(job)
+        console = Console(width=columns, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
+        follower._poll(console)
+        lines = console.render_lines(follower._bar(columns), pad=False)
+        assert len(lines) == 1
+        text = "".join(segment.text for segment in lines[0])
+        assert cell_len(text) <= columns
+        assert "step 499" in text
+        assert "loss 0.2500" in text
+
+
+def test_no_color_is_respected(job: Job):
+    start(job)
+    end(job)
+    output = in_terminal(job, lambda wait_for: None, NO_COLOR="1")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", output)
+    assert "Completed" in output
+
+
+def test_the_closing_table_says_what_came_out_and_what_to_type_next(job: Job, capsys: pytest.CaptureFixture[str]):
+    end(job)
+    closing(job)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "",
+        "Completed  first  in 12.3 s",
+        "metric                  last     best   at step",
+        "validation_accuracy   0.9500   0.9750       400",
+        "validation_loss       0.3000   0.2500       400",
+        "train_loss            0.2000   0.1000       450",
+        "500 steps, 10 epochs, 16,000 samples, 2 workers",
+        "8.1 s training of 12.3 s in all, 35,214 samples/s",
+        "model  runs/first/model",
+        "next   headway predict model=runs/first/model data=digits",
+        "       headway show runs/first",
+    ]
+
+
+def test_a_job_on_files_is_told_to_predict_on_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    job = make_job(tmp_path / "on files", data="Csv", train="/data/x.csv")
+    end(job)
+    closing(job)
+    assert f"headway predict model='{job.model}' data=csv data.test=FILE" in capsys.readouterr().out
+
+
+def test_a_failure_is_one_line_on_stderr(job: Job, capsys: pytest.CaptureFixture[str]):
+    log = job.log_path(0, 1)
+    error = {"type": "ValueError", "message": "no good\nat all", "rank": 1, "where": "mine.py:8", "log": str(log)}
+    end(job, State.FAILED, error)
+    closing(job)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "first failed: ValueError: no good (rank 1, mine.py:8); the trace is in runs/first/logs/attempt-0-rank-1.log\n"
+    )
+
+
+def test_a_stopped_job_says_that_it_can_go_on(job: Job, capsys: pytest.CaptureFixture[str]):
+    end(job, State.STOPPED)
+    closing(job)
+    out = capsys.readouterr().out
+    assert "Stopped  first" in out
+    assert "model" not in out
+    assert "next   the same command with job.dir=runs/first goes on from here" in out
+    assert "headway show runs/first" in out
+
+
+def test_a_job_without_a_result_says_so(job: Job, capsys: pytest.CaptureFixture[str]):
+    start(job)
+    closing(job)
+    assert capsys.readouterr().out == "Running: runs/first has no result yet\n"
+
+
+def test_metrics_are_ordered_by_what_tells_most():
+    names = ["train_loss", "validation_zeta", "validation_loss", "grad_norm", "validation_accuracy"]
+    assert sorted(names, key=prominence) == [names[4], names[2], names[1], names[0], names[3]]

@@ -1,0 +1,344 @@
+"""Jobs as a person looks at them afterwards: all of them, one of them, its logs. Writes nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.errors import UserError, did_you_mean
+from trainer.figures import age, clock, count, duration, figure, middle, plural, short_path
+from trainer.job import Job, State
+from trainer.result import summarize
+from trainer.signature import read_signature
+from trainer.tail import Tail
+from trainer.terminal import amounts, choice, error_line, make_console, metrics_table, prominence
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+RUNS = Path("runs")
+StateOf = Callable[[Job], State]
+COLORS = {
+    State.COMPLETED: "green",
+    State.FAILED: "red",
+    State.RUNNING: "cyan",
+    State.STARTING: "cyan",
+    State.INTERRUPTED: "yellow",
+    State.STOPPED: "yellow",
+}
+
+
+def read_config(job: Job) -> dict[str, Any]:
+    """A job's resolved config."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
+    try:
+        config = yaml.load(job.config_path.read_bytes(), Loader=loader)
+    except (yaml.YAMLError, OSError) as error:
+        raise UserError(f"{short_path(job.config_path)} can't be read: {str(error).splitlines()[0]}") from None
+    return config if isinstance(config, dict) else {}
+
+
+def all_jobs(root: Path = RUNS) -> Iterator[Job]:
+    """The jobs under a folder, and those one level deeper, where a sweep puts its own."""
+    for directory in _folders(root):
+        job = Job(directory)
+        if job.exists():
+            yield job
+        else:
+            yield from (inner for inner in map(Job, _folders(directory)) if inner.exists())
+
+
+def _folders(root: Path) -> list[Path]:
+    return [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+
+
+def _name(job: Job, root: Path) -> str:
+    return str(job.dir.relative_to(root)) if job.dir.is_relative_to(root) else job.name
+
+
+def find_job(name_or_path: str, root: Path = RUNS) -> Job:
+    """The job of a name under `root`, or of a path. Raises UserError, with the nearest names, if there is none."""
+    for directory in (root / name_or_path, Path(name_or_path).expanduser()):
+        if Job(directory).exists():
+            return Job(directory.absolute())
+    if Path(name_or_path).is_dir():
+        raise UserError(f"{name_or_path} is not a job's directory: it has no config.yaml")
+    known = [_name(job, root) for job in all_jobs(root)]
+    hint = did_you_mean(name_or_path, known)
+    if hint.startswith("there is ") and len(known) > 5:
+        hint = "`headway ls` lists them"
+    raise UserError(f"there is no job {name_or_path!r} in {short_path(root)}; {hint}")
+
+
+# All of them
+
+
+def list_jobs(root: Path = RUNS, *, as_json: bool = False, state_of: StateOf = Job.state) -> None:
+    """A table of the jobs under a folder, newest last.
+
+    state_of: tells a job that runs from one whose directory says so but nobody works on; it is asked for jobs
+    without a result only.
+    """
+    jobs = sorted(all_jobs(root), key=lambda job: job.config_path.stat().st_mtime)
+    rows = [summary(job, root, state_of) for job in jobs]
+    if as_json:
+        _print_json(rows)
+        return
+    console = make_console()
+    if not rows:
+        console.print(f"no jobs in {short_path(root)}; `headway train algorithm=linear data=digits` makes one")
+        return
+    console.print(_jobs_table(rows, console.width))
+
+
+def summary(job: Job, root: Path, state_of: StateOf) -> dict[str, Any]:
+    """What `headway ls --json` says of a job; null is what isn't known."""
+    result = job.result()
+    started = job.config_path.stat().st_mtime
+    if result:
+        state, steps, total = State(result["status"]), result["steps"], None
+        metrics, workers = result["metrics"], result.get("world_size")
+        seconds = result["seconds"]["wall"]
+    else:
+        state, progress = state_of(job), job.progress() or {}
+        running = _running(job.events())
+        steps, total, workers = progress.get("step"), progress.get("total"), running.get("world_size")
+        metrics = summarize(job.metrics(), running.get("maximize", ()))
+        seconds = round(time.time() - started, 3) if state.is_active else None
+    try:
+        config = read_config(job)
+    except UserError:
+        config = {}
+    metric = min(metrics, key=prominence, default=None)
+    return {
+        "name": _name(job, root),
+        "dir": str(job.dir.absolute()),
+        "state": state.value,
+        "algorithm": choice(config, "algorithm"),
+        "data": choice(config, "data"),
+        "workers": workers,
+        "metric": metric,
+        "best": metrics[metric]["best"]["value"] if metric else None,
+        "steps": steps,
+        "total_steps": total,
+        "seconds": seconds,
+        "started": round(started, 3),
+    }
+
+
+def _running(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the workers last said of themselves."""
+    return next((e for e in reversed(events) if e["state"] == State.RUNNING), {})
+
+
+def _jobs_table(rows: list[dict[str, Any]], width: int) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    def metric(row: Mapping[str, Any]) -> str:
+        name = (row["metric"] or "").removeprefix("validation_")
+        return f"{name} {figure(row['best'])}" if name else "-"
+
+    def steps(row: Mapping[str, Any]) -> str:
+        done = "-" if row["steps"] is None else count(row["steps"])
+        return f"{done}/{count(row['total_steps'])}" if row["total_steps"] else done
+
+    def seconds(row: Mapping[str, Any]) -> str:
+        return clock(row["seconds"]) if row["seconds"] is not None else "-"
+
+    now = time.time()
+    texts = [
+        {
+            "job": middle(r["name"], max(34, width - 70)),
+            "state": r["state"],
+            "algorithm": r["algorithm"],
+            "data": r["data"],
+            "workers": str(r["workers"] or "-"),
+            "best": metric(r),
+            "steps": steps(r),
+            "time": seconds(r),
+            "age": age(now - r["started"]),
+        }
+        for r in rows
+    ]
+    widths = {name: max(len(name), *(len(t[name]) for t in texts)) for name in texts[0]}
+    for name in (
+        "workers",
+        "steps",
+        "age",
+        "data",
+        "algorithm",
+        "time",
+    ):  # the first that a narrow terminal does without
+        if sum(widths.values()) + 2 * (len(widths) - 1) <= width:
+            break
+        del widths[name]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in widths:
+        right = name in ("workers", "steps", "time", "age")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+    for text in texts:
+        style = COLORS.get(State(text["state"]), "")
+        table.add_row(*(Text(text[n], style if n == "state" else "") for n in widths))
+    return table
+
+
+# One of them
+
+
+def show(job: Job, *, as_json: bool = False, state_of: StateOf = Job.state) -> None:
+    """Everything about one job."""
+    result, events, config = job.result(), job.events(), read_config(job)
+    state = State(result["status"]) if result else state_of(job)
+    maximize = _running(events).get("maximize", ())
+    metrics = result["metrics"] if result else summarize(job.metrics(), maximize)
+    files = _files(job)
+    if as_json:
+        about = {"name": job.name, "dir": str(job.dir.absolute()), "state": state.value, "metrics": metrics}
+        _print_json({**about, "result": result, "events": events, "files": files, "config": config})
+        return
+    from rich.text import Text
+
+    console = make_console()
+    title = Text.assemble((job.name, "bold"), "  ", (state.value, COLORS.get(state, "")))
+    console.print(title, soft_wrap=True)
+    pairs = [(noun, _chosen(config, noun)) for noun in ("algorithm", "data", "train", "strategy", "launcher")]
+    console.print(_pairs(pairs))
+    if result and result.get("error"):
+        console.print(Text(f"\n{error_line(job, result)}", "red"), soft_wrap=True)
+    if metrics:
+        console.print()
+        console.print(metrics_table(metrics))
+    if result:
+        console.print(Text("\n".join(amounts(result)), "dim"))
+    elif progress := job.progress():
+        total = f" of {progress['total']:,}" if progress.get("total") else ""
+        console.print(Text(f"step {progress['step']:,}{total}, epoch {progress.get('epoch') or 0:.4g}", "dim"))
+    console.print()
+    console.print(_timeline(events))
+    console.print()
+    console.print(_pairs([(name, short_path(path)) for name, path in files.items() if path]))
+
+
+def _print_json(value: Any) -> None:
+    """Plain JSON, which has no NaN and no infinity: they are null."""
+
+    def finite(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {k: finite(v) for k, v in part.items()}
+        if isinstance(part, list):
+            return [finite(v) for v in part]
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    print(json.dumps(finite(value), indent=2, default=str))
+
+
+def _pairs(pairs: Iterable[tuple[str, str]]) -> Table:
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in pairs:
+        table.add_row(label, value)
+    return table
+
+
+def _chosen(config: Mapping[str, Any], noun: str) -> str:
+    """A noun's choice and the settings that differ from its defaults; of `train` all that are set."""
+    node = config.get(noun) or {}
+    settings = {k: v for k, v in node.items() if not k.startswith("_") and k != "name"}
+    if noun == "train":
+        return " ".join(f"{k}={v}" for k, v in settings.items() if v is not None and not isinstance(v, dict))
+    try:
+        signature = read_signature(str(node["_target_"])) if "_target_" in node else None
+    except UserError:
+        signature = None  # its package is not installed here
+    defaults = {p.name: p.default for p in signature.parameters} if signature else {}
+    said = [f"{k}={v}" for k, v in settings.items() if k not in defaults or defaults[k] != v]
+    return " ".join([choice(config, noun), *said])
+
+
+def _timeline(events: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(style="dim", no_wrap=True, justify="right")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    first = events[0]["time"] if events else 0.0
+    for event in events:
+        details = []
+        if event.get("attempt"):
+            details.append(f"attempt {event['attempt'] + 1}")
+        workers = event.get("world_size") or event.get("workers")
+        if workers:
+            details.append(plural(workers, "worker"))
+        if event.get("step") is not None:
+            details.append(f"step {event['step']:,}")
+        if event.get("reason"):
+            details.append(str(event["reason"]).splitlines()[0])
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"]))
+        state = Text(event["state"], COLORS.get(State(event["state"]), ""))
+        table.add_row(when, f"+{duration(event['time'] - first)}", state, ", ".join(details))
+    return table
+
+
+def _files(job: Job) -> dict[str, str | None]:
+    board = job.logs / "tensorboard"
+    found = {"folder": job.dir, "model": job.model, "logs": job.logs, "tensorboard": board}
+    return {name: str(path) if path.exists() else None for name, path in found.items()}
+
+
+# Its logs
+
+
+def logs(job: Job, *, follow: bool = False, rank: int | None = None, state_of: StateOf = Job.state) -> None:
+    """Prints the newest attempt's logs, lines of several ranks each with its rank.
+
+    follow: goes on as lines are added, over restarts, until the job is final or interrupted.
+    Raises UserError if there is no log of that rank.
+    """
+    tails: dict[Path, Tail] = {}
+    while True:
+        resting = not follow or not state_of(job).is_active
+        paths = _log_paths(job, rank)
+        for path in paths.values():
+            tails.setdefault(path, Tail(path))
+        labels = {path: f"[{label}] " for label, path in paths.items()} if len(paths) > 1 else {}
+        for path, tail in tails.items():
+            lines = tail.lines()
+            if resting and tail.remainder():
+                lines.append(tail.remainder())
+            sys.stdout.writelines(f"{labels.get(path, '')}{line}\n" for line in lines)
+        sys.stdout.flush()
+        if resting:
+            break
+        time.sleep(0.2)
+    if not tails:
+        raise UserError(f"{job.name} has no logs yet: it is {state_of(job).value}")
+
+
+def _log_paths(job: Job, rank: int | None) -> dict[str, Path]:
+    """The newest attempt's log files by what they are of; the agents' logs if no worker has left one."""
+    found: dict[int, dict[int, Path]] = {}
+    for path in job.logs.glob("attempt-*-rank-*.log"):
+        match = re.fullmatch(r"attempt-(\d+)-rank-(\d+)\.log", path.name)
+        if match:
+            found.setdefault(int(match[1]), {})[int(match[2])] = path
+    if not found:
+        return {f"node {path.stem[5:]}": path for path in sorted(job.logs.glob("node-*.log"))}
+    ranks = found[max(found)]
+    if rank is not None and rank not in ranks:
+        raise UserError(f"{job.name} has no log of rank {rank}; there is {', '.join(map(str, sorted(ranks)))}")
+    return {f"rank {r}": ranks[r] for r in sorted(ranks) if rank in (None, r)}
