@@ -21,9 +21,7 @@ from trainer.errors import UserError
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
-def schema_of(
-    x: np.ndarray, y: np.ndarray, categories: dict[int, int] | None = None, classes: int = 0
-) -> Schema:
+def schema_of(x: np.ndarray, y: np.ndarray, categories: dict[int, int] | None = None, classes: int = 0) -> Schema:
     """What the data layer says of these rows; `categories`: how many a categorical column has, by index."""
     features = tuple(
         Column(name=f"x{j}", kind="categorical", categories=tuple(map(str, range(categories[j]))))
@@ -131,9 +129,7 @@ def test_softmax_loss_and_its_gradient_are_their_formulas() -> None:
     loss = algorithm.loss(model, batch_of(x, y))
     loss.backward()
     assert loss.item() == pytest.approx(-np.log(chance[np.arange(len(y)), y]).mean(), rel=1e-5)
-    np.testing.assert_allclose(
-        model.weight.grad, (chance - np.eye(3)[y]).T @ x / len(x), rtol=1e-3, atol=1e-6
-    )
+    np.testing.assert_allclose(model.weight.grad, (chance - np.eye(3)[y]).T @ x / len(x), rtol=1e-3, atol=1e-6)
 
 
 def test_penalties_are_part_of_the_loss_and_leave_the_bias_alone() -> None:
@@ -167,9 +163,7 @@ def test_class_weights_multiply_each_samples_loss(given: object) -> None:
     model, weight, bias = with_weights(algorithm, schema)
     weights = len(y) / (3 * np.bincount(y)) if given == "balanced" else np.array([1.0, 2.0, 5.0])
     losses = -np.log(softmax_of(x @ weight.T + bias)[np.arange(len(y)), y])
-    assert algorithm.loss(model, batch_of(x, y)).item() == pytest.approx(
-        (weights[y] * losses).mean(), rel=1e-5
-    )
+    assert algorithm.loss(model, batch_of(x, y)).item() == pytest.approx((weights[y] * losses).mean(), rel=1e-5)
 
 
 def test_a_category_has_its_own_weight_and_a_missing_one_adds_nothing() -> None:
@@ -202,9 +196,7 @@ def test_a_sparse_row_counts_as_the_dense_one_scaled_but_not_centred() -> None:
     model, weight, bias = with_weights(algorithm, schema)
     rows, columns = np.nonzero(dense)
     offsets = np.concatenate([[0], np.bincount(rows, minlength=20).cumsum()])
-    sparse = SparseRows(
-        torch.from_numpy(columns), torch.from_numpy(dense[rows, columns]), torch.from_numpy(offsets), 6
-    )
+    sparse = SparseRows(torch.from_numpy(columns), torch.from_numpy(dense[rows, columns]), torch.from_numpy(offsets), 6)
     output = algorithm.predict(model, Batch(sparse, None, 20, 20))["prediction"]
     scale = np.where(deviation > 0, 1 / np.where(deviation > 0, deviation, 1), 0)
     expected = ((dense * scale) @ weight[:, 0] + bias[0]) * y.std() + y.mean()
@@ -278,9 +270,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("settings", "classes", "says"), REFUSED)
-def test_settings_that_do_not_fit_the_label_are_refused_in_one_line(
-    settings: dict, classes: int, says: str
-) -> None:
+def test_settings_that_do_not_fit_the_label_are_refused_in_one_line(settings: dict, classes: int, says: str) -> None:
     x, y = class_rows(classes) if classes else regression_rows()
     with pytest.raises(UserError, match=says) as refusal:
         Linear(**settings).build(schema_of(x, y, classes=classes))
