@@ -105,11 +105,11 @@ def run(job: Job, workers: int) -> int:
     started = time.time()
     attempt = sum(1 for event in job.events() if event["state"] == State.STARTING)
     job.add_event(State.STARTING, attempt=attempt, workers=workers, pid=os.getpid(), host=socket.gethostname())
-    result, exit_codes = start(job, workers, attempt, stop)
+    ended, exit_codes = start(job, workers, attempt, stop)
     error = None
     outcome: dict[str, Any] = {}
-    if result is not None and not result.is_failed():
-        outcome = result.return_values[0]
+    if not ended.is_failed():
+        outcome = ended.return_values[0]
         state = State(outcome["state"])
         if state is State.INTERRUPTED and stop.asked is State.STOPPED:
             state = State.STOPPED
@@ -120,9 +120,9 @@ def run(job: Job, workers: int) -> int:
         error = first_error(job, attempt, exit_codes)
     reason = outcome.get("reason") or (error["message"] if error else stop.reason)
     # the result is written before the event: who sees a final state finds it
-    write_result(job, state, attempt=attempt, error=error, wall=time.time() - started, outcome=outcome)
+    result = write_result(job, state, attempt=attempt, error=error, wall=time.time() - started, outcome=outcome)
     user_error = bool(error and error.get("user_error"))
-    job.add_event(state, attempt=attempt, reason=reason, step=outcome.get("step"), user_error=user_error)
+    job.add_event(state, attempt=attempt, reason=reason, step=result["steps"], user_error=user_error)
     if state is State.COMPLETED:
         return 0
     if state is State.FAILED:
@@ -131,7 +131,7 @@ def run(job: Job, workers: int) -> int:
 
 
 def start(job: Job, workers: int, attempt: int, stop: Stop) -> tuple[Any, dict[int, int]]:
-    """Runs the workers under the elastic agent. Returns its result (None if ended by a signal) and exit codes."""
+    """Runs the workers under the elastic agent. Returns its result, and the exit codes of those that have left."""
     from torch.distributed.elastic.agent.server.api import WorkerSpec
     from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs

@@ -59,7 +59,7 @@ def _train(arguments: list[str]) -> int:
         from trainer import terminal
         from trainer.running import run
 
-        job, code = run(config, follow=terminal.follow, announce=print)
+        job, code = run(config, begin=terminal.header, follow=terminal.follow, announce=print)
         if not config["job"]["dry_run"]:
             terminal.closing(job)
             finished.append(job)

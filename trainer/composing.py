@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trainer.config import Config
+from trainer.config import TARGETS, Config
 from trainer.errors import UserError, did_you_mean
 from trainer.help import choices, groups
 
@@ -22,12 +22,22 @@ def register() -> None:
     ConfigStore.instance().store(name="schema", node=Config, provider="headway")
 
 
-def plain(config: Any) -> dict[str, Any]:
-    """A composed config as plain dicts, interpolations resolved. Raises UserError for a value that is missing."""
+def plain(config: Any, overrides: list[str]) -> dict[str, Any]:
+    """A composed config as plain dicts, interpolations resolved. Raises UserError for a value that is missing.
+
+    Where an override names another class, `algorithm._target_=mine.Mine`, the settings that the choice's file had
+    for its own class go: only those given as overrides beside it are meant for the new one.
+    """
     from omegaconf import OmegaConf
 
-    with one_line_errors([]):
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    with one_line_errors():
+        composed: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    given = [override.lstrip("+").split("=", 1)[0] for override in overrides]
+    for noun in TARGETS:
+        if f"{noun}._target_" in given:
+            meant = {key.split(".")[1] for key in given if key.startswith(f"{noun}.")}
+            composed[noun] = {key: value for key, value in composed[noun].items() if key in meant}
+    return composed
 
 
 def compose(overrides: list[str], *, config_dir: str | Path | None = None) -> dict[str, Any]:
@@ -39,8 +49,8 @@ def compose(overrides: list[str], *, config_dir: str | Path | None = None) -> di
     if config_dir is not None:
         overrides = [*overrides, f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"]
     GlobalHydra.instance().clear()
-    with one_line_errors(overrides), hydra.initialize_config_module("conf", version_base="1.3"):
-        return plain(hydra.compose("config", overrides=overrides))
+    with one_line_errors(), hydra.initialize_config_module("conf", version_base="1.3"):
+        return plain(hydra.compose("config", overrides=overrides), overrides)
 
 
 def run_hydra(arguments: list[str], config_name: str, task: Callable[[dict[str, Any]], int]) -> int:
@@ -52,20 +62,26 @@ def run_hydra(arguments: list[str], config_name: str, task: Callable[[dict[str, 
     import sys
 
     import hydra
+    from hydra.core.hydra_config import HydraConfig
 
     register()
     codes: list[int] = []
 
     def main(config: Any) -> None:
-        codes.append(task(plain(config)))
+        try:
+            codes.append(task(plain(config, list(HydraConfig.get().overrides.task))))
+        except Exception as error:
+            raise _FromTask(error) from error
 
     # Hydra then raises what it finds, and we say it in one line
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [sys.argv[0], *arguments]
     try:
-        with one_line_errors(arguments):
+        with one_line_errors():
             hydra.main(version_base="1.3", config_path=CONFIG_MODULE, config_name=config_name)(main)()
+    except _FromTask as escaped:
+        raise escaped.error from None
     finally:
         if before is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
@@ -74,8 +90,16 @@ def run_hydra(arguments: list[str], config_name: str, task: Callable[[dict[str, 
     return max(codes, default=0)
 
 
+class _FromTask(BaseException):
+    """Carries a task's own error past Hydra, which would take it for one of the config."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 @contextmanager
-def one_line_errors(arguments: list[str]) -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
     """Turns what Hydra and OmegaConf raise for a user's mistake into a UserError of one line."""
     from hydra.errors import HydraException, MissingConfigException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
@@ -88,8 +112,8 @@ def one_line_errors(arguments: list[str]) -> Iterator[None]:
         ) from None
     except MissingConfigException as error:
         raise UserError(_missing_choice(error)) from None
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(_describe(error, arguments)) from None
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise UserError(_describe(error)) from None
 
 
 def _missing_choice(error: Any) -> str:
@@ -103,7 +127,7 @@ def _missing_choice(error: Any) -> str:
     return f"{name}: there is no such config; {did_you_mean(choice or name, choices(group) or groups())}"
 
 
-def _describe(error: Exception, arguments: list[str]) -> str:
+def _describe(error: Exception) -> str:
     causes = [error]
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)  # type: ignore[arg-type]

@@ -69,9 +69,7 @@ def _one_of(value: Any, options: Sequence[Any]) -> Any:
         converted.append(result)
     if converted:
         return converted[0]
-    telling = [p for o, p in problems if _takes(o, value)] or [
-        p for o, p in problems if get_origin(o) is Literal
-    ]
+    telling = [p for o, p in problems if _takes(o, value)] or [p for o, p in problems if get_origin(o) is Literal]
     if telling and not _is_word(value):
         raise telling[0]
     raise Mismatch(f"{shown(value)} is not {' or '.join(dict.fromkeys(map(describe, options)))}")

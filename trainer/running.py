@@ -69,9 +69,16 @@ def _wait(job: Job, alive: Callable[[], bool]) -> None:
 
 
 def run(
-    config: Mapping[str, Any], *, follow: Follow, announce: Callable[[str], None] = lambda text: None
+    config: Mapping[str, Any],
+    *,
+    follow: Follow,
+    begin: Callable[[Job, Mapping[str, Any]], None] = lambda job, config: None,
+    announce: Callable[[str], None] = lambda text: None,
 ) -> tuple[Job, int]:
-    """Runs a composed config's job to its end on the configured launcher. Returns the job and the exit code."""
+    """Runs a composed config's job to its end on the configured launcher. Returns the job and the exit code.
+
+    begin is shown the job once it is submitted, follow watches it while it is alive, announce says what else happens.
+    """
     checked = schema.check(config)
     launcher = build(checked["launcher"], "launcher")
     job, is_new = place(checked, launcher)
@@ -85,6 +92,7 @@ def run(
         return job, 0
     job = write(job, checked, is_new)
     launcher.submit(job, plan)
+    begin(job, checked)
     try:
         follow(job, lambda: launcher.is_alive(job))
     except KeyboardInterrupt:

@@ -88,9 +88,7 @@ def check(node: Mapping[str, Any], target: str, prefix: str) -> dict[str, Any]:
         elif signature.open:
             checked[key] = value
         else:
-            raise UserError(
-                f"{prefix}.{key}: {signature.name} has no such setting; {did_you_mean(key, known)}"
-            )
+            raise UserError(f"{prefix}.{key}: {signature.name} has no such setting; {did_you_mean(key, known)}")
     if "_args_" not in node and not node.get("_partial_"):
         for parameter in signature.parameters:
             if parameter.required and parameter.name not in node:

@@ -143,9 +143,7 @@ def top_level(body: Sequence[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
         elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             yield statement.target.id, statement
         elif isinstance(statement, ast.If | ast.Try):
-            handlers = (
-                [s for h in statement.handlers for s in h.body] if isinstance(statement, ast.Try) else []
-            )
+            handlers = [s for h in statement.handlers for s in h.body] if isinstance(statement, ast.Try) else []
             yield from top_level([*handlers, *statement.orelse, *statement.body])
 
 

@@ -60,14 +60,15 @@ class SparseStreaming(Sparse):
         return ahead(super()._taken(steps))
 
     def _take(self, ids: np.ndarray) -> tuple[SparseRows, Tensor | None]:
-        pieces, places, y = [], [], np.empty(len(ids))
-        for number, to, rows in by_block(ids, self.part):
+        pieces, y = [], np.empty(len(ids))
+        runs, inverse = by_block(ids, self.part)
+        for number, run, rows in runs:
             block = self.table.block(number)
             pieces.append(fitted(block.x.rows(rows), self.table.base, self.columns))
-            places.append(to)
             if block.y is not None:
-                y[to] = block.y[rows]
-        gathered = joined(pieces).rows(np.argsort(np.concatenate(places)))
+                y[run] = block.y[rows]
+        gathered = joined(pieces).rows(inverse)
+        y = y[inverse]
         return tensors(gathered, self.columns), torch.from_numpy(self.labels(y))
 
 

@@ -43,26 +43,39 @@ class Streaming(Samples):
     def _take(self, ids: np.ndarray) -> tuple[Tensor, Tensor | None]:
         x = np.empty((len(ids), self.columns), np.float32)
         y = None if self.table.label is None else np.empty(len(ids))
-        for number, to, rows in by_block(ids, self.part):
+        runs, inverse = by_block(ids, self.part)
+        for number, run, rows in runs:
             block = self.table.block(number)
-            x[to] = block.x[rows]
+            # "clip" spares a check and a copy: the rows are there
+            block.x.take(rows, axis=0, out=x[run], mode="clip")
             if y is not None and block.y is not None:
-                y[to] = block.y[rows]
+                block.y.take(rows, out=y[run], mode="clip")
+        x = x.take(inverse, axis=0)
         if self.fill is not None:
             np.copyto(x, self.fill, where=np.isnan(x))
-        return torch.from_numpy(x), None if y is None else torch.from_numpy(self.labels(y))
+        return torch.from_numpy(x), None if y is None else torch.from_numpy(self.labels(y.take(inverse)))
 
 
-def by_block(ids: np.ndarray, part: Part) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """(block, places among the ids, rows of the block): block by block, so that pages are read one after the other."""
+Run = tuple[int, slice, np.ndarray]  # a block, where its rows come among all, the rows
+
+
+def by_block(ids: np.ndarray, part: Part) -> tuple[Iterator[Run], np.ndarray]:
+    """The ids sorted by block, so that pages are read one after the other, and the way back to their order."""
     blocks, within = np.divmod(ids, part.per_block)
+    if part.blocks <= 1 << 16:
+        blocks = blocks.astype(np.uint16)  # sorted ten times as fast
     places = np.argsort(blocks, kind="stable")
-    ordered = blocks[places]
-    edges = np.flatnonzero(np.diff(ordered, prepend=-1, append=-1))
-    for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        number, to = int(ordered[start]), places[start:stop]
+    inverse = np.empty(len(ids), np.int64)
+    inverse[places] = np.arange(len(ids))
+    return _runs(blocks[places], within[places], part), inverse
+
+
+def _runs(blocks: np.ndarray, within: np.ndarray, part: Part) -> Iterator[Run]:
+    edges = [0, *(np.flatnonzero(blocks[1:] != blocks[:-1]) + 1).tolist(), len(blocks)]
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        number, rows = int(blocks[start]), within[start:stop]
         local = part.local(number)
-        yield number, to, within[to] if local is None else local[within[to]]
+        yield number, slice(start, stop), rows if local is None else local[rows]
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

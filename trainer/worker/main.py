@@ -219,8 +219,6 @@ def describe(error: BaseException, rank: int, log: Path) -> dict[str, Any]:
         message = (
             f"no space left on the device for {error.filename or log.parent.parent}; free some, the job then goes on"
         )
-    elif not isinstance(error, HeadwayError):
-        message = f"{type(error).__name__}: {message}"
     gone = (
         "Connection closed by peer",
         "Connection reset by peer",

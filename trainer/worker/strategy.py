@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,12 @@ from trainer.algorithm import Batch, Module
 from trainer.errors import UserError
 from trainer.worker.ranks import Ranks
 
+# newer torch has another name for broadcasting buffers at every forward, and warns of the old one
+_SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+    else "broadcast_buffers"
+)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -54,7 +61,7 @@ def spread(
         loss = DistributedDataParallel(
             Loss(algorithm, model),
             device_ids=[ranks.local_rank] if ranks.device.type == "cuda" else None,
-            broadcast_buffers=normalised,
+            **{_SYNC_BUFFERS: normalised},
             gradient_as_bucket_view=True,
         )
     else:

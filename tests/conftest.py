@@ -1,0 +1,36 @@
+"""What tests share: a folder of their own to run in, a cache of their own, and the real data where it is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    import os
+
+    os.environ["HEADWAY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture()
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, in which `runs/` appears."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """The path of a real data file; the test is skipped where it is absent."""
+
+    def path(name: str) -> Path:
+        if not (SHARED / name).exists():
+            pytest.skip(f"needs {name} of the real data, which lies in ../shared/data where there is one")
+        return SHARED / name
+
+    return path

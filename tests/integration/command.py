@@ -1,0 +1,55 @@
+"""The real command, as a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+FAULTY = "algorithm._target_=faulty.Faulty"
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(HERE)}
+
+
+def headway(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Runs `headway ARGUMENTS` in the working folder, with the faulty algorithm importable."""
+    return subprocess.run(
+        [sys.executable, "-m", "trainer", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment(),
+        check=False,
+    )
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """Starts `headway ARGUMENTS` in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+
+
+def processes_of(job: Path) -> list[str]:
+    """Command lines of live processes that belong to a job: its agent, and whatever writes to its logs."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            output = os.readlink(process / "fd/1")
+        except OSError:
+            continue
+        if str(job) in command or str(job) in output:
+            found.append(command)
+    return found

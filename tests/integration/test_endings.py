@@ -1,0 +1,139 @@
+"""However a job ends, it ends in seconds, says why, and leaves no process behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.command import FAULTY, headway, processes_of, start
+from trainer.job import Job, State
+
+SLOW_STEPS = [FAULTY, "+algorithm.seconds=0.01", "train.epochs=20"]
+
+
+def wait_for(job: Job, state: State, timeout: float = 60) -> None:
+    end = time.monotonic() + timeout
+    while job.state() is not state:
+        assert time.monotonic() < end, f"{job.events()} after {timeout} s"
+        time.sleep(0.05)
+
+
+def wait_for_steps(job: Job, steps: int) -> None:
+    wait_for(job, State.RUNNING)
+    end = time.monotonic() + 60
+    while (job.progress() or {}).get("step", 0) < steps:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def wait_until_gone(job: Job) -> None:
+    end = time.monotonic() + 20
+    while processes_of(job.dir):
+        assert time.monotonic() < end, processes_of(job.dir)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("raise", ["RuntimeError: my own bug", "rank 1", "faulty.py"]),
+        ("kill", ["worker 1 was ended by SIGKILL"]),
+        ("exit", ["worker 1 left with exit code 3"]),
+        ("nan", ["the loss became nan at step 21", "learning rate 0.01", "step 20"]),
+    ],
+)
+def test_a_worker_that_dies_takes_the_job_down_with_its_own_error(folder: Path, how: str, says: list[str]) -> None:
+    done = headway("train", FAULTY, f"+algorithm.how={how}", "launcher.workers=2", "job.name=bad")
+    assert done.returncode == 1
+    last = done.stderr.strip() or done.stdout.strip().splitlines()[-1]
+    for words in says:
+        assert words in last
+    assert "Traceback" not in done.stdout + done.stderr
+    result = json.loads((folder / "runs/bad/result.json").read_text())
+    assert result["status"] == "Failed"
+    assert result["error"]["rank"] == 1
+    assert result["model"] is None
+    wait_until_gone(Job(folder / "runs/bad"))
+
+
+def test_a_loss_that_is_no_number_leaves_the_last_good_state(folder: Path) -> None:
+    headway("train", FAULTY, "+algorithm.how=nan", "+algorithm.rank=0", "job.name=bad")
+    assert [p.name for p in (folder / "runs/bad/checkpoints").iterdir()] == ["step-00000020"]
+
+
+def test_ctrl_c_stops_in_order_and_the_same_command_goes_on_to_the_same_weights(folder: Path) -> None:
+    common = [*SLOW_STEPS, "launcher.workers=2", "train.epochs=4"]
+    whole = headway("train", *common, "job.name=whole")
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    job = Job(folder / "runs/cut")
+    process = start("train", *common, "job.name=cut")
+    wait_for_steps(job, 10)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, output
+    assert job.state() is State.STOPPED
+    stopped_at = job.result()["steps"]
+    assert 10 <= stopped_at < 180
+    wait_until_gone(job)
+    again = headway("train", *common, "job.name=cut")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert job.result()["steps"] == 180
+    assert (job.model / "model.safetensors").read_bytes() == (folder / "runs/whole/model/model.safetensors").read_bytes()
+    values = [[(line["step"], line["values"]) for line in Job(folder / "runs" / name).metrics()] for name in ("whole", "cut")]
+    assert values[0] == values[1]
+
+
+def test_ctrl_c_twice_ends_it_now(folder: Path) -> None:
+    job = Job(folder / "runs/cut")
+    process = start("train", FAULTY, "+algorithm.seconds=3", "job.name=cut")
+    wait_for(job, State.RUNNING)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.5)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=30)
+    assert time.monotonic() - began < 2.5  # less than the step it was in
+    assert process.returncode == 130
+    wait_until_gone(job)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_a_closed_terminal_leaves_no_process_and_a_saved_state(folder: Path, number: signal.Signals) -> None:
+    job = Job(folder / "runs/left")
+    process = start("train", *SLOW_STEPS, "launcher.workers=2", "job.name=left")
+    wait_for_steps(job, 5)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    wait_for(job, State.INTERRUPTED)
+    wait_until_gone(job)
+    assert any((job.checkpoints).iterdir())
+
+
+def test_a_killed_agent_takes_its_workers_along(folder: Path) -> None:
+    job = Job(folder / "runs/dead")
+    process = start("train", *SLOW_STEPS, "launcher.workers=2", "job.name=dead")
+    wait_for_steps(job, 5)
+    os.kill(job.events()[1]["pid"], signal.SIGKILL)
+    output, _ = process.communicate(timeout=30)
+    wait_until_gone(job)
+    assert process.returncode != 0
+    assert "Interrupted" in headway("ls").stdout
+    assert headway("train", *SLOW_STEPS, "launcher.workers=2", "job.name=dead", "train.epochs=20").returncode == 0
+
+
+def test_stop_from_another_terminal(folder: Path) -> None:
+    job = Job(folder / "runs/far")
+    process = start("train", *SLOW_STEPS, "job.name=far")
+    wait_for_steps(job, 5)
+    assert "is running" in headway("train", *SLOW_STEPS, "job.name=far").stderr
+    stopped = headway("stop", "far")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "Stopped" in stopped.stdout
+    process.communicate(timeout=30)
+    assert headway("stop", "far").returncode == 2
