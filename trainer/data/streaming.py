@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from queue import Empty, Full, Queue
 from typing import TypeVar
 
@@ -72,7 +73,7 @@ def by_block(ids: np.ndarray, part: Part) -> tuple[Iterator[Run], np.ndarray]:
 
 def _runs(blocks: np.ndarray, within: np.ndarray, part: Part) -> Iterator[Run]:
     edges = [0, *(np.flatnonzero(blocks[1:] != blocks[:-1]) + 1).tolist(), len(blocks)]
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         number, rows = int(blocks[start]), within[start:stop]
         local = part.local(number)
         yield number, slice(start, stop), rows if local is None else local[rows]
