@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from torch import nn
 
 from algorithms.gpt import GPT, rotary, rotate
@@ -16,6 +20,7 @@ from trainer.algorithm import Batch
 from trainer.data.schema import Schema
 from trainer.errors import UserError
 
+CONF = Path(__file__).parents[2] / "conf"
 TEXT = Schema(text=True)
 
 
@@ -300,3 +305,21 @@ def test_flops_are_six_a_weight_and_token_and_those_of_attention() -> None:
     algorithm = small()
     weights = sum(p.numel() for p in algorithm.build(TEXT).parameters())
     assert algorithm.flops_per_sample(TEXT) == 16 * (6 * weights + 12 * 2 * 32 * 16)
+
+
+def test_the_config_file_lists_every_setting_with_its_default() -> None:
+    config = yaml.safe_load((CONF / "algorithm" / "gpt.yaml").read_text())
+    assert config.pop("_target_") == "algorithms.gpt.GPT"
+    assert config == asdict(GPT())
+
+
+@pytest.mark.parametrize(("name", "billions"), [("gpt_small", 0.124), ("gpt_1b", 1.03), ("gpt_7b", 6.6)])
+def test_a_larger_size_has_as_many_weights_as_its_file_says(name: str, billions: float) -> None:
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = OmegaConf.to_container(compose(f"algorithm/{name}").algorithm)
+    assert config.pop("_target_") == "algorithms.gpt.GPT"
+    algorithm = GPT(**config)
+    with torch.device("meta"):
+        weights = sum(p.numel() for p in algorithm.build(TEXT).parameters())
+    words = (50_000 if name == "gpt_small" else 32_000) - 256
+    assert weights + words * algorithm.width == pytest.approx(billions * 1e9, rel=0.01)

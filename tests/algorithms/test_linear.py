@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import f1_score, precision_score, r2_score, recall_score
@@ -18,6 +20,7 @@ from trainer.algorithm import Batch, SparseRows
 from trainer.data.schema import Column, Schema
 from trainer.errors import UserError
 
+CONF = Path(__file__).parents[2] / "conf" / "algorithm"
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
@@ -275,6 +278,12 @@ def test_settings_that_do_not_fit_the_label_are_refused_in_one_line(settings: di
     with pytest.raises(UserError, match=says) as refusal:
         Linear(**settings).build(schema_of(x, y, classes=classes))
     assert "\n" not in str(refusal.value)
+
+
+def test_the_config_file_lists_every_setting_with_its_default() -> None:
+    config = yaml.safe_load((CONF / "linear.yaml").read_text())
+    assert config.pop("_target_") == "algorithms.linear.Linear"
+    assert config == asdict(Linear())
 
 
 def test_data_without_a_label_is_refused() -> None:

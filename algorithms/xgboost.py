@@ -1,0 +1,302 @@
+"""Gradient-boosted trees: the xgboost library, distributed over the workers by its own collective."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+
+from trainer.algorithm import Batch, Context, Estimator, Range
+from trainer.data.schema import Schema
+from trainer.errors import HeadwayError, UserError
+
+if TYPE_CHECKING:
+    from trainer.data.samples import Samples
+
+OBJECTIVES = {"regression": "reg:squarederror", "binary": "binary:logistic", "multiclass": "multi:softprob"}
+METRICS = {
+    "regression": ["rmse", "mae"],
+    "binary": ["logloss", "error", "auc"],
+    "multiclass": ["mlogloss", "merror"],
+}
+# what the library calls our settings: not to be given twice
+OURS = {
+    "learning_rate": "lr",
+    "eta": "lr",
+    "num_boost_round": "rounds",
+    "n_estimators": "rounds",
+    "alpha": "l1",
+    "reg_alpha": "l1",
+    "lambda": "l2",
+    "reg_lambda": "l2",
+    "min_split_loss": "gamma",
+}
+
+
+@dataclass(kw_only=True)
+class XGBoost(Estimator):
+    """XGBoost (Chen and Guestrin, 2016, arXiv:1603.02754), by the library itself.
+
+    Every worker reads its own share of the rows, chunk by chunk, into the library's quantised matrix; the workers
+    add up their histograms each round, so that all end with the same model. A round is a step.
+    """
+
+    lr: Annotated[float, Range(above=0)] = 0.3
+    rounds: Annotated[int, Range(min=1)] = 100
+    task: Literal["auto", "regression", "binary", "multiclass"] = "auto"
+    max_depth: Annotated[int, Range(min=0)] = 6
+    min_child_weight: Annotated[float, Range(min=0)] = 1.0
+    gamma: Annotated[float, Range(min=0)] = 0.0
+    subsample: Annotated[float, Range(above=0, max=1)] = 1.0
+    colsample_bytree: Annotated[float, Range(above=0, max=1)] = 1.0
+    l1: Annotated[float, Range(min=0)] = 0.0
+    l2: Annotated[float, Range(min=0)] = 1.0
+    max_bin: Annotated[int, Range(min=2)] = 256
+    tree_method: Literal["hist", "approx", "exact"] = "hist"
+    objective: str | None = None
+    eval_metric: str | list[str] | None = None
+    early_stopping_rounds: Annotated[int, Range(min=1)] | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+
+    takes: ClassVar[frozenset[str]] = frozenset({"numeric", "categorical", "missing", "sparse"})
+
+    def __post_init__(self) -> None:
+        self._booster: Any = None
+        for key in self.params:
+            if key in OURS or hasattr(self, key):
+                raise UserError(f"algorithm.params.{key}: set it as algorithm.{OURS.get(key, key)}")
+
+    def target(self, schema: Schema) -> str | None:
+        return "number" if self._task(schema) == "regression" else "class"
+
+    def fit(self, context: Context) -> None:
+        xgboost = _library()
+        settings = self._settings(context)
+        metrics = settings["eval_metric"]
+        if self.early_stopping_rounds and context.validation is None:
+            raise UserError("algorithm.early_stopping_rounds needs validation data: set data.validation")
+        if self.tree_method == "exact" and context.world_size > 1:
+            raise UserError("algorithm.tree_method: exact knows one worker only; use hist or approx")
+        try:
+            with _collective(context):
+                train = self._matrix(context, context.train)
+                evaluated = [(train, "train")]
+                if context.validation is not None:
+                    evaluated.append((self._matrix(context, context.validation, train), "validation"))
+                callbacks = [_reporter(context, self.rounds)]
+                if self.early_stopping_rounds:
+                    callbacks.append(
+                        xgboost.callback.EarlyStopping(
+                            rounds=self.early_stopping_rounds,
+                            metric_name=metrics[0],
+                            data_name="validation",
+                            save_best=True,
+                        )
+                    )
+                self._booster = xgboost.train(
+                    settings, train, self.rounds, evals=evaluated, callbacks=callbacks, verbose_eval=False
+                )
+        except xgboost.core.XGBoostError as error:
+            lost_a_worker = "/collective/" in str(error)
+            kind = HeadwayError if lost_a_worker else UserError
+            raise kind(f"algorithm=xgboost: {_first_line(error)}") from error
+
+    def predict(self, batch: Batch) -> dict[str, np.ndarray]:
+        """`prediction`, and `probability` of the second class or `probabilities` [n, classes]."""
+        if self._booster is None:
+            raise TypeError("XGBoost predicts after `fit` or `load`")
+        xgboost = _library()
+        types = self._booster.feature_types
+        outputs = self._booster.predict(xgboost.DMatrix(batch.x, feature_types=types, enable_categorical=True))
+        objective = json.loads(self._booster.save_config())["learner"]["objective"]["name"]
+        if objective.startswith("multi:"):
+            if outputs.ndim == 1:  # multi:softmax gives classes alone
+                return {"prediction": outputs.astype(np.int64)}
+            return {"prediction": outputs.argmax(axis=1), "probabilities": outputs}
+        if objective.startswith("binary:"):
+            threshold = 0.0 if objective == "binary:logitraw" else 0.5
+            columns = {"prediction": (outputs > threshold).astype(np.int64)}
+            return columns | ({"probability": outputs} if objective == "binary:logistic" else {})
+        return {"prediction": outputs}
+
+    def save(self, folder: Path) -> None:
+        self._booster.save_model(folder / "model.ubj")
+
+    def load(self, folder: Path) -> None:
+        self._booster = _library().Booster(model_file=folder / "model.ubj")
+
+    def _task(self, schema: Schema) -> str:
+        """Regression, binary or multiclass. Raises UserError where that does not fit the label."""
+        label = schema.label
+        if label is None:
+            raise UserError("algorithm=xgboost learns from a label: name its column with data.label=…")
+        classes = len(label.classes)
+        if self.task != "auto":
+            task: str = self.task
+        elif self.objective is not None:
+            family = self.objective.split(":")[0]
+            task = {"binary": "binary", "multi": "multiclass"}.get(family, "regression")
+        else:
+            task = "regression" if not classes else "binary" if classes == 2 else "multiclass"
+        where = f"the label {label.name!r}"
+        if task == "regression" and label.kind != "numeric":
+            raise UserError(f"{where} is not a number, so a regression cannot learn it; use algorithm.task=auto")
+        if task != "regression" and classes < 2:
+            found = "a number, not a class" if not classes else "the same class in every row"
+            raise UserError(f"{where} is {found}: task={task} cannot learn it; use algorithm.task=regression")
+        if task == "binary" and classes != 2:
+            raise UserError(f"{where} has {classes} classes, and task=binary takes 2; use algorithm.task=multiclass")
+        return task
+
+    def _settings(self, context: Context) -> dict[str, Any]:
+        """The library's parameters."""
+        task = self._task(context.schema)
+        metrics = METRICS[task] if self.eval_metric is None else self.eval_metric
+        settings = {
+            "objective": self.objective or OBJECTIVES[task],
+            "eval_metric": [metrics] if isinstance(metrics, str) else list(metrics),
+            "eta": self.lr,
+            "max_depth": self.max_depth,
+            "min_child_weight": self.min_child_weight,
+            "gamma": self.gamma,
+            "subsample": self.subsample,
+            "colsample_bytree": self.colsample_bytree,
+            "alpha": self.l1,
+            "lambda": self.l2,
+            "tree_method": self.tree_method,
+            "nthread": context.threads,
+            "seed": context.seed,
+        }
+        if self.tree_method != "exact":
+            settings["max_bin"] = self.max_bin
+        if task == "multiclass":
+            settings["num_class"] = context.schema.classes
+        return settings | self.params
+
+    def _matrix(self, context: Context, samples: Samples, train: Any = None) -> Any:
+        """This worker's share of the rows, as the library holds it; `train`: whose quantiles it takes over."""
+        xgboost = _library()
+        schema = context.schema
+        types = None if schema.sparse else ["c" if c.kind == "categorical" else "q" for c in schema.features]
+        shared = {"nthread": context.threads, "enable_categorical": True}
+
+        def chunks() -> Iterator[tuple[Any, Any]]:
+            return samples.chunks(rank=context.rank, world=context.world_size)
+
+        if self.tree_method == "hist":
+            source = _chunk_iterator(chunks, schema, types)
+            return xgboost.QuantileDMatrix(source, max_bin=self.max_bin, ref=train, **shared)
+        parts = [*chunks()] or [_no_rows(schema)]
+        x = _stacked([part[0] for part in parts])
+        return xgboost.DMatrix(x, np.concatenate([part[1] for part in parts]), feature_types=types, **shared)
+
+
+def _library() -> Any:
+    try:
+        import xgboost
+    except ImportError:
+        raise UserError('algorithm=xgboost needs the xgboost package: pip install "headway[xgboost]"') from None
+    return xgboost
+
+
+def _chunk_iterator(chunks: Callable[[], Iterator[tuple[Any, Any]]], schema: Schema, types: list[str] | None) -> Any:
+    """The library's iterator over chunks of rows, read several times; an empty chunk for a worker without rows."""
+
+    class Chunks(_library().DataIter):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.reset()
+
+        def reset(self) -> None:
+            self.source = chunks()
+            self.given = False
+
+        def next(self, input_data: Callable[..., None]) -> bool:
+            chunk = next(self.source, None)
+            if chunk is None:
+                if self.given:
+                    return False
+                chunk = _no_rows(schema)
+            self.given = True
+            input_data(data=chunk[0], label=chunk[1], feature_types=types)
+            return True
+
+    return Chunks()
+
+
+def _no_rows(schema: Schema) -> tuple[Any, np.ndarray]:
+    if not schema.sparse:
+        return np.empty((0, schema.columns), np.float32), np.empty(0, np.float32)
+    import scipy.sparse
+
+    return scipy.sparse.csr_matrix((0, schema.columns), dtype=np.float32), np.empty(0, np.float32)
+
+
+def _stacked(parts: list[Any]) -> Any:
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    import scipy.sparse
+
+    return scipy.sparse.vstack(parts, format="csr")
+
+
+@contextmanager
+def _collective(context: Context) -> Iterator[None]:
+    """The library's own collective over all workers, in the order of their ranks. Nothing on a single worker."""
+    if context.world_size == 1:
+        yield
+        return
+    xgboost = _library()
+    from xgboost.tracker import RabitTracker
+
+    tracker, arguments = None, None
+    if context.rank == 0:
+        tracker = RabitTracker(context.world_size, _own_address(context.world_size), sortby="task")
+        tracker.start()
+        arguments = tracker.worker_args()
+    arguments = context.broadcast(arguments)
+    with xgboost.collective.CommunicatorContext(**arguments, dmlc_task_id=f"{context.rank:08d}"):
+        yield
+    if tracker is not None:
+        tracker.wait_for()
+
+
+def _own_address(workers: int) -> str:
+    """Where the other workers find rank 0: this machine alone, or the address that the agent gave."""
+    if int(os.environ.get("LOCAL_WORLD_SIZE", workers)) == workers:
+        return "127.0.0.1"
+    return socket.gethostbyname(os.environ["MASTER_ADDR"])
+
+
+def _reporter(context: Context, rounds: int) -> Any:
+    """A callback that reports each round's figures and ends the training where the job was asked to stop."""
+
+    class Reporter(_library().callback.TrainingCallback):  # type: ignore[misc]
+        def after_iteration(self, model: Any, epoch: int, evals_log: dict[str, dict[str, list[float]]]) -> bool:
+            values = {
+                f"{data}_{metric}": float(history[-1])
+                for data, metrics in evals_log.items()
+                for metric, history in metrics.items()
+            }
+            for data in evals_log:
+                error = values.get(f"{data}_error", values.get(f"{data}_merror"))
+                if error is not None:
+                    values[f"{data}_accuracy"] = 1 - error
+            step = epoch + 1
+            context.report(step, values, total=rounds, samples=step * context.schema.rows)
+            return context.should_stop()
+
+    return Reporter()
+
+
+def _first_line(error: Exception) -> str:
+    """The library's message without its time stamp, source position and stack."""
+    line = str(error).strip().partition("\n")[0]
+    return line.rpartition(".cc:")[2].partition(": ")[2] or line if ".cc:" in line else line

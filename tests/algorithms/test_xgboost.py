@@ -1,0 +1,347 @@
+"""Boosted trees: on one worker they are the library's own; on several, everyone ends with the same model."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import multiprocessing.synchronize
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse
+import yaml
+
+from algorithms.xgboost import XGBoost
+from trainer.algorithm import Batch
+from trainer.data.schema import Column, Schema
+from trainer.errors import UserError
+
+xgboost = pytest.importorskip("xgboost")
+
+CONF = Path(__file__).parents[2] / "conf" / "algorithm"
+
+
+@dataclass
+class Rows:
+    """Samples in memory, as an Estimator reads them."""
+
+    x: Any
+    y: np.ndarray
+
+    def chunks(self, *, rank: int = 0, world: int = 1, rows: int = 65536) -> Iterator[tuple[Any, np.ndarray]]:
+        total = self.x.shape[0]
+        start, stop = total * rank // world, total * (rank + 1) // world
+        for first in range(start, stop, rows):
+            part = slice(first, min(first + rows, stop))
+            yield self.x[part], self.y[part]
+
+
+@dataclass
+class Alone:
+    """The context of a job with one worker."""
+
+    schema: Schema
+    train: Rows
+    validation: Rows | None = None
+    stop_after: int | None = None
+    rank: int = 0
+    world_size: int = 1
+    seed: int = 7
+    threads: int = 1
+    reports: list[tuple[int, dict[str, float], int | None]] = field(default_factory=list)
+    asked: int = 0
+
+    def report(
+        self, step: int, values: Mapping[str, float], *, total: int | None = None, epoch: float = 0.0, samples: int = 0
+    ) -> None:
+        self.reports.append((step, dict(values), total))
+
+    def should_stop(self) -> bool:
+        self.asked += 1
+        return self.stop_after is not None and self.asked >= self.stop_after
+
+    def broadcast(self, value: Any) -> Any:
+        return value
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+    def barrier(self) -> None:
+        pass
+
+
+@dataclass
+class Together(Alone):
+    """One of several real processes; rank 0's values travel through a queue for each of the others."""
+
+    queues: list[Any] = field(default_factory=list)
+
+    def broadcast(self, value: Any) -> Any:
+        if self.rank:
+            return self.queues[self.rank].get(timeout=60)
+        for queue in self.queues[1:]:
+            queue.put(value)
+        return value
+
+
+def table(classes: int, rows: int = 400, missing: bool = False) -> tuple[np.ndarray, np.ndarray, Schema]:
+    """Three numeric columns and one with five categories; the label depends on two numbers and the category."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, 4)).astype(np.float32)
+    x[:, 3] = rng.integers(0, 5, rows)
+    score = x[:, 0] + x[:, 1] ** 2 + np.array([0.0, 2.0, -1.0, 1.0, 0.5])[x[:, 3].astype(int)]
+    if classes:
+        y = np.searchsorted(np.quantile(score, np.arange(1, classes) / classes), score).astype(np.int64)
+        label = Column(name="y", kind="categorical", classes=tuple(f"c{i}" for i in range(classes)))
+    else:
+        y = score.astype(np.float32)
+        label = Column(name="y", kind="numeric")
+    if missing:
+        x[rng.random(x.shape) < 0.2] = np.nan
+    features = tuple(Column(name=f"x{i}", kind="numeric") for i in range(3))
+    features += (Column(name="x3", kind="categorical", categories=tuple("abcde")),)
+    return x, y, Schema(features=features, label=label, rows=rows, columns=4)
+
+
+def batch_of(x: Any) -> Batch:
+    return Batch(x, None, x.shape[0], x.shape[0])
+
+
+def fitted(classes: int, **settings: Any) -> tuple[XGBoost, Alone, np.ndarray, np.ndarray]:
+    x, y, schema = table(classes)
+    context = Alone(schema, Rows(x[:300], y[:300]), Rows(x[300:], y[300:]))
+    algorithm = XGBoost(**{"rounds": 10, **settings})
+    algorithm.fit(context)
+    return algorithm, context, x, y
+
+
+LIBRARY = {
+    0: {"objective": "reg:squarederror"},
+    2: {"objective": "binary:logistic"},
+    3: {"objective": "multi:softprob", "num_class": 3},
+}
+
+
+@pytest.mark.parametrize("classes", LIBRARY)
+def test_on_one_worker_the_model_is_the_librarys_bit_for_bit(classes: int, tmp_path: Path) -> None:
+    algorithm, _, x, y = fitted(classes, lr=0.2, max_depth=4, subsample=0.8)
+    types = ["q", "q", "q", "c"]
+    data = xgboost.QuantileDMatrix(x[:300], y[:300], feature_types=types, enable_categorical=True)
+    settings = {"eta": 0.2, "max_depth": 4, "subsample": 0.8, "seed": 7, "nthread": 1, **LIBRARY[classes]}
+    booster = xgboost.train(settings, data, 10)
+    expected = booster.predict(xgboost.DMatrix(x, feature_types=types, enable_categorical=True))
+    columns = algorithm.predict(batch_of(x))
+    name = {0: "prediction", 2: "probability", 3: "probabilities"}[classes]
+    np.testing.assert_array_equal(columns[name], expected)
+    algorithm.save(tmp_path)
+    assert trees(xgboost.Booster(model_file=tmp_path / "model.ubj")) == trees(booster)
+
+
+def trees(booster: Any) -> list[str]:
+    return booster.get_dump(with_stats=True)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("classes", [0, 2, 3])
+def test_a_saved_model_predicts_the_same_when_loaded(classes: int, tmp_path: Path) -> None:
+    algorithm, _, x, y = fitted(classes)
+    algorithm.save(tmp_path)
+    loaded = XGBoost()
+    loaded.load(tmp_path)
+    before, after = algorithm.predict(batch_of(x)), loaded.predict(batch_of(x))
+    assert before.keys() == after.keys()
+    for name, values in before.items():
+        np.testing.assert_array_equal(values, after[name])
+    if classes:
+        assert after["prediction"].dtype == np.int64
+        assert (after["prediction"][300:] == y[300:]).mean() > 0.75
+
+
+def test_each_round_is_reported_with_its_metrics() -> None:
+    algorithm, context, x, y = fitted(2)
+    assert [(step, total) for step, _, total in context.reports] == [(i, 10) for i in range(1, 11)]
+    last = context.reports[-1][1]
+    assert {"train_logloss", "validation_logloss", "validation_error", "validation_auc"} <= last.keys()
+    right = (algorithm.predict(batch_of(x[300:]))["prediction"] == y[300:]).mean()
+    assert last["validation_accuracy"] == pytest.approx(right)
+
+
+@pytest.mark.parametrize(("classes", "metric"), [(0, "validation_rmse"), (3, "validation_mlogloss")])
+def test_other_tasks_report_their_own_metrics(classes: int, metric: str) -> None:
+    _, context, _, _ = fitted(classes)
+    values = [report[1][metric] for report in context.reports]
+    assert values[-1] < values[0]
+    assert ("validation_accuracy" in context.reports[0][1]) == bool(classes)
+
+
+def test_a_job_that_is_asked_to_stop_stops_after_the_round() -> None:
+    x, y, schema = table(2)
+    context = Alone(schema, Rows(x, y), stop_after=3)
+    algorithm = XGBoost(rounds=10)
+    algorithm.fit(context)
+    assert [step for step, _, _ in context.reports] == [1, 2, 3]
+    assert set(context.reports[0][1]) == {"train_logloss", "train_error", "train_auc", "train_accuracy"}
+    assert len(algorithm.predict(batch_of(x))["prediction"]) == len(x)
+
+
+def test_early_stopping_keeps_the_best_model() -> None:
+    rng = np.random.default_rng(0)
+    _, _, schema = table(2)
+    x, noise = rng.normal(size=(200, 4)).astype(np.float32), rng.integers(0, 2, 200)
+    x[:, 3] = 0
+    context = Alone(schema, Rows(x[:100], noise[:100]), Rows(x[100:], noise[100:]))
+    algorithm = XGBoost(rounds=50, early_stopping_rounds=3)
+    algorithm.fit(context)
+    losses = [report[1]["validation_logloss"] for report in context.reports]
+    assert len(losses) < 50
+    chance = algorithm.predict(batch_of(x[100:]))["probability"]
+    loss = -np.log(np.where(noise[100:] == 1, chance, 1 - chance)).mean()
+    assert loss == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_chunks_give_the_model_that_one_piece_gives() -> None:
+    x, y, schema = table(3, rows=300)
+
+    class Pieces(Rows):
+        def chunks(self, *, rank: int = 0, world: int = 1, rows: int = 7) -> Iterator[tuple[Any, np.ndarray]]:
+            return super().chunks(rank=rank, world=world, rows=rows)
+
+    whole, pieces = XGBoost(rounds=5, max_bin=1000), XGBoost(rounds=5, max_bin=1000)
+    whole.fit(Alone(schema, Rows(x, y)))
+    pieces.fit(Alone(schema, Pieces(x, y)))
+    np.testing.assert_allclose(
+        whole.predict(batch_of(x))["probabilities"], pieces.predict(batch_of(x))["probabilities"], rtol=1e-4
+    )
+
+
+def test_missing_cells_and_sparse_rows_are_taken() -> None:
+    x, y, schema = table(0, missing=True)
+    dense = XGBoost(rounds=20)
+    dense.fit(Alone(schema, Rows(x, y)))
+    assert np.sqrt(np.mean((dense.predict(batch_of(x))["prediction"] - y) ** 2)) < 0.7 * y.std()
+    sparse_x = scipy.sparse.csr_matrix(np.where(np.abs(x) > 0.5, x, 0)[:, :3])
+    sparse_x.data = np.nan_to_num(sparse_x.data)
+    sparse = XGBoost(rounds=5)
+    sparse.fit(Alone(Schema(label=schema.label, rows=400, columns=3, sparse=True), Rows(sparse_x, y)))
+    prediction = sparse.predict(batch_of(sparse_x))["prediction"]
+    assert np.sqrt(np.mean((prediction - y) ** 2)) < y.std()
+
+
+@pytest.mark.parametrize("method", ["approx", "exact"])
+def test_other_ways_to_grow_trees_work(method: str) -> None:
+    x, y, schema = table(2)
+    if method == "exact":  # takes no categories
+        x, schema = x[:, :3], Schema(features=schema.features[:3], label=schema.label, rows=400, columns=3)
+    algorithm = XGBoost(rounds=10, tree_method=method)
+    algorithm.fit(Alone(schema, Rows(x[:300], y[:300])))
+    assert (algorithm.predict(batch_of(x[300:]))["prediction"] == y[300:]).mean() > 0.7
+
+
+@pytest.mark.parametrize(
+    ("objective", "classes", "names"),
+    [
+        ("binary:hinge", 2, {"prediction"}),
+        ("binary:logitraw", 2, {"prediction"}),
+        ("multi:softmax", 3, {"prediction"}),
+        ("reg:absoluteerror", 0, {"prediction"}),
+    ],
+)
+def test_the_librarys_other_objectives_predict_what_they_can(objective: str, classes: int, names: set) -> None:
+    algorithm, _, x, y = fitted(classes, objective=objective)
+    columns = algorithm.predict(batch_of(x[300:]))
+    assert columns.keys() == names
+    if classes:
+        assert (columns["prediction"] == y[300:]).mean() > 0.7
+
+
+REFUSED = [
+    ({"task": "binary"}, 3, "3 classes"),
+    ({"task": "multiclass"}, 0, "a number, not a class"),
+    ({"task": "regression"}, 2, "is not a number"),
+    ({"objective": "reg:nonsense"}, 0, "reg:nonsense"),
+    ({"early_stopping_rounds": 2}, 2, r"data\.validation"),
+]
+
+
+@pytest.mark.parametrize(("settings", "classes", "says"), REFUSED)
+def test_settings_that_do_not_fit_are_refused_in_one_line(settings: dict, classes: int, says: str) -> None:
+    x, y, schema = table(classes)
+    with pytest.raises(UserError, match=says) as refusal:
+        XGBoost(**settings).fit(Alone(schema, Rows(x, y)))
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_config_file_lists_every_setting_with_its_default() -> None:
+    config = yaml.safe_load((CONF / "xgboost.yaml").read_text())
+    assert config.pop("_target_") == "algorithms.xgboost.XGBoost"
+    assert config == asdict(XGBoost())
+
+
+def test_a_setting_that_has_a_name_of_ours_is_not_given_twice() -> None:
+    with pytest.raises(UserError, match=r"algorithm\.lr"):
+        XGBoost(params={"eta": 0.1})
+    assert XGBoost(params={"max_leaves": 31}).params == {"max_leaves": 31}
+
+
+def test_without_the_library_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    x, y, schema = table(2)
+    with pytest.raises(UserError, match=r'pip install "headway\[xgboost\]"'):
+        XGBoost().fit(Alone(schema, Rows(x, y)))
+
+
+def _worker(rank: int, workers: int, rows: int, stop_after: int | None, queues: list, folder: Path) -> None:
+    x, y, schema = table(3, rows=400)
+    context = Together(
+        schema,
+        Rows(x[:rows], y[:rows]),
+        Rows(x[300:], y[300:]),
+        stop_after=stop_after,
+        rank=rank,
+        world_size=workers,
+        queues=queues,
+    )
+    algorithm = XGBoost(rounds=6)
+    algorithm.fit(context)
+    mine = folder / str(rank)
+    mine.mkdir()
+    algorithm.save(mine)
+    (mine / "reports.json").write_text(json.dumps(context.reports))
+
+
+def run_workers(workers: int, rows: int, folder: Path, stop_after: int | None = None) -> None:
+    """`workers` real processes that fit the first `rows` rows between them."""
+    start = multiprocessing.get_context("spawn")
+    queues = [start.Queue() for _ in range(workers)]
+    processes = [
+        start.Process(target=_worker, args=(rank, workers, rows, stop_after, queues, folder), daemon=True)
+        for rank in range(workers)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=100)
+    assert [process.exitcode for process in processes] == [0] * workers
+
+
+def test_two_workers_end_with_the_same_model_and_close_to_that_of_one(tmp_path: Path) -> None:
+    run_workers(2, 300, tmp_path)
+    assert (tmp_path / "0" / "model.ubj").read_bytes() == (tmp_path / "1" / "model.ubj").read_bytes()
+    reports = [json.loads((tmp_path / str(rank) / "reports.json").read_text()) for rank in range(2)]
+    assert reports[0] == reports[1]
+    _, context, _, _ = fitted(3, rounds=6)
+    both, alone = reports[0][-1][1], context.reports[-1][1]
+    assert both["validation_mlogloss"] == pytest.approx(alone["validation_mlogloss"], abs=0.05)
+    assert both["train_mlogloss"] == pytest.approx(alone["train_mlogloss"], abs=0.03)
+
+
+def test_a_worker_without_rows_takes_part_and_all_stop_together(tmp_path: Path) -> None:
+    run_workers(3, 2, tmp_path, stop_after=4)
+    models = {(tmp_path / str(rank) / "model.ubj").read_bytes() for rank in range(3)}
+    assert len(models) == 1
+    for rank in range(3):
+        assert len(json.loads((tmp_path / str(rank) / "reports.json").read_text())) == 4
