@@ -42,9 +42,7 @@ class Linear(Module):
 
     lr: Annotated[float, Range(above=0)] = 0.05
     task: Literal["auto", "regression", "binary", "multiclass"] = "auto"
-    objective: Literal["auto", "squared", "absolute", "huber", "quantile", "logistic", "hinge", "softmax"] = (
-        "auto"
-    )
+    objective: Literal["auto", "squared", "absolute", "huber", "quantile", "logistic", "hinge", "softmax"] = "auto"
     huber_delta: Annotated[float, Range(above=0)] = 1.0
     quantile: Annotated[float, Range(above=0, below=1)] = 0.5
     l1: Annotated[float, Range(min=0)] = 0.0
@@ -85,18 +83,17 @@ class Linear(Module):
             loss = self._losses(output, batch.y, "mean")
         else:
             loss = self._losses(output, batch.y, "none").mean()
-        return loss + self._penalty(model) if self.l1 or self._l2 else loss
+        return self._with_penalties(loss, model) if self.l1 or self._l2 else loss
 
-    def _penalty(self, model: nn.Module) -> Tensor:
-        penalty: Tensor | float = 0.0
+    def _with_penalties(self, loss: Tensor, model: nn.Module) -> Tensor:
         for name, parameter in model.named_parameters():
             if not name.endswith("bias"):
                 weights = parameter.flatten()
                 if self._l2:
-                    penalty = penalty + self._l2 / 2 * weights.dot(weights)
+                    loss = torch.add(loss, weights.dot(weights), alpha=self._l2 / 2)
                 if self.l1:
-                    penalty = penalty + self.l1 * weights.abs().sum()
-        return torch.as_tensor(penalty)
+                    loss = torch.add(loss, weights.abs().sum(), alpha=self.l1)
+        return loss
 
     def _losses(self, output: Tensor, y: Tensor, reduction: str) -> Tensor:
         """The data's loss, class weights included, penalties not: its mean, or [n] with reduction "none"."""
@@ -120,9 +117,7 @@ class Linear(Module):
         elif self._objective == "absolute":
             losses = residual.abs()
         elif self._objective == "huber":
-            return F.huber_loss(
-                residual, torch.zeros_like(residual), reduction=reduction, delta=self.huber_delta
-            )
+            return F.huber_loss(residual, torch.zeros_like(residual), reduction=reduction, delta=self.huber_delta)
         else:
             losses = torch.maximum(-self.quantile * residual, (1 - self.quantile) * residual)
         return _reduce(losses, reduction)
@@ -143,9 +138,7 @@ class Linear(Module):
         figures = {"loss": self._losses(output, y, "none")}
         if self._task == "regression":
             error = output.squeeze(1) - y
-            centred = (
-                y - model.label_shift
-            ) / model.label_scale  # keeps the variance's difference of squares exact
+            centred = (y - model.label_shift) / model.label_scale  # keeps the variance's difference of squares exact
             figures |= {"mae": error.abs(), "squared_error": error.square()}
             figures |= {"label": centred, "squared_label": centred.square()}
             return figures
@@ -197,18 +190,12 @@ class Linear(Module):
             task = "regression" if not classes else "binary" if classes == 2 else "multiclass"
         where = f"the label {label.name!r}"
         if task == "regression" and label.kind != "numeric":
-            raise UserError(
-                f"{where} is not a number, so task=regression cannot learn it; use algorithm.task=auto"
-            )
+            raise UserError(f"{where} is not a number, so task=regression cannot learn it; use algorithm.task=auto")
         if task != "regression" and classes < 2:
             found = "a number, not a class" if not classes else "the same class in every row"
-            raise UserError(
-                f"{where} is {found}: a {task} loss cannot learn it; use algorithm.task=regression"
-            )
+            raise UserError(f"{where} is {found}: a {task} loss cannot learn it; use algorithm.task=regression")
         if task == "binary" and classes != 2:
-            raise UserError(
-                f"{where} has {classes} classes, and task=binary takes 2; use algorithm.task=multiclass"
-            )
+            raise UserError(f"{where} has {classes} classes, and task=binary takes 2; use algorithm.task=multiclass")
         return task, self.objective if self.objective != "auto" else TASKS[task][0]
 
     def _weights_of(self, label: Column) -> list[float] | None:
@@ -250,9 +237,7 @@ class LinearModel(nn.Module):
     label_shift: Tensor
     label_scale: Tensor
 
-    def __init__(
-        self, schema: Schema, outputs: int, normalize: bool, label_shift: float, label_scale: float
-    ) -> None:
+    def __init__(self, schema: Schema, outputs: int, normalize: bool, label_shift: float, label_scale: float) -> None:
         super().__init__()
         self.sparse = schema.sparse
         self.in_label_units = (label_shift, label_scale) != (0.0, 1.0)
@@ -274,9 +259,9 @@ class LinearModel(nn.Module):
         if categorical:
             sizes = [len(schema.features[i].categories) for i in categorical]
             first = torch.tensor([0, *sizes]).cumsum(0)
-            self.rows = int(first[-1])  # the row after the last stands for a missing or unknown cell
+            self.missing_row = int(first[-1])  # after those of the categories, for a missing or unknown cell
             self.register_buffer("first_row", first[:-1].float())
-            self.table = nn.Parameter(torch.zeros(self.rows + 1, outputs))
+            self.table = nn.Parameter(torch.zeros(self.missing_row + 1, outputs))
 
     def forward(self, x: Tensor | SparseRows) -> Tensor:
         output = self._sparse(x) if isinstance(x, SparseRows) else self._dense(x)
@@ -285,18 +270,20 @@ class LinearModel(nn.Module):
         return output
 
     def _dense(self, x: Tensor) -> Tensor:
-        output: Tensor = self.bias
-        if self.categorical is not None:
-            codes = x.index_select(1, self.categorical) + self.first_row
-            rows = torch.nan_to_num(codes, nan=self.rows).long()
-            output = F.embedding_bag(rows, self.table, mode="sum", padding_idx=self.rows) + self.bias
-            if self.numeric is not None:
-                x = x.index_select(1, self.numeric)
-        if self.weight is None:
-            return output
+        if self.categorical is None:
+            return self._numbers(x)
+        codes = x.index_select(1, self.categorical) + self.first_row
+        rows = torch.nan_to_num(codes, nan=self.missing_row).long()
+        output = F.embedding_bag(rows, self.table, mode="sum", padding_idx=self.missing_row)
+        return output + (self.bias if self.weight is None else self._numbers(x))
+
+    def _numbers(self, x: Tensor) -> Tensor:
+        assert self.weight is not None
+        if self.numeric is not None:
+            x = x.index_select(1, self.numeric)
         if self.scale is not None and self.shift is not None:
             x = torch.addcmul(self.shift, x, self.scale)
-        return F.linear(x, self.weight, output) if output is self.bias else output + F.linear(x, self.weight)
+        return F.linear(x, self.weight, self.bias)
 
     def _sparse(self, x: SparseRows) -> Tensor:
         assert self.weight is not None
