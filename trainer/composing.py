@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,9 +60,6 @@ def run_hydra(arguments: list[str], config_name: str, task: Callable[[dict[str, 
 
     `task` gets each composed config; with -m the worst of its exit codes is returned.
     """
-    import os
-    import sys
-
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
@@ -74,7 +73,7 @@ def run_hydra(arguments: list[str], config_name: str, task: Callable[[dict[str, 
             raise _FromTask(error) from error
 
     # Hydra then raises what it finds, and we say it in one line
-    before = os.environ.get("HYDRA_FULL_ERROR")
+    before, arguments_before = os.environ.get("HYDRA_FULL_ERROR"), sys.argv
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [sys.argv[0], *arguments]
     try:
@@ -83,6 +82,7 @@ def run_hydra(arguments: list[str], config_name: str, task: Callable[[dict[str, 
     except _FromTask as escaped:
         raise escaped.error from None
     finally:
+        sys.argv = arguments_before
         if before is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
         else:

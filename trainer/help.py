@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -85,7 +86,7 @@ def keys(group: str, choice: str) -> list[Key]:
     """The keys of a choice, dotted, with their defaults and comments; those it inherits come first."""
     path = conf_folder() / group / f"{choice}.yaml"
     found: dict[str, Key] = {}
-    for base in re.findall(r"^  - (\w+)$", path.read_text(encoding="utf-8"), flags=re.M):
+    for base in re.findall(r"^ *- (\w+)$", path.read_text(encoding="utf-8"), flags=re.M):
         if base != "_self_" and base in choices(group):
             found.update({key.name: key for key in keys(group, base)})
     for key in _keys_of(path):
@@ -147,9 +148,10 @@ def train_page(arguments: list[str]) -> str:
     for dotted in OFTEN:
         group, _, name = dotted.partition(".")
         key = next(k for c in choices(group) for k in keys(group, c) if k.name == name)
-        lines.append(f"  {dotted + '=' + key.default:<30} {key.comment}")
+        lines += _entry(f"{dotted}={key.default}", key.comment)
     lines += ["", *_examples(), "", "Flags (Hydra's)"]
-    lines += [f"  {flag:<32} {text}" for flag, text in FLAGS]
+    for flag, text in FLAGS:
+        lines += _entry(flag, text)
     return "\n".join(lines)
 
 
@@ -162,6 +164,12 @@ OFTEN = [
     "job.name",
     "job.seed",
 ]
+
+
+def _entry(name: str, text: str) -> list[str]:
+    """A name and what it is, wrapped to a terminal of 100 columns."""
+    wrapped = textwrap.wrap(text, 66) or [""]
+    return [f"  {name:<31} {wrapped[0]}", *(" " * 34 + more for more in wrapped[1:])]
 
 
 def _groups() -> list[str]:

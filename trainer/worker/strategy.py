@@ -14,12 +14,6 @@ from trainer.algorithm import Batch, Module
 from trainer.errors import UserError
 from trainer.worker.ranks import Ranks
 
-# newer torch has another name for broadcasting buffers at every forward, and warns of the old one
-_SYNC_BUFFERS = (
-    "forward_sync_buffers"
-    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
-    else "broadcast_buffers"
-)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -61,7 +55,7 @@ def spread(
         loss = DistributedDataParallel(
             Loss(algorithm, model),
             device_ids=[ranks.local_rank] if ranks.device.type == "cuda" else None,
-            **{_SYNC_BUFFERS: normalised},
+            **_sync_buffers(normalised),
             gradient_as_bucket_view=True,
         )
     else:
@@ -79,3 +73,9 @@ def spread(
 
     autocast_loss.no_sync = getattr(loss, "no_sync", None)  # type: ignore[attr-defined]
     return autocast_loss
+
+
+def _sync_buffers(wanted: bool) -> dict[str, Any]:
+    """Whether buffers are broadcast at every forward: newer torch has another name for it, and warns of the old one."""
+    newer = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+    return {"forward_sync_buffers" if newer else "broadcast_buffers": wanted}

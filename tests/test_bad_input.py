@@ -1,0 +1,122 @@
+"""A user's mistake gets one line that says what, where and what to do, exit code 2, and no worker starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainer.cli import main
+
+CSV = "age,city,price\n31,Rome,10\n45,Oslo,12\n27,Rome,11\n52,Oslo,15\n"
+
+
+@pytest.fixture(autouse=True)
+def files(folder: Path) -> Path:
+    (folder / "good.csv").write_text(CSV)
+    (folder / "empty.csv").write_text("")
+    (folder / "latin.txt").write_bytes("caf\xe9 ".encode("latin-1") * 2000)
+    (folder / "short.txt").write_text("too short")
+    (folder / "cell.csv").write_text(CSV + "abc,Rome,13\n")
+    (folder / "hole.csv").write_text(CSV + ",Rome,13\n")
+    (folder / "ragged.csv").write_text(CSV + "1,Rome\n")
+    (folder / "one_class.csv").write_text("a,b\n1,x\n2,x\n3,x\n")
+    (folder / "mixed").mkdir()
+    (folder / "mixed/a.csv").write_text(CSV)
+    (folder / "mixed/b.jsonl").write_text("{}\n")
+    (folder / "fake.parquet").write_text(CSV)
+    (folder / "file").write_text("not a folder")
+    return folder
+
+
+BEFORE_A_JOB = {
+    "unknown verb": (["trian"], ["'trian'", "did you mean 'train'"]),
+    "unknown choice": (["train", "algorithm=linaer"], ["algorithm=linaer", "did you mean 'linear'"]),
+    "unknown group": (["train", "algoritm=linear"], ["algoritm", "algorithm"]),
+    "unknown key": (["train", "train.epoch=3"], ["train.epoch", "did you mean 'train.epochs'"]),
+    "unknown setting": (["train", "algorithm.lrr=3"], ["algorithm.lrr", "algorithm.lr"]),
+    "wrong type": (["train", "train.batch_size=many"], ["train.batch_size", "'many'", "whole number"]),
+    "wrong type of a setting": (["train", "algorithm.lr=fast"], ["algorithm.lr", "'fast'", "number"]),
+    "out of range": (["train", "train.batch_size=0"], ["train.batch_size", "more than 0"]),
+    "setting out of range": (["train", "algorithm.lr=-1"], ["algorithm.lr", "-1"]),
+    "not a choice": (["train", "train.precision=bf61"], ["train.precision", "did you mean 'bf16'"]),
+    "no duration": (["train", "train.max_time=soon"], ["train.max_time", "'soon'", "2h"]),
+    "not an override": (["train", "epochs"], ["epochs"]),
+    "broken override": (["train", "+x=[1"], ["'+x=[1'", "KEY=VALUE"]),
+    "no such class": (["train", "algorithm._target_=algorithms.linear.Linaer"], ["Linaer", "did you mean 'Linear'"]),
+    "no such module": (["train", "algorithm._target_=nowhere.Mine"], ["nowhere"]),
+    "no file": (["train", "data=csv", "data.train=god.csv", "data.label=price"], ["god.csv", "good.csv"]),
+    "no path": (["train", "data=csv", "data.label=price"], ["data.train"]),
+    "empty file": (["train", "data=csv", "data.train=empty.csv", "data.label=x"], ["empty.csv", "empty"]),
+    "no label column": (["train", "data=csv", "data.train=good.csv", "data.label=prize"], ["prize", "did you mean 'price'"]),
+    "no label given": (["train", "data=csv", "data.train=good.csv"], ["data.label"]),
+    "mixed formats": (["train", "data=csv", "data.train=mixed", "data.label=price"], ["mixed"]),
+    "not parquet": (["train", "data=parquet", "data.train=fake.parquet", "data.label=price"], ["fake.parquet"]),
+    "not utf-8": (["train", "algorithm=gpt", "data=text", "data.train=latin.txt"], ["latin.txt", "UTF-8", "byte 3"]),
+    "bad workers": (["train", "launcher.workers=0"], ["launcher.workers", "0"]),
+    "single for two": (["train", "strategy=single", "launcher.workers=2", "job.dry_run=true"], ["strategy"]),
+    "job name with slash": (["train", "job.name=a/b"], ["job.name", "job.dir"]),
+    "job folder of another": (["train", "job.dir=mixed"], ["mixed"]),
+    "job folder is a file": (["train", "job.dir=file"], ["file"]),
+    "unwritable": (["train", "job.dir=/proc/nothing/here"], ["job.dir"]),
+    "no job": (["show", "nothing"], ["nothing"]),
+    "unknown flag": (["ls", "--jsn"], ["--jsn"]),
+    "no model": (["predict", "model=nothing", "data=digits"], ["nothing"]),
+    "model not given": (["predict", "data=digits"], ["model"]),
+    "nothing to predict": (["predict", "model=x"], ["prompt"]),
+    "unknown output": (["predict", "model=x", "data=digits", "output=x.xls"], ["x.xls", ".csv"]),
+}
+
+
+@pytest.mark.parametrize("case", BEFORE_A_JOB)
+def test_a_mistake_is_said_in_one_line_before_there_is_a_job(
+    case: str, files: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments, says = BEFORE_A_JOB[case]
+    assert main(arguments) == 2
+    output, errors = capfd.readouterr()
+    lines = errors.strip().splitlines()
+    assert len(lines) == 1, errors
+    assert lines[0].startswith("error: ")
+    for words in says:
+        assert words in lines[0]
+    assert not output.strip()
+    assert not (files / "runs").exists()
+
+
+WHEN_THE_DATA_IS_READ = {
+    "not a number": (["data.train=cell.csv", "data.label=price"], ["cell.csv", "6", "'age'", "'abc'"]),
+    "missing cell": (["data.train=hole.csv", "data.label=price"], ["hole.csv", "6", "'age'", "missing"]),
+    "ragged row": (["data.train=ragged.csv", "data.label=price"], ["ragged.csv", "6"]),
+    "single class": (["data.train=one_class.csv", "data.label=b"], ["'b'", "'x'"]),
+    "fewer samples than workers": (
+        ["data.train=good.csv", "data.label=price", "launcher.workers=4", "data.validation=0.25"],
+        ["3", "4 workers", "launcher.workers"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WHEN_THE_DATA_IS_READ)
+def test_a_mistake_found_while_reading_fails_the_job_with_the_same_line(
+    case: str, files: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from trainer.job import Job
+
+    overrides, says = WHEN_THE_DATA_IS_READ[case]
+    assert main(["train", "data=csv", *overrides, "job.name=bad"]) == 2
+    output, errors = capfd.readouterr()
+    last = (errors.strip() or output.strip()).splitlines()[-1]
+    result = Job(files / "runs/bad").result()
+    assert result is not None
+    assert result["status"] == "Failed"
+    for words in says:
+        assert words in last
+        assert words in result["error"]["message"]
+    assert "Traceback" not in output + errors
+
+
+def test_more_gpus_than_there_are(files: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert main(["train", "launcher.workers=3"]) == 2
+    assert "launcher.workers: 3 workers need as many GPUs, and this machine has 2" in capfd.readouterr().err
+    assert not (files / "runs").exists()

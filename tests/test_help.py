@@ -1,0 +1,65 @@
+"""The pages of --help, and completion in a real shell."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainer.cli import main
+from trainer.help import choices, groups, keys
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["train", "--help"], ["predict", "--help"]])
+def test_a_page_fits_a_terminal_and_names_every_choice(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    page = capsys.readouterr().out
+    assert max(map(len, page.splitlines())) <= 120
+    for choice in choices("data"):
+        assert choice in page
+
+
+def test_the_train_page_has_groups_keys_examples_and_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["train", "--help"])
+    page = capsys.readouterr().out
+    for group in groups():
+        assert f"  {group} " in page
+    assert page.count("  headway ") >= 5
+    assert "train.max_steps=null" in page
+    assert "--multirun" in page
+
+
+def test_help_of_a_choice_explains_its_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "algorithm=gpt", "--help"]) == 0
+    page = capsys.readouterr().out
+    assert "algorithm.layers=" in page
+    assert all(key.comment for key in keys("algorithm", "gpt") if key.name != "_target_")
+
+
+def test_a_preset_explains_what_it_inherits() -> None:
+    inherited = {key.name: key for key in keys("algorithm", "gpt_small")}
+    assert inherited["layers"].comment
+    assert inherited["lr"].comment
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+@pytest.mark.parametrize(
+    ("line", "offers"),
+    [("headway tr", "train"), ("headway train algo", "algorithm="), ("headway train algorithm=g", "algorithm=gpt")],
+)
+def test_tab_completes_verbs_groups_and_choices(line: str, offers: str) -> None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    script = f"""
+        eval "$(headway train -sc install=bash)"
+        COMP_LINE='{line}' COMP_POINT={len(line)} COMP_WORDS=({line}) COMP_CWORD={len(line.split()) - 1}
+        hydra_bash_completion
+        echo "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, env={**os.environ, "PATH": path}, check=False
+    )
+    assert offers in done.stdout.split(), done.stderr
