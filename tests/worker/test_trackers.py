@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import logging
+import math
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.errors import UserError
+from trainer.signature import check
+from trainer.worker import trackers
+from trainer.worker.trackers import MLflow, NoTracker, TensorBoard, Tracker
+
+CONF = Path(__file__).parents[2] / "conf" / "tracking"
+CONFIG = {"algorithm": {"_target_": "algorithms.linear.Linear", "lr": 0.1}, "job": {"name": "first", "tags": ["a"]}}
+
+
+def track(tracker: Any, job_dir: Path, figures: list[tuple[int, dict[str, float]]], state: str = "Completed") -> None:
+    tracker.start(job_dir, CONFIG)
+    for step, values in figures:
+        tracker.log(step, values)
+    tracker.finish({"state": state, "step": figures[-1][0], "reason": None})
+
+
+def scalars(job_dir: Path, tag: str) -> list[tuple[int, float]]:
+    """What TensorBoard itself reads."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(job_dir / "logs" / "tensorboard"))
+    board.Reload()
+    return [(e.step, pytest.approx(e.value)) for e in board.Scalars(tag)]
+
+
+def test_tensorboard_reads_back_every_figure(tmp_path: Path):
+    track(TensorBoard(), tmp_path, [(s, {"train_loss": 1 / s, "lr": 0.1}) for s in range(1, 301)])
+    assert scalars(tmp_path, "train_loss") == [(s, 1 / s) for s in range(1, 301)]
+    assert len(scalars(tmp_path, "lr")) == 300
+
+
+def test_tensorboard_sees_a_resumed_job_once(tmp_path: Path):
+    track(TensorBoard(), tmp_path, [(s, {"loss": 1.0}) for s in (10, 20, 30)], "Interrupted")
+    track(TensorBoard(), tmp_path, [(s, {"loss": 2.0}) for s in (20, 30, 40)])
+    assert scalars(tmp_path, "loss") == [(10, 1.0), (20, 2.0), (30, 2.0), (40, 2.0)]
+    assert len(list((tmp_path / "logs" / "tensorboard").iterdir())) == 2
+
+
+def test_tensorboard_files_pass_the_library_s_own_checksums(tmp_path: Path):
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+    for data in (b"", b"\0" * 8, b"123456789", os.urandom(500)):
+        assert int.from_bytes(trackers._checksum(data), "little") == masked_crc32c(data)
+
+
+def test_figures_that_are_not_numbers_are_kept(tmp_path: Path):
+    track(TensorBoard(), tmp_path, [(1, {"loss": math.nan, "norm": math.inf})])
+    ((_, _),) = scalars(tmp_path, "loss")
+    assert scalars(tmp_path, "norm") == [(1, math.inf)]
+
+
+def test_figures_can_be_seen_while_the_job_runs(tmp_path: Path):
+    tracker = TensorBoard()
+    tracker.start(tmp_path, CONFIG)
+    tracker.log(1, {"loss": 0.5})
+    while not (tmp_path / "logs" / "tensorboard").is_dir() or b"loss" not in _bytes(tmp_path):
+        assert tracker._thread.is_alive()
+    assert scalars(tmp_path, "loss") == [(1, 0.5)]
+    tracker.finish({"state": "Completed"})
+
+
+def _bytes(job_dir: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in (job_dir / "logs" / "tensorboard").iterdir())
+
+
+def test_a_tracker_that_cannot_start_warns_once_and_the_training_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "logs").write_text("a file where the folder should be")
+    with caplog.at_level(logging.WARNING):
+        track(TensorBoard(), tmp_path, [(s, {"loss": 1.0}) for s in range(10)])
+    (record,) = caplog.records
+    assert "TensorBoard stopped tracking; the training goes on" in record.getMessage()
+
+
+@dataclass
+class Failing(Tracker):
+    def _open(self, job_dir: Path, config: dict[str, Any]) -> None: ...
+
+    def _write(self, when: float, step: int, values: dict[str, float]) -> None:
+        raise ConnectionError(f"step {step}: the server is away\nand more")
+
+
+def test_a_tracker_that_fails_later_warns_once_too(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.WARNING):
+        track(Failing(), tmp_path, [(s, {"loss": 1.0}) for s in range(10)])
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "Failing stopped tracking; the training goes on: ConnectionError: step 0: the server is away"
+    )
+
+
+@dataclass
+class Slow(Tracker):
+    def _open(self, job_dir: Path, config: dict[str, Any]) -> None:
+        proceed.wait()
+
+    def _write(self, when: float, step: int, values: dict[str, float]) -> None:
+        written.append(values["loss"])
+
+
+proceed = threading.Event()
+written: list[float] = []
+
+
+def test_logging_does_not_wait_for_the_tracker(tmp_path: Path):
+    tracker, values = Slow(), {"loss": 1.0}
+    tracker.start(tmp_path, CONFIG)
+    tracker.log(1, values)
+    values["loss"] = 2.0  # the caller may use its dict again
+    tracker.log(2, values)
+    assert written == []
+    proceed.set()
+    tracker.finish({"state": "Completed"})
+    assert written == [1.0, 2.0]
+
+
+def test_no_tracker_leaves_nothing(tmp_path: Path):
+    track(NoTracker(), tmp_path, [(1, {"loss": 1.0})])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_that_fails_before_its_tracker_starts_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    TensorBoard().finish({"state": "Failed"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_trackers_cost_no_import_before_they_are_needed():
+    code = "import sys, trainer.worker.trackers; assert not {'tensorboard', 'mlflow', 'torch'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "none", "mlflow"])
+def test_every_choice_of_conf_fits_its_tracker(name: str):
+    import yaml
+
+    choice = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    assert check(choice, choice["_target_"], "tracking") == choice
+
+
+def test_mlflow_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "meta_path", [])  # nothing more can be found
+    for name in [n for n in sys.modules if n.split(".")[0] in ("mlflow", "sqlalchemy", "alembic")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(UserError, match=r'tracking=mlflow needs mlflow: pip install "headway\[mlflow\]"'):
+        MLflow()
+
+
+@pytest.mark.slow
+def test_mlflow_keeps_config_figures_and_the_end_and_a_resumed_job_goes_on_with_its_run(tmp_path: Path):
+    tracking = pytest.importorskip("mlflow.tracking", reason="the mlflow extra is not installed")
+    pytest.importorskip("alembic", reason="the mlflow extra is not installed")
+    job_dir = tmp_path / "first"
+    track(MLflow(), job_dir, [(1, {"loss": 0.5}), (2, {"loss": math.nan})], "Interrupted")
+    client = tracking.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("headway")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "KILLED"
+    track(MLflow(), job_dir, [(3, {"loss": 0.25})])
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.run_name == "first"
+    assert run.info.status == "FINISHED"
+    assert run.data.params["algorithm.lr"] == "0.1"
+    assert run.data.params["job.name"] == "first"
+    assert run.data.tags["headway.state"] == "Completed"
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "loss")] == [1, 2, 3]
+    assert run.data.metrics["loss"] == 0.25
