@@ -30,6 +30,10 @@ class Launcher(ABC):
     """Constructor arguments are the config keys under `launcher.`."""
 
     @abstractmethod
+    def world_size(self) -> int | None:
+        """Workers over all nodes; None if that is known only once the job runs."""
+
+    @abstractmethod
     def plan(self, job: Job) -> Plan:
         """The request for this job. Raises UserError for what can't be had here."""
 

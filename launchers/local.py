@@ -51,7 +51,7 @@ class Local(Launcher):
     workers: Annotated[int, Range(min=1)] | Literal["auto"] = "auto"
     _agents: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, init=False, repr=False)
 
-    def worker_count(self) -> int:
+    def world_size(self) -> int:
         gpus = count_gpus()
         if self.workers == "auto":
             return max(1, gpus)
@@ -69,7 +69,7 @@ class Local(Launcher):
             "launchers.agent",
             str(job.dir),
             "--workers",
-            str(self.worker_count()),
+            str(self.world_size()),
         ]
         return Plan(command, note="the agent, on this machine")
 

@@ -129,10 +129,12 @@ class Algorithm:
 
     takes: the kinds of input it understands: "numeric", "categorical", "missing" (NaN cells), "sparse", or
     "text" alone. Data of another kind is refused before training, with a message that says which column.
+    supervised: whether it learns from a label; then data without one is refused before anything starts.
     maximize: the names of its metrics of which more is better; of all others less is.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"numeric"})
+    supervised: ClassVar[bool] = True
     maximize: ClassVar[frozenset[str]] = frozenset(
         {"accuracy", "auc", "aucpr", "f1", "precision", "recall", "r2", "map", "ndcg"}
     )

@@ -86,8 +86,9 @@ def keys(group: str, choice: str) -> list[Key]:
     """The keys of a choice, dotted, with their defaults and comments; those it inherits come first."""
     path = conf_folder() / group / f"{choice}.yaml"
     found: dict[str, Key] = {}
-    for base in re.findall(r"^ *- (\w+)$", path.read_text(encoding="utf-8"), flags=re.M):
-        if base != "_self_" and base in choices(group):
+    defaults = re.search(r"^defaults:((?:.|\n +- |\n- )*)", path.read_text(encoding="utf-8"), flags=re.M)
+    for base in re.findall(r"\w+", defaults.group(1)) if defaults else ():
+        if base in choices(group) and base != choice:
             found.update({key.name: key for key in keys(group, base)})
     for key in _keys_of(path):
         known = found.get(key.name)

@@ -21,12 +21,12 @@ def predict(config: dict[str, Any]) -> int:
     """Predicts as the config of conf/predict.yaml says. Returns the exit code."""
     from trainer import artifact
 
-    if (config["data"] is None) == (config["prompt"] is None):
+    if ("data" in config) == (config["prompt"] is not None):
         raise UserError("predict: give either data=NAME data.test=FILE or prompt=TEXT")
     output = Path(config["output"]) if config["output"] else None
     if output is not None and output.suffix not in FORMATS:
         raise UserError(f"output: {output} has none of the known endings; {did_you_mean(output.suffix, FORMATS)}")
-    source = _source(config["data"]) if config["data"] is not None else None
+    source = _source(config["data"]) if "data" in config else None
     model = artifact.load(config["model"])
     if source is None:
         print(config["prompt"] + _continue(model, config["prompt"], config["generate"]))

@@ -85,6 +85,8 @@ def run(
     if not is_new and job.state() is State.COMPLETED:
         announce(f"{job.name} is already completed; nothing was changed ({job.dir})")
         return job, 0
+    if checked["strategy"]["name"] == "single" and (launcher.world_size() or 1) > 1:
+        raise UserError(f"strategy=single trains with one worker, and there are {launcher.world_size()}; choose ddp")
     check_data(checked)
     plan = launcher.plan(job)
     if checked["job"]["dry_run"]:
@@ -168,8 +170,14 @@ def check_data(config: Mapping[str, Any]) -> None:
     """What can be known of the data without reading it all."""
     from trainer.signature import class_constant
 
-    takes = class_constant(config["algorithm"]["_target_"], "takes") or ()
-    build(config["data"], "data").check("train", takes_text="text" in takes)
+    algorithm = str(config["algorithm"]["_target_"])
+    takes_text = "text" in (class_constant(algorithm, "takes") or ())
+    source = build(config["data"], "data")
+    source.check("train", takes_text=takes_text)
+    supervised = not takes_text and class_constant(algorithm, "supervised") is not False
+    if supervised and not source.labelled and source.label is None:
+        names = ", ".join(source.names(source.files("train")[0])[:20])
+        raise UserError(f"data.label: {short_name(algorithm)} learns from a label; name its column, one of {names}")
 
 
 def write(job: Job, config: Mapping[str, Any], is_new: bool) -> Job:
