@@ -16,7 +16,7 @@ from tests.jobs import end, make_job, progress, start, validate
 from trainer import terminal
 from trainer.job import Job, State
 from trainer.listing import read_config
-from trainer.terminal import Follower, closing, follow, header, prominence
+from trainer.terminal import Follower, follow, header
 
 SHOW = """
 import sys
@@ -172,6 +172,17 @@ def test_figures_are_told_once_although_metrics_are_written_anew_after_a_restart
     assert "validation_loss 0.3000 best" in out
 
 
+def test_asked_again_it_goes_on_where_it_was(job: Job, capsys: pytest.CaptureFixture[str]):
+    start(job)
+    validate(job, 100, validation_loss=0.5)
+    follow(job, lambda: False)  # as Ctrl-C ends it
+    assert "validation_loss" in capsys.readouterr().out
+    validate(job, 110, validation_loss=0.4)
+    end(job, State.STOPPED)
+    assert follow(job, lambda: True) is State.STOPPED
+    assert capsys.readouterr().out == "step 110  epoch 2.2  validation_loss 0.4000 best\n"
+
+
 def test_a_job_whose_workers_died_silently_is_not_waited_for(job: Job):
     start(job)
     assert follow(job, lambda: False) is State.RUNNING
@@ -237,62 +248,3 @@ def test_no_color_is_respected(job: Job):
     output = in_terminal(job, lambda wait_for: None, NO_COLOR="1")
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", output)
     assert "Completed" in output
-
-
-def test_the_closing_table_says_what_came_out_and_what_to_type_next(job: Job, capsys: pytest.CaptureFixture[str]):
-    end(job)
-    closing(job)
-    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert lines == [
-        "",
-        "Completed  first  in 12.3 s",
-        "metric                  last     best   at step",
-        "validation_accuracy   0.9500   0.9750       400",
-        "validation_loss       0.3000   0.2500       400",
-        "train_loss            0.2000   0.1000       450",
-        "500 steps, 10 epochs, 16,000 samples, 2 workers",
-        "8.1 s training of 12.3 s in all, 35,214 samples/s",
-        "model  runs/first/model",
-        "next   headway predict model=runs/first/model data=digits",
-        "       headway show runs/first",
-    ]
-
-
-def test_a_job_on_files_is_told_to_predict_on_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    job = make_job(tmp_path / "on files", data="Csv", train="/data/x.csv")
-    end(job)
-    closing(job)
-    assert f"headway predict model='{job.model}' data=csv data.test=FILE" in capsys.readouterr().out
-
-
-def test_a_failure_is_one_line_on_stderr(job: Job, capsys: pytest.CaptureFixture[str]):
-    log = job.log_path(0, 1)
-    error = {"type": "ValueError", "message": "no good\nat all", "rank": 1, "where": "mine.py:8", "log": str(log)}
-    end(job, State.FAILED, error)
-    closing(job)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err == (
-        "first failed: ValueError: no good (rank 1, mine.py:8); the trace is in runs/first/logs/attempt-0-rank-1.log\n"
-    )
-
-
-def test_a_stopped_job_says_that_it_can_go_on(job: Job, capsys: pytest.CaptureFixture[str]):
-    end(job, State.STOPPED)
-    closing(job)
-    out = capsys.readouterr().out
-    assert "Stopped  first" in out
-    assert "model" not in out
-    assert "next   the same command with job.dir=runs/first goes on from here" in out
-    assert "headway show runs/first" in out
-
-
-def test_a_job_without_a_result_says_so(job: Job, capsys: pytest.CaptureFixture[str]):
-    start(job)
-    closing(job)
-    assert capsys.readouterr().out == "Running: runs/first has no result yet\n"
-
-
-def test_metrics_are_ordered_by_what_tells_most():
-    names = ["train_loss", "validation_zeta", "validation_loss", "grad_norm", "validation_accuracy"]
-    assert sorted(names, key=prominence) == [names[4], names[2], names[1], names[0], names[3]]

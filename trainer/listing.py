@@ -16,8 +16,8 @@ from trainer.figures import age, clock, count, duration, figure, middle, plural,
 from trainer.job import Job, State
 from trainer.result import summarize
 from trainer.signature import read_signature
+from trainer.summary import amounts, choice, error_line, make_console, metrics_table, prominence
 from trainer.tail import Tail
-from trainer.terminal import amounts, choice, error_line, make_console, metrics_table, prominence
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,7 +61,8 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _name(job: Job, root: Path) -> str:
-    return str(job.dir.relative_to(root)) if job.dir.is_relative_to(root) else job.name
+    directory, root = job.dir.absolute(), root.absolute()
+    return str(directory.relative_to(root)) if directory.is_relative_to(root) else job.name
 
 
 def find_job(name_or_path: str, root: Path = RUNS) -> Job:
@@ -88,15 +89,18 @@ def list_jobs(root: Path = RUNS, *, as_json: bool = False, state_of: StateOf = J
     without a result only.
     """
     jobs = sorted(all_jobs(root), key=lambda job: job.config_path.stat().st_mtime)
-    rows = [summary(job, root, state_of) for job in jobs]
     if as_json:
-        _print_json(rows)
-        return
+        _print_json([summary(job, root, state_of) for job in jobs])
+    elif jobs:
+        table(jobs, state_of, root)
+    else:
+        print(f"no jobs in {short_path(root)}; `headway train algorithm=linear data=digits` makes one")
+
+
+def table(jobs: Iterable[Job], state_of: StateOf = Job.state, root: Path = RUNS) -> None:
+    """A table of these jobs."""
     console = make_console()
-    if not rows:
-        console.print(f"no jobs in {short_path(root)}; `headway train algorithm=linear data=digits` makes one")
-        return
-    console.print(_jobs_table(rows, console.width))
+    console.print(_jobs_table([summary(job, root, state_of) for job in jobs], console.width))
 
 
 def summary(job: Job, root: Path, state_of: StateOf) -> dict[str, Any]:

@@ -1,0 +1,150 @@
+"""What a job came to, as lines and tables: how it ended, its metrics, what to type next."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from trainer.figures import count, duration, figure, plural, short_path
+from trainer.job import Job, State
+from trainer.signature import short_name
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+
+def make_console(stderr: bool = False) -> Console:
+    """A console that styles and measures only in a real terminal; in a pipe lines are as long as they are."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    tty = stream.isatty()
+    return Console(
+        file=stream,
+        force_terminal=tty,
+        width=None if tty else 10_000,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+def choice(config: Mapping[str, Any], noun: str) -> str:
+    """The short name of what a config chose for a noun: `gpt`, `csv`, `ddp`."""
+    node = config.get(noun) or {}
+    target = node.get("_target_")
+    return short_name(str(target)) if target else str(node.get("name") or "-")
+
+
+def pair(console: Console, label: str, value: str) -> None:
+    """A line of a header or a closing: a dim label and what it is."""
+    from rich.text import Text
+
+    console.print(Text.assemble((f"{label:<7}", "dim"), value), soft_wrap=True)
+
+
+def line(console: Console, text: Text) -> None:
+    """One line, cut where a terminal ends."""
+    console.print(text, no_wrap=True, overflow="ellipsis" if console.is_terminal else "ignore")
+
+
+def prominence(name: str) -> tuple[int, int, str]:
+    """Sorts metrics, the one that tells most about a job first: of validation, then accuracy before loss."""
+    kind, _, rest = name.partition("_")
+    told = ("accuracy", "auc", "f1", "r2", "rmse", "mae", "perplexity", "loss")
+    return (
+        ("validation", "test", "train").index(kind) if kind in ("validation", "test", "train") else 3,
+        told.index(rest) if rest in told else len(told),
+        name,
+    )
+
+
+def closing(job: Job) -> None:
+    """How it ended: figures, the model, what to type next; or, on stderr, the error in one line."""
+    result = job.result()
+    if result is None:
+        make_console().print(f"{job.state().value}: {short_path(job.dir)} has no result yet", soft_wrap=True)
+        return
+    if result.get("error") or result["status"] == State.FAILED.value:
+        make_console(stderr=True).print(error_line(job, result), style="red", soft_wrap=True)
+        return
+    from rich.text import Text
+
+    console = make_console()
+    console.print()
+    console.print(
+        Text.assemble(
+            (result["status"], "bold green" if result.get("model") else "bold yellow"),
+            f"  {job.name}  in {duration(result['seconds']['wall'])}",
+        ),
+        soft_wrap=True,
+    )
+    if result["metrics"]:
+        console.print(metrics_table(result["metrics"]))
+    for words in amounts(result):
+        line(console, Text(words, "dim"))
+    if result.get("model"):
+        pair(console, "model", short_path(result["model"]))
+        pair(console, "next", next_command(job, result["model"]))
+    else:
+        again = f"the same command with job.dir={shlex.quote(short_path(job.dir))} goes on from here"
+        pair(console, "next", again)
+    pair(console, "", f"headway show {shlex.quote(short_path(job.dir))}")
+
+
+def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> RenderableType:
+    """Last and best value of each metric of a result."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    table.add_column("metric", overflow="ellipsis", no_wrap=True)
+    for name in ("last", "best", "at step"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in sorted(metrics, key=prominence):
+        last, best = metrics[name]["last"], metrics[name]["best"]
+        table.add_row(name, figure(last["value"]), figure(best["value"]), f"{best['step']:,}")
+    return table
+
+
+def amounts(result: Mapping[str, Any]) -> list[str]:
+    """How much was done and how long it took, in two lines."""
+    done = [
+        plural(result["steps"], "step"),
+        f"{result['epochs']:.4g} epochs",
+        plural(result["samples"], "sample"),
+    ]
+    if result.get("world_size"):
+        done.append(plural(result["world_size"], "worker"))
+    took = [f"{duration(result['seconds']['training'])} training of {duration(result['seconds']['wall'])} in all"]
+    if result.get("samples_per_second"):
+        took.append(f"{count(result['samples_per_second'])} samples/s")
+    return [", ".join(done), ", ".join(took)]
+
+
+def next_command(job: Job, model: str) -> str:
+    """What one types to use a model, with the kind of data it was trained on."""
+    from trainer.listing import read_config
+
+    data = read_config(job).get("data") or {}
+    if choice({"data": data}, "data") == "text":
+        return f'headway predict model={shlex.quote(short_path(model))} prompt="Once upon a time"'
+    chosen = f"data={choice({'data': data}, 'data')}"
+    if "train" in data and data["train"] is not None:
+        chosen += " data.test=FILE"
+    return f"headway predict model={shlex.quote(short_path(model))} {chosen}"
+
+
+def error_line(job: Job, result: Mapping[str, Any]) -> str:
+    """A failed job's error in one line: what, where, and the log that has the trace."""
+    error = result.get("error") or {}
+    lines = [text for text in str(error.get("message") or "").splitlines() if text.strip()]
+    message = lines[0] if lines else "no error was left"
+    kind = error.get("type")
+    text = f"{job.name} failed: " + (f"{kind}: {message}" if kind and kind != "UserError" else message)
+    rank = f"rank {error['rank']}" if error.get("rank") is not None else ""
+    where = ", ".join(part for part in (rank, str(error.get("where") or "")) if part)
+    text += f" ({where})" if where else ""
+    return text + (f"; the trace is in {short_path(error['log'])}" if error.get("log") else "")
