@@ -56,7 +56,7 @@ def _make(entry: Path, make: Callable[[Path], None]) -> None:
         (temporary / _CONTENTS).write_text(json.dumps(sizes))
         _settle(temporary, entry)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if temporary and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise HeadwayError(
             f"{entry.parent}: can't keep the encoded data here: {os.strerror(error.errno)}; "

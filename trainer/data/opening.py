@@ -65,12 +65,12 @@ def _open_table(source: Source, algorithm: Algorithm, seed: int) -> Opened:
     held = _validation_table(source, whole)
     train, validation = _parts(source, whole, held, seed)
     _check_kinds(source, algorithm, whole, who)
-    schema = _schema(source, whole, train)
-    target = algorithm.target(schema)
-    schema = _check_target(schema, target, algorithm, source, who)
     for one in (whole, held):
         if one is not None:
             _check_missing(source, algorithm, one, who)
+    schema = _schema(source, whole, train)
+    target = algorithm.target(schema)
+    _check_target(schema, target, algorithm, source, who)
     labels = labels_for(schema, target, whole.label)
     opened = Opened(schema, samples(whole, train, schema, labels), None)
     if validation is not None:
@@ -136,13 +136,13 @@ def _check_missing(source: Source, algorithm: Algorithm, one: Table, who: str) -
             )
 
 
-def _check_target(schema: Schema, target: str | None, algorithm: Algorithm, source: Source, who: str) -> Schema:
+def _check_target(schema: Schema, target: str | None, algorithm: Algorithm, source: Source, who: str) -> None:
     if schema.label is None:
         labelled = replace(schema, label=Column(name="label", kind="numeric"))
         if target is not None or algorithm.target(labelled) is not None:
             names = source.names(source.files("train")[0])
             raise UserError(f"{who} learns from a label: set data.label to its column; there is {', '.join(names)}")
-        return schema
+        return
     if target == "class":
         if not schema.label.classes:
             raise UserError(
@@ -155,14 +155,12 @@ def _check_target(schema: Schema, target: str | None, algorithm: Algorithm, sour
                 f"column {schema.label.name!r}: every training row has the label {only!r}, "
                 "so there is nothing to tell apart"
             )
-        return schema
     if target == "number" and schema.label.kind == "categorical":
         first = schema.label.classes[0]
         raise UserError(
             f"column {schema.label.name!r} holds words such as {first!r}, and {who} learns a number; "
             "choose another data.label"
         )
-    return schema
 
 
 def _check_classes(source: Source, held: Table, whole: Table) -> None:

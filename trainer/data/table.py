@@ -95,7 +95,7 @@ def of_folder(entry: Path) -> Table:
     if any(c.num_chunks != -(-meta["rows"] // BLOCK) for c in chunks.values()):
         raise ValueError("other blocks than written")
     return Table(
-        features=[Feature(**f) for f in meta["features"]],
+        features=[_feature(f) for f in meta["features"]],
         label=_label(meta["label"]) if meta["label"] else None,
         rows=meta["rows"],
         columns=meta["columns"],
@@ -105,6 +105,10 @@ def of_folder(entry: Path) -> Table:
         base=meta["base"],
         entry=entry,
     )
+
+
+def _feature(raw: dict[str, Any]) -> Feature:
+    return Feature(**{**raw, "missing": tuple(raw["missing"]) if raw["missing"] else None})
 
 
 def _label(raw: dict[str, Any]) -> Label:

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+import torch
+
+from tests.data.conftest import Everything
+from trainer.data import order, streaming
+from trainer.data.encoding import encode
+from trainer.data.opening import open_data
+from trainer.data.sources import Libsvm
+from trainer.data.sparse import Sparse, SparseStreaming
+
+ROWS, COLUMNS = 9000, 6
+
+
+@pytest.fixture(scope="module")
+def dense():
+    rng = np.random.default_rng(0)
+    x = np.round(rng.normal(size=(ROWS, COLUMNS)) * (rng.random((ROWS, COLUMNS)) < 0.4), 3)
+    x[0], x[1], x[:, 0] = 1.5, 0, np.arange(ROWS)
+    return x.astype(np.float32)
+
+
+def lines(x, base):
+    return "".join(
+        f"{i % 3} " + " ".join(f"{j + base}:{v}" for j, v in enumerate(row) if v) + "\n"
+        for i, row in enumerate(x.tolist())
+    )
+
+
+def to_dense(rows):
+    x = torch.zeros(len(rows.offsets) - 1, rows.columns)
+    for i, (start, stop) in enumerate(zip(rows.offsets[:-1], rows.offsets[1:], strict=True)):
+        x[i, rows.indices[start:stop]] = rows.values[start:stop]
+    return x.numpy()
+
+
+@pytest.mark.parametrize("base", [0, 1])
+def test_rows_are_those_of_the_file_whatever_the_indices_count_from(write, dense, base):
+    source = Libsvm(train=write("rows.svm", lines(dense, base)), validation=None)
+    source.check()
+    opened = open_data(source, Everything(), seed=1)
+    assert isinstance(opened.train, Sparse)
+    assert (opened.schema.sparse, opened.schema.columns, opened.schema.features) == (True, COLUMNS, ())
+    batches = list(opened.train.sequential(batch_size=1000))
+    assert np.array_equal(np.concatenate([to_dense(b.x) for b in batches]), dense)
+    assert torch.cat([b.y for b in batches])[:4].tolist() == [0, 1, 2, 0]
+    assert opened.schema.label.classes == (0, 1, 2)
+    (x, y) = next(opened.train.chunks(rank=1, world=2, rows=100))
+    assert np.array_equal(x.toarray(), dense[4500:4600])
+    assert len(y) == 100
+
+
+def test_statistics_count_the_zeros(write, dense):
+    schema = open_data(Libsvm(train=write("rows.svm", lines(dense, 1)), validation=None), Everything(), seed=1).schema
+    assert schema.sparse_mean == pytest.approx(dense.astype(np.float64).mean(0), abs=1e-9)
+    assert schema.sparse_std == pytest.approx(dense.astype(np.float64).std(0), abs=1e-9)
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_streamed_sparse_rows_are_those_in_memory(write, dense, monkeypatch, world):
+    source = Libsvm(train=write("rows.svm", lines(dense, 1)), validation=0.1)
+    memory = open_data(source, Everything(), seed=1)
+    monkeypatch.setattr(order, "WINDOW", 100_000)
+    monkeypatch.setattr("trainer.data.sparse.PIECE", 20_000)
+    streamed = open_data(source, Everything(), seed=1)
+    assert isinstance(streamed.train, SparseStreaming)
+    assert streaming.PIECE > 20_000
+    seen = {}
+    for rank in range(world):
+        for b in streamed.train.stream(seed=1, epoch=0, batch_size=100, rank=rank, world=world):
+            for row, y in zip(to_dense(b.x)[: b.size], b.y.tolist(), strict=False):
+                assert int(row[0]) not in seen or row[0] == 1.5
+                seen[float(row[0])] = (row.tolist(), y)
+    expected = {}
+    for b in memory.train.sequential(batch_size=1000):
+        for row, y in zip(to_dense(b.x), b.y.tolist(), strict=True):
+            expected[float(row[0])] = (row.tolist(), y)
+    assert seen == expected
+
+
+def test_columns_that_training_never_saw_are_dropped(write):
+    train = write("train.svm", "1 1:1 3:2\n0 2:1\n")
+    held = write("held.svm", "1 1:1 7:5\n")
+    opened = open_data(Libsvm(train=train, validation=held), Everything(), seed=1)
+    (batch,) = opened.validation.sequential(batch_size=5)
+    assert to_dense(batch.x).tolist() == [[1, 0, 0]]
+    (batch,) = encode(Libsvm(test=held), opened.schema, Everything()).sequential(batch_size=5)
+    assert to_dense(batch.x).tolist() == [[1, 0, 0]]
