@@ -1,6 +1,7 @@
 """conf/data says what the sources are: every key, with its default and a word about it."""
 
 from dataclasses import MISSING, fields
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,6 @@ def test_a_file_shows_every_key_with_its_default(file):
 def test_every_key_has_its_comment(file):
     lines = file.read_text().splitlines()
     assert lines[0].startswith("# ")
-    for above, line in zip(lines, lines[1:], strict=False):
+    for above, line in pairwise(lines):
         if line and not line.startswith(("#", "_target_")):
             assert above.startswith("# "), line

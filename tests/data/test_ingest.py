@@ -1,3 +1,6 @@
+import errno
+import os
+
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -191,6 +194,15 @@ def test_a_cache_that_can_not_be_written_names_folder_and_variable(write, monkey
     source = Csv(train=write("rows.csv", "a,y\n1,0\n2,1\n"), label="y")
     with pytest.raises(HeadwayError, match=r"/proc/none: can't keep the encoded data here.*HEADWAY_CACHE"):
         table(source)
+
+
+def test_a_full_disk_names_folder_and_variable(cache_folder):
+    def make(folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(HeadwayError, match=r"No space left on device; make room, or set HEADWAY_CACHE"):
+        cache.kept("entry", make, lambda folder: folder)
+    assert list(cache_folder.iterdir()) == []
 
 
 def test_of_two_writers_the_later_one_uses_what_is_there(cache_folder):

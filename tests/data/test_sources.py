@@ -106,6 +106,8 @@ def test_bundled_sets_take_no_paths(write):
     Digits().check()
     BreastCancer().check()
     assert "takes no paths" in refused(Digits(train=write("rows.csv", ROWS)))
+    assert "data.label can't be set for data=digits" in refused(Digits(label="digit"))
+    assert "did you mean 'pixel_0_1'" in refused(Digits(columns=["pixel_0_11"]))
 
 
 def test_every_format_reads_the_same_rows(write, tmp_path):

@@ -59,7 +59,7 @@ def _make(entry: Path, make: Callable[[Path], None]) -> None:
         if temporary and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise HeadwayError(
-            f"{entry.parent}: can't keep the encoded data here: {os.strerror(error.errno)}; "
+            f"{entry.parent}: can't keep the encoded data here: {error.strerror or error}; "
             f"make room, or set HEADWAY_CACHE to another folder"
         ) from None
     finally:

@@ -2,7 +2,7 @@
 
 A source knows three things: whether its files can be read at all (`check`, on the machine that submits, cheap), what
 their columns are called (`names`), and how to read them in pieces of bounded size (`batches`). Everything after that
-(kinds of columns, encoding, splitting, shuffling) is the same for all. A plugin's source is a class with these methods.
+(kinds of columns, encoding, splitting, shuffling) is the same for all. A plugin's source is a subclass of `Source`.
 
 Imports neither torch nor pyarrow: whoever only submits a job imports this.
 """
@@ -281,12 +281,14 @@ class _Bundled(Source):
             raise UserError(
                 f"data={self.name} is shipped with scikit-learn and takes no paths: choose data=csv for files"
             )
+        for key in ("label", "categorical"):
+            if getattr(self, key) is not None:
+                raise UserError(f"data.{key} can't be set for data={self.name}, whose columns are known: leave it out")
         self._check_fraction()
-        if self.columns or self.categorical:
+        if self.columns:
             names = self.arrays().names
-            for key in ("columns", "categorical"):
-                for one in getattr(self, key) or []:
-                    column(one, names, f"data={self.name}", key)
+            for one in self.columns:
+                column(one, names, f"data={self.name}", "columns")
 
     def files(self, role: str = "train") -> list[str]:
         return []

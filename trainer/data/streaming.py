@@ -30,7 +30,7 @@ class Streaming(Samples):
 
     def __init__(self, table: Table, part: Part, labels: Labels, fill: np.ndarray | None) -> None:
         row_bytes = table.columns * 4 + 8
-        window = max(1, int(order.WINDOW / row_bytes))
+        window = max(1, int(order.WINDOW / (row_bytes + 2 * 8)))  # ids are shuffled too
         super().__init__(Order(part.rows, 0, part.per_block, window), table.columns, row_bytes)
         self.table, self.part, self.labels, self.fill = table, part, labels, fill
 

@@ -136,7 +136,7 @@ def _write(folder: Path, pieces: Iterable[Any]) -> None:
                 kind = np.dtype(np.uint32)
                 file.close()
                 file = _widen(path)
-            tokens.astype(kind).tofile(file)
+            file.write(tokens.astype(kind).tobytes())
             count += len(tokens)
     finally:
         file.close()
@@ -148,7 +148,7 @@ def _widen(path: Path) -> Any:
     file = open(path, "wb")  # noqa: SIM115 - the caller closes it
     with open(narrow, "rb") as old:
         while len(tokens := np.fromfile(old, np.uint16, 1 << 20)):
-            tokens.astype(np.uint32).tofile(file)
+            file.write(tokens.astype(np.uint32).tobytes())
     narrow.unlink()
     return file
 
