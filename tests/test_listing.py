@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 import os
-import threading
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -197,26 +198,20 @@ def test_before_workers_have_logs_the_agents_are_shown(runs: Path, capsys: pytes
     assert told(capsys) == ["agent"]
 
 
-def test_logs_are_followed_over_a_restart_until_the_job_ends(runs: Path, capsys: pytest.CaptureFixture[str]):
+def test_logs_are_followed_over_a_restart_until_the_job_ends(runs: Path):
     job = made(runs, "first")
     start(job)
     job.log_path(0, 0).write_text("first\n")
-    follower = threading.Thread(target=logs, args=(job,), kwargs={"follow": True})
-    follower.start()
-    out = ""
-    while "first" not in out:
-        out += capsys.readouterr().out
-    with job.log_path(0, 0).open("a") as file:
-        file.write("second\n")
-    while "second" not in out:
-        out += capsys.readouterr().out
-    start(job, attempt=1)
-    job.log_path(1, 0).write_text("third\n")
-    job.log_path(1, 0).open("a").write("last words")
-    end(job)
-    follower.join()
-    out += capsys.readouterr().out
-    assert out.splitlines() == ["first", "second", "third", "last words"]
+    code = "from trainer.listing import *; logs(find_job('first'), follow=True)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, encoding="utf-8") as child:
+        assert child.stdout.readline() == "first\n"
+        with job.log_path(0, 0).open("a") as file:
+            file.write("second\n")
+        assert child.stdout.readline() == "second\n"
+        start(job, attempt=1)
+        job.log_path(1, 0).write_text("third\nlast words")
+        end(job)
+        assert child.stdout.read() == "third\nlast words\n"
 
 
 def test_a_table_fits_a_narrow_terminal(runs: Path):

@@ -70,10 +70,12 @@ def test_a_stopped_job_says_that_it_can_go_on(job: Job, capsys: pytest.CaptureFi
     assert "headway show runs/first" in out
 
 
-def test_a_job_without_a_result_says_so(job: Job, capsys: pytest.CaptureFixture[str]):
+def test_a_job_without_a_result_names_its_logs(job: Job, capsys: pytest.CaptureFixture[str]):
     start(job)
     closing(job)
-    assert capsys.readouterr().out == "Running: runs/first has no result yet\n"
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "first left no result: its agent ended too early; what happened is in runs/first/logs\n"
 
 
 def test_metrics_are_ordered_by_what_tells_most():

@@ -3,9 +3,10 @@ from __future__ import annotations
 import math
 import os
 import re
+import subprocess
 import sys
-import threading
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 
 import pexpect
@@ -13,7 +14,6 @@ import pytest
 from rich.cells import cell_len
 
 from tests.jobs import end, make_job, progress, start, validate
-from trainer import terminal
 from trainer.job import Job, State
 from trainer.listing import read_config
 from trainer.terminal import Follower, follow, header
@@ -29,6 +29,7 @@ header(job, read_config(job))
 follow(job, lambda: True)
 closing(job)
 """
+FIRST = "step 120/500 (24%), epoch 2.4, loss 0.2500, 35,214 samples/s\n"
 
 
 @pytest.fixture
@@ -99,27 +100,21 @@ def test_a_pipe_gets_facts_and_validation_figures_as_plain_lines(job: Job, capsy
     ]
 
 
-def test_a_pipe_gets_a_line_now_and_then_while_the_job_goes_on(
-    job: Job, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(terminal, "PLAIN_EVERY", 0.0)
+def test_a_pipe_gets_a_line_now_and_then_while_the_job_goes_on(job: Job):
     start(job)
     progress(job, 120)
-    follower = threading.Thread(target=follow, args=(job, lambda: True))
-    follower.start()
-    out = ""
-    while "step 120" not in out:
-        out += capsys.readouterr().out
-    progress(job, 240, unit="round", total=None, loss=None)
-    while "240" not in out:
-        out += capsys.readouterr().out
-    end(job)
-    follower.join()
-    assert "step 120/500 (24%), epoch 2.4, loss 0.2500, 35,214 samples/s" in out
-    assert "round 240, epoch 4.8, 35,214 samples/s" in out
-    assert out.count("step 120") == 1
-    assert "\x1b" not in out
-    assert "\r" not in out
+    code = SHOW.replace("follow(job", "import trainer.terminal\ntrainer.terminal.PLAIN_EVERY = 0\nfollow(job")
+    command = [sys.executable, "-c", code, str(job.dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", cwd=job.dir.parent.parent) as child:
+        lines = list(takewhile(lambda line: line != FIRST, child.stdout))
+        progress(job, 240, unit="round", total=None, loss=None)
+        second = child.stdout.readline()
+        end(job)
+        rest = child.stdout.read()
+    assert lines[0] == "job    runs/first\n"
+    assert second == "round 240, epoch 4.8, 35,214 samples/s\n"
+    assert "Completed  first" in rest
+    assert not set("\x1b\r") & set("".join([*lines, rest]))
 
 
 def test_an_estimator_has_no_parameters_to_tell(job: Job, capsys: pytest.CaptureFixture[str]):

@@ -66,7 +66,8 @@ def closing(job: Job) -> None:
     """How it ended: figures, the model, what to type next; or, on stderr, the error in one line."""
     result = job.result()
     if result is None:
-        make_console().print(f"{job.state().value}: {short_path(job.dir)} has no result yet", soft_wrap=True)
+        text = f"{job.name} left no result: its agent ended too early; what happened is in {short_path(job.logs)}"
+        make_console(stderr=True).print(text, style="red", soft_wrap=True)
         return
     if result.get("error") or result["status"] == State.FAILED.value:
         make_console(stderr=True).print(error_line(job, result), style="red", soft_wrap=True)

@@ -68,7 +68,7 @@ def _facts(console: Console, event: Mapping[str, Any]) -> None:
 
 @dataclass
 class Follower:
-    """Follows one job from where its present attempt began. Asked again, as after Ctrl-C, it goes on."""
+    """Follows one job from when it was last submitted. Asked again, as after Ctrl-C, it goes on."""
 
     job: Job
     state: State = field(default=State.PENDING, init=False)
@@ -76,9 +76,10 @@ class Follower:
     _metrics: Tail = field(init=False)
     _best: dict[str, float] = field(default_factory=dict, init=False)
     _maximize: tuple[str, ...] = field(default=tuple(Algorithm.maximize), init=False)
-    since: float = field(default=0.0, init=False)  # what is older belongs to an earlier attempt
+    since: float = field(default=0.0, init=False)  # what is older was seen when the job was submitted before
     _shown_until: float = field(default=0.0, init=False)  # metrics.jsonl is written anew after a restart
     _running: float | None = field(default=None, init=False)  # since when workers have trained
+    _digits: int = field(default=0, init=False)  # of the last step, so that lines stand below each other
     _facts_shown: bool = field(default=False, init=False)
     _progress: dict[str, Any] = field(default_factory=dict, init=False)
     _pace: deque[tuple[float, int]] = field(default_factory=deque, init=False)
@@ -86,9 +87,8 @@ class Follower:
     def __post_init__(self) -> None:
         self._events = Tail(self.job.events_path)
         self._metrics = Tail(self.job.metrics_path)
-        began = (State.PENDING.value, State.STARTING.value)
-        starts = [e["time"] for e in self.job.events() if e.get("state") in began]
-        self.since = starts[-1] if starts else 0.0
+        submitted = [e["time"] for e in self.job.events() if e.get("state") == State.PENDING.value]
+        self.since = submitted[-1] if submitted else 0.0
 
     def follow(self, alive: Callable[[], bool]) -> State:
         """Shows the job until it is final or interrupted, or until nobody is `alive` and all is read."""
@@ -154,6 +154,7 @@ class Follower:
         elif self.state is State.RUNNING:
             self._running = event["time"]
             self._maximize = tuple(event.get("maximize") or self._maximize)
+            self._digits = len(f"{event.get('steps') or 0:,}")
             if not self._facts_shown:
                 _facts(console, event)
             self._facts_shown = True
@@ -172,7 +173,7 @@ class Follower:
         if not found or record["time"] < self.since or record["time"] <= self._shown_until:
             return
         self._shown_until = record["time"]
-        text = Text(f"step {record['step']:,}")
+        text = Text(f"step {record['step']:>{self._digits},}")
         text.append(f"  epoch {record.get('epoch') or 0:.4g}", "dim")
         for i, name in enumerate(sorted(found, key=prominence)):
             text.append(f"  {name} ", "dim")
@@ -259,8 +260,8 @@ _followers: dict[tuple[Path, float], Follower] = {}
 def follow(job: Job, alive: Callable[[], bool]) -> State:
     """Shows a job until it is final or interrupted, or until nobody is `alive` and all is read.
 
-    Call it once the event that begins the attempt (Pending or Starting) is written. Called again for the same
-    attempt, as after Ctrl-C, it goes on where it was. Returns the job's state.
+    Call it once the job is submitted and its Pending event written. Called again, as after Ctrl-C, it goes on
+    where it was. Returns the job's state.
     """
     fresh = Follower(job)
     return _followers.setdefault((job.dir, fresh.since), fresh).follow(alive)
