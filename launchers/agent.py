@@ -75,6 +75,9 @@ class Stop:
         self.now = False
         self.reason = ""
         self._pids: list[int] = []
+        self._listen()
+
+    def _listen(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 
@@ -87,6 +90,7 @@ class Stop:
 
     def watch(self, pids: list[int]) -> None:
         """From now on these workers are told."""
+        self._listen()  # the elastic agent has put its own handlers in place, which kill
         self._pids = pids
         if self.asked:
             self._tell()
@@ -159,6 +163,8 @@ def start(job: Job, workers: int, attempt: int, stop: Stop) -> tuple[Any, dict[i
         def _shutdown(self, death_sig: signal.Signals = signal.SIGKILL, timeout: int = 5) -> None:
             super()._shutdown(signal.SIGKILL, timeout)
 
+    # the elastic agent's own handlers kill; until they are replaced they must not hear the signals that we handle
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGURG"
     # one node for now: everything meets on the loopback
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)

@@ -90,15 +90,13 @@ def test_ctrl_c_stops_in_order_and_the_same_command_goes_on_to_the_same_weights(
 
 def test_ctrl_c_twice_ends_it_now(folder: Path) -> None:
     job = Job(folder / "runs/cut")
-    process = start("train", FAULTY, "+algorithm.seconds=3", "job.name=cut")
+    process = start("train", FAULTY, "+algorithm.seconds=300", "job.name=cut")
     wait_for(job, State.RUNNING)
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.5)
-    began = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=30)
-    assert time.monotonic() - began < 2.5  # less than the step it was in
+    process.communicate(timeout=60)  # far less than the step it was in
     assert process.returncode == 130
     wait_until_gone(job)
 
