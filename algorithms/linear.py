@@ -100,11 +100,10 @@ class Linear(Module):
         if self._objective == "softmax":
             losses = F.cross_entropy(output, y, reduction=reduction)
         elif self._task == "binary":
-            output = output.squeeze(1)
-            if self._objective == "logistic":
-                losses = F.binary_cross_entropy_with_logits(output, y.to(output.dtype), reduction=reduction)
-            else:
-                losses = _reduce(F.relu(1 - output * (2 * y - 1)), reduction)
+            margin = output.squeeze(1) * (2 * y - 1)
+            # softplus, as binary_cross_entropy_with_logits wakes all threads for a few values
+            losses = F.softplus(-margin) if self._objective == "logistic" else F.relu(1 - margin)
+            losses = _reduce(losses, reduction)
         else:
             return self._regression_losses((output.squeeze(1) - y) / self._label_scale, reduction)
         if self._class_weights is not None:

@@ -290,7 +290,7 @@ def _reporter(context: Context, rounds: int) -> Any:
                 if error is not None:
                     values[f"{data}_accuracy"] = 1 - error
             step = epoch + 1
-            context.report(step, values, total=rounds, samples=step * context.schema.rows)
+            context.report(step, values, total=rounds, epoch=step, samples=step * context.schema.rows)
             return context.should_stop()
 
     return Reporter()
