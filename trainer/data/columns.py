@@ -112,7 +112,7 @@ class Feature:
                 if len(known) > MOST_CATEGORIES and not self.long:
                     raise UserError(
                         f"column {self.name!r} is text (more than {MOST_CATEGORIES:,} different values, "
-                        f"for example {word[:40]!r}), which the algorithm does not take; "
+                        f"for example {word[:40]!r}), which only algorithms for text take; "
                         f"choose columns with data.columns=[…] or set data.categorical=[{self.name}]"
                     )
             codes[i] = known.get(word, np.nan)
