@@ -122,7 +122,7 @@ class Linear(Module):
         return _reduce(losses, reduction)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.Adam(model.parameters(), lr=self.lr, fused=True)
+        return torch.optim.Adam(model.parameters(), lr=self.lr, betas=(0.9, 0.99), fused=True)
 
     def schedule(self, optimizer: torch.optim.Optimizer, steps: int | None) -> Any:
         if steps is None:

@@ -14,6 +14,8 @@ from trainer.errors import HeadwayError, UserError, did_you_mean
 def main(argv: list[str] | None = None) -> int:
     """Runs a verb. Returns 0, 1 for a failed job, 2 for the user's mistake, 75 if interrupted, 130 if stopped."""
     arguments = sys.argv[1:] if argv is None else argv
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a user's own algorithm may lie here
     try:
         return _verb(arguments)
     except HeadwayError as error:

@@ -69,6 +69,7 @@ def _open_table(source: Source, algorithm: Algorithm, seed: int) -> Opened:
         if one is not None:
             _check_missing(source, algorithm, one, who)
     schema = _schema(source, whole, train)
+    _check_label_varies(schema)
     target = algorithm.target(schema)
     _check_target(schema, target, algorithm, source, who)
     labels = labels_for(schema, target, whole.label)
@@ -149,17 +150,19 @@ def _check_target(schema: Schema, target: str | None, algorithm: Algorithm, sour
                 f"column {schema.label.name!r} holds numbers that are no classes (fractions, or too many values), "
                 f"and {who} learns classes; choose another data.label or a loss for numbers"
             )
-        if sum(n > 0 for n in schema.label.counts) < 2:
-            only = next(c for c, n in zip(schema.label.classes, schema.label.counts, strict=True) if n)
-            raise UserError(
-                f"column {schema.label.name!r}: every training row has the label {only!r}, "
-                "so there is nothing to tell apart"
-            )
     if target == "number" and schema.label.kind == "categorical":
         first = schema.label.classes[0]
         raise UserError(
             f"column {schema.label.name!r} holds words such as {first!r}, and {who} learns a number; "
             "choose another data.label"
+        )
+
+
+def _check_label_varies(schema: Schema) -> None:
+    if schema.label and sum(n > 0 for n in schema.label.counts) == 1:
+        only = next(c for c, n in zip(schema.label.classes, schema.label.counts, strict=True) if n)
+        raise UserError(
+            f"column {schema.label.name!r}: every training row has the label {only!r}, so there is nothing to tell apart"
         )
 
 

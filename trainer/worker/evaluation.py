@@ -27,11 +27,14 @@ def evaluate(
         torch.no_grad(),
         torch.autocast(ranks.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
     ):
-        share = max(1, batch_size * BATCH_FACTOR // ranks.world_size)
-        for batch in samples.sequential(batch_size=share, rank=ranks.rank, world=ranks.world_size):
+        size = batch_size * BATCH_FACTOR
+        for batch in samples.sequential(batch_size=size, rank=ranks.rank, world=ranks.world_size):
             for name, value in algorithm.evaluate(model, batch.to(ranks.device)).items():
                 value = value.double()
-                total = value * batch.size if value.dim() == 0 else value.sum(0)
+                # a worker without a sample of the last batch holds one row that stands in and doesn't count
+                if value.dim() == 0:
+                    value = value.expand(batch.size)
+                total = value[: batch.size].sum(0)
                 sums[name] = sums[name] + total if name in sums else total
                 counts[name] = counts.get(name, 0) + batch.size
     model.train(was_training)
