@@ -76,7 +76,7 @@ class Config:
     job: JobConfig = field(default_factory=JobConfig)
 
 
-DEFAULT_EPOCHS = 10
+DEFAULT_EPOCHS = 20
 
 
 def seconds(value: Any, key: str) -> float | None:

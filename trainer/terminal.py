@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 POLL = 0.1  # seconds between looks at the job directory
 PLAIN_EVERY = 5.0  # seconds between lines where there is no terminal
+ROUNDS_EVERY = 2.0  # seconds between validation lines of an estimator, which validates every round
 RATE_OVER = 30.0  # seconds over which the speed for the time left is taken
 
 
@@ -172,8 +173,12 @@ class Follower:
         better = {name for name, value in found.items() if self._is_best(name, value)}
         if not found or record["time"] < self.since or record["time"] <= self._shown_until:
             return
+        unit = self._progress.get("unit") or "step"
+        last = record["step"] == self._progress.get("total")
+        if unit == "round" and record["time"] < self._shown_until + ROUNDS_EVERY and not last:
+            return
         self._shown_until = record["time"]
-        text = Text(f"step {record['step']:>{self._digits},}")
+        text = Text(f"{unit} {record['step']:>{self._digits},}")
         text.append(f"  epoch {record.get('epoch') or 0:.4g}", "dim")
         for i, name in enumerate(sorted(found, key=prominence)):
             text.append(f"  {name} ", "dim")

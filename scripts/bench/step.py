@@ -96,7 +96,7 @@ def gpt(quick: bool) -> Case:
     algorithm = GPT()
     samples = Tokens(np.frombuffer(text, np.uint8).astype(np.uint16), algorithm.sequence_length)
     x = torch.from_numpy(samples.sequences.astype(np.int64))
-    steps, rounds = (10, 2) if quick else (50, 9)
+    steps, rounds = (10, 2) if quick else (50, 7)
     return Case("GPT, 0.9 M weights", algorithm, samples, x, None, steps, rounds, "at most 1.01")
 
 

@@ -29,6 +29,9 @@ from trainer.worker.state import Position, Training
 from trainer.worker.strategy import choose, choose_precision, spread
 
 PR_SET_PDEATHSIG = 1
+# weights × samples of a worker's step (× tokens) below which threads cost more than they bring: waking one takes longer
+# than the work itself, and on a busy machine several times as long
+SMALL_STEP = 4_000_000
 
 
 def run(job_dir: str, attempt: int) -> dict[str, Any]:
@@ -117,6 +120,10 @@ def fit_module(
     model = algorithm.build(opened.schema).to(ranks.device)
     if ranks.rank:  # the same initial weights everywhere, but dropout of one's own
         torch.manual_seed(config["job"]["seed"] + 1_000_003 * ranks.rank)
+    work = sum(p.numel() for p in model.parameters()) * config["train"]["batch_size"] * (algorithm.sequence_length or 1)
+    if ranks.device.type == "cpu" and work < ranks.world_size * SMALL_STEP:
+        facts["threads"] = 1
+        torch.set_num_threads(1)
     total = total_steps(config["train"], opened.train.steps(config["train"]["batch_size"]))
     optimizer = algorithm.optimizer(model)
     training = Training(model, optimizer, algorithm.schedule(optimizer, total), Position())
