@@ -32,6 +32,7 @@ from trainer.result import write_result
 
 EX_TEMPFAIL = 75
 POLL_SECONDS = 0.05
+RESERVE_BYTES = 1 << 16
 
 
 def main() -> int:
@@ -107,6 +108,7 @@ def run(job: Job, workers: int) -> int:
     """Runs the job's workers to an end, writes the last event and result.json, and gives the exit code."""
     stop = Stop()
     started = time.time()
+    job.reserve.write_bytes(b"\0" * RESERVE_BYTES)
     attempt = sum(1 for event in job.events() if event["state"] == State.STARTING)
     job.add_event(State.STARTING, attempt=attempt, workers=workers, pid=os.getpid(), host=socket.gethostname())
     ended, exit_codes = start(job, workers, attempt, stop)
@@ -123,6 +125,7 @@ def run(job: Job, workers: int) -> int:
         state = State.FAILED
         error = first_error(job, attempt, exit_codes)
     reason = outcome.get("reason") or (error["message"] if error else stop.reason)
+    job.reserve.unlink(missing_ok=True)
     # the result is written before the event: who sees a final state finds it
     result = write_result(job, state, attempt=attempt, error=error, wall=time.time() - started, outcome=outcome)
     user_error = bool(error and error.get("user_error"))

@@ -17,7 +17,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["HEADWAY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder, in which `runs/` appears."""
     monkeypatch.chdir(tmp_path)

@@ -48,7 +48,10 @@ BEFORE_A_JOB = {
     "no file": (["train", "data=csv", "data.train=god.csv", "data.label=price"], ["god.csv", "good.csv"]),
     "no path": (["train", "data=csv", "data.label=price"], ["data.train"]),
     "empty file": (["train", "data=csv", "data.train=empty.csv", "data.label=x"], ["empty.csv", "empty"]),
-    "no label column": (["train", "data=csv", "data.train=good.csv", "data.label=prize"], ["prize", "did you mean 'price'"]),
+    "no label column": (
+        ["train", "data=csv", "data.train=good.csv", "data.label=prize"],
+        ["prize", "did you mean 'price'"],
+    ),
     "no label given": (["train", "data=csv", "data.train=good.csv"], ["data.label"]),
     "mixed formats": (["train", "data=csv", "data.train=mixed", "data.label=price"], ["mixed"]),
     "not parquet": (["train", "data=parquet", "data.train=fake.parquet", "data.label=price"], ["fake.parquet"]),
@@ -115,7 +118,9 @@ def test_a_mistake_found_while_reading_fails_the_job_with_the_same_line(
     assert "Traceback" not in output + errors
 
 
-def test_more_gpus_than_there_are(files: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_more_gpus_than_there_are(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     assert main(["train", "launcher.workers=3"]) == 2
     assert "launcher.workers: 3 workers need as many GPUs, and this machine has 2" in capfd.readouterr().err

@@ -17,7 +17,8 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1.5h", 5400), (45, 45), ("1d", 86400)]
+    ("text", "seconds"),
+    [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1.5h", 5400), (45, 45), ("1d", 86400)],
 )
 def test_durations(text: Any, seconds: float) -> None:
     assert config.seconds(text, "train.max_time") == seconds
@@ -25,7 +26,7 @@ def test_durations(text: Any, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["soon", "-1", 0, "3x", "", "h", True])
 def test_what_is_no_duration_is_refused(text: Any) -> None:
-    with pytest.raises(UserError, match="train.max_time"):
+    with pytest.raises(UserError, match=r"train\.max_time"):
         config.seconds(text, "train.max_time")
 
 

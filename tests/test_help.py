@@ -15,7 +15,9 @@ from trainer.help import choices, groups, keys
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["train", "--help"], ["predict", "--help"]])
-def test_a_page_fits_a_terminal_and_names_every_choice(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_page_fits_a_terminal_and_names_every_choice(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == 0
     page = capsys.readouterr().out
     assert max(map(len, page.splitlines())) <= 120

@@ -166,9 +166,7 @@ def test_an_unknown_setting_names_the_nearest_one():
 
 def test_a_missing_setting_says_how_to_give_it():
     target = "shelf.learner.Plain"
-    with pytest.raises(
-        UserError, match=r"algorithm\.classes has no value.*how many there are.*algorithm\.classes=…"
-    ):
+    with pytest.raises(UserError, match=r"algorithm\.classes has no value.*how many there are.*algorithm\.classes=…"):
         check({"_target_": target}, target, "algorithm")
     with pytest.raises(UserError, match=r"give one with algorithm\.classes=…"):
         check({"_target_": target, "classes": "???"}, target, "algorithm")
@@ -212,9 +210,7 @@ def test_a_type_that_only_the_worker_knows_takes_anything():
 
 
 def test_keys_of_hydra_pass():
-    checked = check(
-        {"_target_": "shelf.learner.Plain", "_partial_": True}, "shelf.learner.Plain", "algorithm"
-    )
+    checked = check({"_target_": "shelf.learner.Plain", "_partial_": True}, "shelf.learner.Plain", "algorithm")
     assert checked == {"_target_": "shelf.learner.Plain", "_partial_": True}
 
 

@@ -27,6 +27,12 @@ def partial(root: Path, step: int) -> Path:
     return root / f".{PREFIX}{step:08d}.partial"
 
 
+def clear_partial(root: Path) -> None:
+    """Deletes what was being written when the disk was full."""
+    for place in root.glob(f".{PREFIX}*.partial"):
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix(PREFIX))
 

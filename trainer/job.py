@@ -86,6 +86,11 @@ class Job:
     def progress_path(self) -> Path:
         return self.logs / "progress.json"
 
+    @property
+    def reserve(self) -> Path:
+        """A file that holds some room on the disk while the job runs, given up to say how it ended on a full one."""
+        return self.logs / ".reserve"
+
     def log_path(self, attempt: int, rank: int) -> Path:
         return self.logs / f"attempt-{attempt}-rank-{rank}.log"
 

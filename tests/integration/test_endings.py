@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.command import FAULTY, headway, processes_of, start
+from trainer import checkpoint
 from trainer.job import Job, State
 
 SLOW_STEPS = [FAULTY, "+algorithm.seconds=0.01", "train.epochs=20"]
@@ -83,8 +86,12 @@ def test_ctrl_c_stops_in_order_and_the_same_command_goes_on_to_the_same_weights(
     again = headway("train", *common, "job.name=cut")
     assert again.returncode == 0, again.stdout + again.stderr
     assert job.result()["steps"] == 180
-    assert (job.model / "model.safetensors").read_bytes() == (folder / "runs/whole/model/model.safetensors").read_bytes()
-    values = [[(line["step"], line["values"]) for line in Job(folder / "runs" / name).metrics()] for name in ("whole", "cut")]
+    assert (job.model / "model.safetensors").read_bytes() == (
+        folder / "runs/whole/model/model.safetensors"
+    ).read_bytes()
+    values = [
+        [(line["step"], line["values"]) for line in Job(folder / "runs" / name).metrics()] for name in ("whole", "cut")
+    ]
     assert values[0] == values[1]
 
 
@@ -118,7 +125,7 @@ def test_a_killed_agent_takes_its_workers_along(folder: Path) -> None:
     process = start("train", *SLOW_STEPS, "launcher.workers=2", "job.name=dead")
     wait_for_steps(job, 5)
     os.kill(job.events()[1]["pid"], signal.SIGKILL)
-    output, _ = process.communicate(timeout=30)
+    _output, _ = process.communicate(timeout=30)
     wait_until_gone(job)
     assert process.returncode != 0
     assert "Interrupted" in headway("ls").stdout
@@ -135,3 +142,28 @@ def test_stop_from_another_terminal(folder: Path) -> None:
     assert "Stopped" in stopped.stdout
     process.communicate(timeout=30)
     assert headway("stop", "far").returncode == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 400 kB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)], check=False).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_is_said_and_the_newest_checkpoint_stays(small_disk: Path, folder: Path) -> None:
+    job = Job(small_disk / "job")
+    keep_all = ["checkpoint.every=1", "checkpoint.keep=1000", "tracking=none"]
+    done = headway("train", "train.epochs=2", *keep_all, f"job.dir={job.dir}")
+    assert done.returncode == 1
+    assert "no space left on the disk" in done.stderr
+    result = job.result()
+    assert result is not None
+    assert result["status"] == "Failed"
+    newest = checkpoint.newest(job.checkpoints)
+    assert newest.checkpoint is not None
+    assert newest.passed_over == []

@@ -144,12 +144,11 @@ def _check_target(schema: Schema, target: str | None, algorithm: Algorithm, sour
             names = source.names(source.files("train")[0])
             raise UserError(f"{who} learns from a label: set data.label to its column; there is {', '.join(names)}")
         return
-    if target == "class":
-        if not schema.label.classes:
-            raise UserError(
-                f"column {schema.label.name!r} holds numbers that are no classes (fractions, or too many values), "
-                f"and {who} learns classes; choose another data.label or a loss for numbers"
-            )
+    if target == "class" and not schema.label.classes:
+        raise UserError(
+            f"column {schema.label.name!r} holds numbers that are no classes (fractions, or too many values), "
+            f"and {who} learns classes; choose another data.label or a loss for numbers"
+        )
     if target == "number" and schema.label.kind == "categorical":
         first = schema.label.classes[0]
         raise UserError(

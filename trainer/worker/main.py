@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from trainer.algorithm import Estimator, Module
 from trainer.build import build
 from trainer.config import load, seconds
 from trainer.data.opening import Opened, open_data
-from trainer.errors import HeadwayError, UserError
-from trainer.job import Job, State, write_json
+from trainer.errors import UserError
+from trainer.job import Job, State
+from trainer.worker import failure
 from trainer.worker.context import JobContext
 from trainer.worker.interruption import Interruption
 from trainer.worker.loop import Loop, total_steps
@@ -43,9 +43,7 @@ def run(job_dir: str, attempt: int) -> dict[str, Any]:
     try:
         return train(job, attempt)
     except BaseException as error:
-        traceback.print_exc()
-        write_json(job.error_path(attempt, rank), describe(error, rank, job.log_path(attempt, rank)))
-        sys.stderr.flush()
+        failure.record(error, rank, job, attempt)
         os._exit(1)
 
 
@@ -213,39 +211,3 @@ def resume(job: Job, training: Training, reporter: Reporter, ranks: Ranks) -> No
 
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-
-
-def describe(error: BaseException, rank: int, log: Path) -> dict[str, Any]:
-    """An error as a record: what, where in whose code, and whether it only says that another worker is gone."""
-    frames = traceback.extract_tb(error.__traceback__)
-    outside = [f for f in frames if not _is_ours(f.filename)]
-    own = outside[-1] if outside else (frames[-1] if frames else None)
-    text = str(error).strip().splitlines()
-    message = text[0] if text else type(error).__name__
-    if isinstance(error, OSError) and error.errno == 28:
-        message = (
-            f"no space left on the device for {error.filename or log.parent.parent}; free some, the job then goes on"
-        )
-    gone = (
-        "Connection closed by peer",
-        "Connection reset by peer",
-        "Broken pipe",
-        "Timed out waiting",
-        "remote process exited",
-    )
-    return {
-        "time": time.time(),
-        "type": type(error).__name__,
-        "message": message,
-        "rank": rank,
-        "where": f"{own.filename}:{own.lineno} in {own.name}" if own and not isinstance(error, HeadwayError) else None,
-        "log": str(log),
-        "user_error": isinstance(error, UserError),
-        "lost_peer": not isinstance(error, HeadwayError) and any(text in str(error) for text in gone),
-    }
-
-
-def _is_ours(filename: str) -> bool:
-    """Frames of the trainer and of installed libraries: seldom where a user's mistake is."""
-    here = str(Path(__file__).resolve().parent.parent)
-    return filename.startswith((here, "<")) or "site-packages" in filename or filename.startswith(sys.base_prefix)

@@ -1,0 +1,76 @@
+"""A worker's error as a record for the agent: what, where in whose code, and whether it is the cause or a consequence."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from trainer import checkpoint
+from trainer.errors import HeadwayError, UserError
+from trainer.job import Job, write_json
+
+LITTLE_SPACE = 1 << 14  # bytes free on a disk that is as good as full
+# how the backends say that another worker is gone
+LOST_PEER = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Timed out waiting",
+    "remote process exited",
+)
+
+
+def record(error: BaseException, rank: int, job: Job, attempt: int) -> None:
+    """Writes the error where the agent looks for it, on a full disk too, and its trace to the log."""
+    description = describe(error, rank, job, attempt)
+    if description["no_space"]:
+        checkpoint.clear_partial(job.checkpoints)
+        job.reserve.unlink(missing_ok=True)
+    write_json(job.error_path(attempt, rank), description)
+    with contextlib.suppress(OSError):  # the log may lie on the full disk
+        traceback.print_exception(error)
+        sys.stderr.flush()
+
+
+def describe(error: BaseException, rank: int, job: Job, attempt: int) -> dict[str, Any]:
+    """The record: time, type, message (one line), rank, where, log, user_error, lost_peer, no_space."""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [f for f in frames if not _is_ours(f.filename)]
+    own = outside[-1] if outside else (frames[-1] if frames else None)
+    lines = str(error).strip().splitlines()
+    message = lines[0] if lines else type(error).__name__
+    no_space = _is_no_space(error, job)
+    if no_space:
+        message = f"no space left on the disk of {job.dir}; free some, and the same command goes on from there"
+    ours = isinstance(error, HeadwayError) or no_space
+    return {
+        "time": time.time(),
+        "type": type(error).__name__,
+        "message": message,
+        "rank": rank,
+        "where": f"{own.filename}:{own.lineno} in {own.name}" if own and not ours else None,
+        "log": str(job.log_path(attempt, rank)),
+        "user_error": isinstance(error, UserError),
+        "lost_peer": not ours and any(words in str(error) for words in LOST_PEER),
+        "no_space": no_space,
+    }
+
+
+def _is_no_space(error: BaseException, job: Job) -> bool:
+    """Libraries wrap the system's error each in its own, so the disk is asked too."""
+    if isinstance(error, HeadwayError):
+        return False
+    said = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+    return said or shutil.disk_usage(job.dir).free < LITTLE_SPACE
+
+
+def _is_ours(filename: str) -> bool:
+    """Frames of the trainer and of installed libraries: seldom where a user's mistake is."""
+    here = str(Path(__file__).resolve().parent.parent)
+    return filename.startswith((here, "<")) or "site-packages" in filename or filename.startswith(sys.base_prefix)
