@@ -90,7 +90,12 @@ def parquet(quick: bool, folder: Path) -> None:
         def ours(batch_size: int = batch_size) -> float:
             return rate(samples, next(epochs), batch_size, part)
 
-        row(f"Parquet, batches of {batch_size:,}", in_turn(bare, ours, rounds), "at least 0.8")
+        def alone(batch_size: int = batch_size) -> float:
+            return in_order(path, batch_size, part, tensors=False)
+
+        what = f"Parquet, batches of {batch_size:,}"
+        row(what, in_turn(bare, ours, rounds), "at least 0.8")
+        row(f"{what}, pyarrow making no tensors", in_turn(alone, ours, rounds), "")
     size = path.stat().st_size
     print(
         f"\n{size / 1e9:.2f} GB of Parquet in {rows:,} rows, window {order.WINDOW >> 20} MiB: opened for the first "
@@ -112,14 +117,13 @@ def write(path: Path, rows: int) -> None:
             writer.write_table(pa.table([pa.array(c) for c in cells], schema=schema))
 
 
-def in_order(path: Path, batch_size: int, rows: int) -> float:
-    """Millions of rows a second that pyarrow reads into tensors x [n, COLUMNS] and y [n]."""
+def in_order(path: Path, batch_size: int, rows: int, *, tensors: bool = True) -> float:
+    """Millions of rows a second that pyarrow reads, and turns into tensors x [n, COLUMNS] and y [n]."""
     started, seen = time.perf_counter(), 0
     for batch in pq.ParquetFile(path).iter_batches(batch_size):
-        x = np.empty((len(batch), COLUMNS), np.float32)
-        for j in range(COLUMNS):
-            x[:, j] = batch.column(j)
-        torch.from_numpy(x), torch.tensor(batch.column(COLUMNS).to_numpy())
+        if tensors:
+            columns = [torch.from_numpy(c.to_numpy()) for c in batch.columns]
+            torch.stack(columns[:COLUMNS], 1), columns[COLUMNS]
         seen += len(batch)
         if seen >= rows:
             break

@@ -2,11 +2,11 @@
 
     python scripts/bench/step.py [--quick]
 
-Both sides start from the same weights and see the same samples in the same order, and must end with the same weights
-bit for bit. Ours is the loop as a job runs it: its reports every 50 steps, its progress thread, TensorBoard, a
-checkpoint every 1000 steps. Only the checkpoint at a job's end, which belongs to no step, is not in its time.
-Each worker computes with one thread: small matrices gain nothing from more, and wait for one another when a machine
-has other work.
+Both sides start from the same weights, see the same samples in the same order and must end with the same weights bit
+for bit. They take turns step by step: whenever our loop asks for its next batch, the bare loop does a step of its own
+first. Ours is the loop as a job runs it: its data, reports every 50 steps, progress thread, TensorBoard, a checkpoint
+every 1000 steps. Compared are blocks of steps (for the MLP 1000, so that each has its checkpoint). Each worker
+computes with one thread: small matrices gain nothing from more, and wait for one another on a busy machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 import yaml
-from pairing import Pairs, head, in_turn, row
+from pairing import Pairs, head, row
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -68,24 +68,29 @@ class MLP(Module):
 
 @dataclass
 class Case:
-    """What is trained: an algorithm on samples; the same as tensors for the bare loop; how long a round is."""
+    """What is trained: an algorithm on samples; the same as tensors for the bare loop; steps compared at once."""
 
     name: str
     algorithm: Module
     samples: Samples
     x: Tensor
     y: Tensor | None
-    steps: int
-    rounds: int
+    block: int
+    blocks: int
     asked: str
+
+    @property
+    def steps(self) -> int:
+        """The first block warms up, and the last step's end is not seen."""
+        return self.block * (self.blocks + 1) + 1
 
 
 def mlp(quick: bool) -> Case:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(64_000, 32, generator=generator)
     y = x @ torch.randn(32, generator=generator) + torch.randn(64_000, generator=generator)
-    steps, rounds = (1_100, 3) if quick else (3_300, 15)
-    return Case("MLP 32→64→1", MLP(), InMemory(x, y), x, y, steps, rounds, "at most 1.05")
+    block, blocks = (200, 3) if quick else (1_000, 12)
+    return Case("MLP 32→64→1", MLP(), InMemory(x, y), x, y, block, blocks, "at most 1.05")
 
 
 def gpt(quick: bool) -> Case:
@@ -96,29 +101,17 @@ def gpt(quick: bool) -> Case:
     algorithm = GPT()
     samples = Tokens(np.frombuffer(text, np.uint8).astype(np.uint16), algorithm.sequence_length)
     x = torch.from_numpy(samples.sequences.astype(np.int64))
-    steps, rounds = (10, 2) if quick else (50, 7)
-    return Case("GPT, 0.9 M weights", algorithm, samples, x, None, steps, rounds, "at most 1.01")
+    block, blocks = (5, 3) if quick else (20, 15)
+    return Case("GPT, 0.9 M weights", algorithm, samples, x, None, block, blocks, "at most 1.01")
 
 
-def bare_model(case: Case) -> nn.Module:
+def fresh(case: Case) -> nn.Module:
     torch.manual_seed(SEED)
     return case.algorithm.build(Schema())
 
 
-@dataclass
-class Clock:
-    """Seconds since it was made: on the wall, and of this process's threads on processors."""
-
-    wall: float = field(default_factory=time.perf_counter)
-    cpu: float = field(default_factory=time.process_time)
-
-    def read(self) -> tuple[float, float]:
-        return time.perf_counter() - self.wall, time.process_time() - self.cpu
-
-
-def bare(case: Case, ranks: Ranks) -> tuple[tuple[float, float], nn.Module]:
-    """The loop as one writes it by hand. Returns its wall and processor seconds, and the model."""
-    model = bare_model(case)
+def bare(case: Case, model: nn.Module, ranks: Ranks) -> Iterator[None]:
+    """The loop as one writes it by hand, a step each time it is asked."""
     optimizer = case.algorithm.optimizer(model)
     schedule = case.algorithm.schedule(optimizer, case.steps)
     wrapped = DistributedDataParallel(model) if ranks.world_size > 1 else model
@@ -126,14 +119,11 @@ def bare(case: Case, ranks: Ranks) -> tuple[tuple[float, float], nn.Module]:
     order = Order(case.samples.rows, SEED, case.samples.order.per_block, case.samples.order.window)
     epochs = -(-case.steps // (rows // BATCH))
     permutations = [torch.from_numpy(order.epoch(e)(0, rows).copy()) for e in range(epochs)]
-    x, y, step = case.x, case.y, 0
-    is_gpt = y is None
-    ranks.barrier()
-    clock = Clock()
+    x, y = case.x, case.y
     for permutation in permutations:
         for i in range(ranks.rank * share, rows - BATCH + 1 + ranks.rank * share, BATCH):
             taken = permutation[i : i + share]
-            if is_gpt:
+            if y is None:
                 tokens = x[taken]
                 loss = wrapped(tokens[:, :-1], tokens[:, 1:]).mean()
             else:
@@ -143,47 +133,89 @@ def bare(case: Case, ranks: Ranks) -> tuple[tuple[float, float], nn.Module]:
             if schedule is not None:
                 schedule.step()
             optimizer.zero_grad()
-            step += 1
-            if step == case.steps:
-                return clock.read(), model
-    raise AssertionError("the epochs are too short")
+            yield
 
 
-class TimedTraining(Training):
-    """Notes what the newest checkpoint took: wall and processor seconds."""
+@dataclass
+class Times:
+    """Seconds of each step on both sides: on the wall, and of this process's threads on processors."""
 
-    last_save = (0.0, 0.0)
+    wall: Pairs = field(default_factory=Pairs)
+    cpu: Pairs = field(default_factory=Pairs)
 
-    def save(self, job: Job, ranks: Ranks, keep: int) -> Path | None:
-        clock = Clock()
-        saved = super().save(job, ranks, keep)
-        self.last_save = clock.read()
-        return saved
+    def blocks(self, pairs: Pairs, steps: int) -> Pairs:
+        """Milliseconds a step in each block of `steps`, without the first."""
+
+        def of(times: list[float]) -> list[float]:
+            return [sum(times[i : i + steps]) * 1e3 / steps for i in range(steps, len(times) - steps + 1, steps)]
+
+        return Pairs(of(pairs.bare), of(pairs.ours))
 
 
-def ours(case: Case, ranks: Ranks, folder: Path) -> tuple[tuple[float, float], nn.Module, float]:
-    """The trainer's loop, set up as a worker does it. Returns the same, and the wall seconds of the last checkpoint."""
-    job = Job(folder / "job")
+class Alternating(Samples):
+    """The samples as they are, whose stream does a bare step before it hands over each batch, and times both."""
+
+    def __init__(self, samples: Samples, bare: Iterator[None]) -> None:
+        super().__init__(samples.order, samples.columns, samples.row_bytes)
+        self.samples, self.bare, self.times = samples, bare, Times()
+
+    def stream(self, **place: Any) -> Iterator[Batch]:
+        wall, cpu = self.times.wall, self.times.cpu
+        clock, work = time.perf_counter, time.process_time
+        started, began = clock(), work()
+        stream = self.samples.stream(**place)
+        for batch in stream:
+            handed, gave = clock(), work()
+            next(self.bare)
+            ended, done = clock(), work()
+            wall.bare.append(ended - handed)
+            cpu.bare.append(done - gave)
+            yield batch
+            now, worked = clock(), work()
+            wall.ours.append(handed - started + now - ended)
+            cpu.ours.append(gave - began + worked - done)
+            started, began = now, worked
+
+    def _take(self, ids: np.ndarray) -> tuple[Any, Tensor | None]:
+        return self.samples._take(ids)
+
+
+def compare(case: Case, ranks: Ranks) -> None:
+    """Trains both in turn and prints two rows on rank 0: by the wall clock, and by what the processors worked."""
+    model, other = fresh(case), fresh(case)
+    samples = Alternating(case.samples, bare(case, other, ranks))
+    with tempfile.TemporaryDirectory() as own:
+        train(case, model, samples, ranks, Job(Path(ranks.broadcast(own)) / "job"))
+        ranks.barrier()
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        if not torch.equal(a, b):
+            raise AssertionError(f"{case.name}: the weights of both loops differ at the end")
+    if ranks.rank == 0:
+        times = samples.times
+        what = f"{case.name}, {ranks.world_size} worker{'s' if ranks.world_size > 1 else ''}"
+        row(what, times.blocks(times.wall, case.block), case.asked, digits=3)
+        row(f"{what}, processor time", times.blocks(times.cpu, case.block), "", digits=3)
+
+
+def train(case: Case, model: nn.Module, samples: Samples, ranks: Ranks, job: Job) -> None:
+    """The trainer's loop, set up as a worker does it."""
     config = {
         "train": {**_conf("train"), "max_steps": case.steps},
         "checkpoint": _conf("checkpoint"),
         "job": {"seed": SEED},
     }
     if ranks.rank == 0:
-        job.dir.mkdir(parents=True)
-        job.logs.mkdir()
-    model = bare_model(case)
+        job.logs.mkdir(parents=True)
     optimizer = case.algorithm.optimizer(model)
-    training = TimedTraining(model, optimizer, case.algorithm.schedule(optimizer, case.steps))
+    training = Training(model, optimizer, case.algorithm.schedule(optimizer, case.steps))
     loss = spread(case.algorithm, model, "ddp" if ranks.world_size > 1 else "single", "fp32", ranks)
-    tracker = TensorBoard() if ranks.rank == 0 else None
-    reporter = Reporter(job, tracker, writes=ranks.rank == 0, maximize=())
+    reporter = Reporter(job, TensorBoard() if ranks.rank == 0 else None, writes=ranks.rank == 0, maximize=())
     reporter.start(config)
-    loop = Loop(
+    Loop(
         case.algorithm,
         training,
         loss,
-        case.samples,
+        samples,
         None,
         job,
         ranks,
@@ -192,49 +224,12 @@ def ours(case: Case, ranks: Ranks, folder: Path) -> tuple[tuple[float, float], n
         config,
         case.steps,
         "fp32",
-    )
-    ranks.barrier()
-    clock = Clock()
-    loop.run()
-    wall, cpu = clock.read()
+    ).run()
     reporter.finish({})
-    return (wall - training.last_save[0], cpu - training.last_save[1]), model, training.last_save[0]
 
 
 def _conf(group: str) -> dict[str, Any]:
     return dict(yaml.safe_load((ROOT / "conf" / group / "default.yaml").read_text()))
-
-
-def compare(case: Case, ranks: Ranks) -> None:
-    """Times both in turn and prints two rows on rank 0: by the wall clock, and by what the processors worked."""
-    saves: list[float] = []
-    models: list[nn.Module] = []
-    cpu = Pairs()
-
-    def run_bare() -> float:
-        (wall, worked), model = bare(case, ranks)
-        models[:] = [model]
-        cpu.bare.append(worked * 1e3 / case.steps)
-        return wall * 1e3 / case.steps
-
-    def run_ours() -> float:
-        with tempfile.TemporaryDirectory() as own:
-            (wall, worked), model, save = ours(case, ranks, Path(ranks.broadcast(own)))
-            ranks.barrier()
-        for a, b in zip(models[0].parameters(), model.parameters(), strict=True):
-            if not torch.equal(a, b):
-                raise AssertionError(f"{case.name}: the weights of both loops differ at the end")
-        saves.append(save)
-        cpu.ours.append(worked * 1e3 / case.steps)
-        return wall * 1e3 / case.steps
-
-    pairs = in_turn(run_bare, run_ours, case.rounds, warm_up=1)
-    if ranks.rank == 0:
-        workers = "1 worker" if ranks.world_size == 1 else f"{ranks.world_size} workers"
-        row(f"{case.name}, {workers}", pairs, case.asked, digits=3)
-        row(f"{case.name}, {workers}, processor time", Pairs(cpu.bare[1:], cpu.ours[1:]), "", digits=3)
-        save = sorted(saves)[len(saves) // 2] * 1e3
-        print(f"<!-- same weights bit for bit in all rounds; a checkpoint takes {save:.0f} ms -->", flush=True)
 
 
 def worker(rank: int, world: int, port: int, make: Callable[[bool], Case], quick: bool) -> None:
