@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.jobs import end, make_job, progress, start, validate
+from trainer.config import load
 from trainer.errors import UserError
 from trainer.job import Job, State
-from trainer.listing import find_job, list_jobs, logs, read_config, show
+from trainer.listing import find_job, list_jobs, logs, show
 
 
 @pytest.fixture
@@ -167,7 +168,7 @@ def test_one_job_as_json_has_its_files_as_they_are(runs: Path, capsys: pytest.Ca
     assert record["state"] == "Running"
     assert record["result"] is None
     assert record["events"] == job.events()
-    assert record["config"] == read_config(job)
+    assert record["config"] == load(job.config_path)
     end(job)
     show(job, as_json=True)
     later = json.loads(capsys.readouterr().out)

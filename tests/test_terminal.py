@@ -14,18 +14,18 @@ import pytest
 from rich.cells import cell_len
 
 from tests.jobs import end, make_job, progress, start, validate
+from trainer.config import load
 from trainer.job import Job, State
-from trainer.listing import read_config
 from trainer.terminal import Follower, follow, header
 
 SHOW = """
 import sys
 from pathlib import Path
 from trainer.job import Job
-from trainer.listing import read_config
+from trainer.config import load
 from trainer.terminal import closing, follow, header
 job = Job(Path(sys.argv[1]))
-header(job, read_config(job))
+header(job, load(job.config_path))
 follow(job, lambda: True)
 closing(job)
 """
@@ -75,7 +75,7 @@ def plain(output: str) -> str:
 
 
 def test_the_header_says_what_runs_where(job: Job, capsys: pytest.CaptureFixture[str]):
-    header(job, read_config(job))
+    header(job, load(job.config_path))
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["job    runs/first", "train  linear on digits, seed 7", "where  local, 2 workers, strategy auto"]
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trainer.algorithm import Algorithm, Batch, Context, Estimator, Module, Range, SparseRows
+from trainer.data.schema import Schema
 from trainer.errors import HeadwayError, UserError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "Module",
     "Range",
     "Result",
+    "Schema",
     "SparseRows",
     "UserError",
     "load",

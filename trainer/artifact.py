@@ -40,7 +40,7 @@ def write_module(
     """Writes a Module's artifact: a new folder, renamed into place when whole."""
     from safetensors.torch import save_file
 
-    from trainer.worker.state import named_tensors
+    from trainer.weights import named_tensors
 
     beside = _begin(folder)
     save_file(named_tensors(model), beside / WEIGHTS)
@@ -167,7 +167,7 @@ def load(folder: str | Path) -> Model:
     schema = Schema.from_dict(description["schema"])
     network = None
     if isinstance(algorithm, Module):
-        from trainer.worker.state import load_tensors
+        from trainer.weights import load_tensors
 
         network = algorithm.build(schema)
         load_tensors(network, folder / WEIGHTS)

@@ -182,14 +182,17 @@ def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A job's config.yaml as plain dicts. Raises UserError if there is none."""
+    """A job's config.yaml as plain dicts. Raises UserError if there is none to be read."""
     import yaml
 
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
     try:
-        with open(path, encoding="utf-8") as file:
-            return yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        config = yaml.load(path.read_bytes(), Loader=loader)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no job here (no config.yaml)") from None
+    except (yaml.YAMLError, OSError) as error:
+        raise UserError(f"{path} can't be read: {str(error).splitlines()[0]}") from None
+    return config if isinstance(config, dict) else {}
 
 
 def dump(config: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.config import load
 from trainer.errors import UserError, did_you_mean
 from trainer.figures import age, clock, count, duration, figure, middle, plural, short_path
 from trainer.job import Job, State
@@ -32,18 +33,6 @@ COLORS = {
     State.INTERRUPTED: "yellow",
     State.STOPPED: "yellow",
 }
-
-
-def read_config(job: Job) -> dict[str, Any]:
-    """A job's resolved config."""
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
-    try:
-        config = yaml.load(job.config_path.read_bytes(), Loader=loader)
-    except (yaml.YAMLError, OSError) as error:
-        raise UserError(f"{short_path(job.config_path)} can't be read: {str(error).splitlines()[0]}") from None
-    return config if isinstance(config, dict) else {}
 
 
 def all_jobs(root: Path = RUNS) -> Iterator[Job]:
@@ -118,7 +107,7 @@ def summary(job: Job, root: Path, state_of: StateOf) -> dict[str, Any]:
         metrics = summarize(job.metrics(), running.get("maximize", ()))
         seconds = round(time.time() - started, 3) if state.is_active else None
     try:
-        config = read_config(job)
+        config = load(job.config_path)
     except UserError:
         config = {}
     metric = min(metrics, key=prominence, default=None)
@@ -200,7 +189,7 @@ def _jobs_table(rows: list[dict[str, Any]], width: int) -> Table:
 
 def show(job: Job, *, as_json: bool = False, state_of: StateOf = Job.state) -> None:
     """Everything about one job."""
-    result, events, config = job.result(), job.events(), read_config(job)
+    result, events, config = job.result(), job.events(), load(job.config_path)
     state = State(result["status"]) if result else state_of(job)
     maximize = _running(events).get("maximize", ())
     metrics = result["metrics"] if result else summarize(job.metrics(), maximize)

@@ -93,7 +93,7 @@ def _preview(tables: Iterator[pa.Table]) -> None:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.3f}" if abs(value) < 1 else f"{value:.5g}"
     if isinstance(value, list):
         return " ".join(_cell(v) for v in value)
     return str(value)

@@ -127,9 +127,9 @@ def amounts(result: Mapping[str, Any]) -> list[str]:
 
 def next_command(job: Job, model: str) -> str:
     """What one types to use a model, with the kind of data it was trained on."""
-    from trainer.listing import read_config
+    from trainer.config import load
 
-    data = read_config(job).get("data") or {}
+    data = load(job.config_path).get("data") or {}
     if choice({"data": data}, "data") == "text":
         return f'headway predict model={shlex.quote(short_path(model))} prompt="Once upon a time"'
     chosen = f"data={choice({'data': data}, 'data')}"

@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 from itertools import count
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def write(path: Path, rows: int) -> None:
     random = np.random.default_rng(0)
     names = [f"f{j}" for j in range(COLUMNS)] + ["y"]
     schema = pa.schema([(name, pa.float32()) for name in names])
-    with pq.ParquetWriter(path, schema) as writer:
+    with pq.ParquetWriter(path, schema, use_dictionary=False) as writer:
         for start in range(0, rows, 200_000):
             n = min(200_000, rows - start)
             cells = random.standard_normal((len(names), n), np.float32)
@@ -142,6 +143,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="little data: whether it works, not what it costs")
     parser.add_argument("--only", choices=["memory", "parquet"])
     args = parser.parse_args()
+    warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes
     torch.set_num_threads(1)  # as the trainer's threads would be taken by a model
     head("M rows/s")
     if args.only != "parquet":

@@ -3,8 +3,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainer import Batch, Module
-from trainer.data.schema import Schema
+from trainer import Batch, Module, Schema
 
 
 @dataclass(kw_only=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
+import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,6 @@ from trainer.worker.ranks import Ranks
 from trainer.worker.state import Position, Training
 from trainer.worker.strategy import choose, choose_precision, spread
 
-PR_SET_PDEATHSIG = 1
 # weights × samples of a worker's step (× tokens) below which threads cost more than they bring: waking one takes longer
 # than the work itself, and on a busy machine several times as long
 SMALL_STEP = 4_000_000
@@ -37,7 +38,7 @@ SMALL_STEP = 4_000_000
 def run(job_dir: str, attempt: int) -> dict[str, Any]:
     """Trains as one worker of the job. Returns how it ended; after an error writes it down and leaves with 1."""
     job, rank = Job(Path(job_dir)), int(os.environ["RANK"])
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=die_with_agent, daemon=True, name="agent").start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the agent decides
     write_to(job.log_path(attempt, rank))
     try:
@@ -45,6 +46,14 @@ def run(job_dir: str, attempt: int) -> dict[str, Any]:
     except BaseException as error:
         failure.record(error, rank, job, attempt)
         os._exit(1)
+
+
+def die_with_agent() -> None:
+    """Waits for the agent's death: without it nobody would end or restart this worker."""
+    agent = multiprocessing.parent_process()
+    assert agent is not None
+    multiprocessing.connection.wait([agent.sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def write_to(log: Path) -> None:
