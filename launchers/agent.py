@@ -61,7 +61,8 @@ def hold(job: Job) -> Any:
 
 def start_workers_parent(config: dict[str, Any]) -> None:
     """Starts, without waiting, the process that workers are forked from; it imports what they all need."""
-    modules = ["trainer.worker.main"]
+    # the first optimizer imports torch._dynamo, what builds objects from configs hydra.utils: here it costs once
+    modules = ["trainer.worker.main", "torch._dynamo", "hydra.utils"]
     if str(config["data"].get("_target_", "")).rpartition(".")[2] not in ("Digits", "BreastCancer", "Npy"):
         modules.append("datasets")
     multiprocessing.set_forkserver_preload(modules)

@@ -103,7 +103,7 @@ class Loop:
             accumulate=parts,
             start=position.epoch_step,
         )
-        pending: list[Tensor] = []  # on a GPU, losses not yet read
+        pending: list[tuple[Tensor, int]] = []  # on a GPU, losses not yet read, and of how many samples
         part = 0
         step_loss = 0.0
         model.train()
@@ -129,7 +129,7 @@ class Loop:
                 else:
                     loss.backward()
             if on_gpu:
-                pending.append(loss.detach())
+                pending.append((loss.detach(), batch.size))
             else:
                 value = loss.item()
                 if not math.isfinite(value):
@@ -174,19 +174,19 @@ class Loop:
         position = self.training.position
         return position.epoch + position.epoch_step / self.train.steps(self.config["train"]["batch_size"])
 
-    def _check_finite(self, pending: list[Tensor]) -> None:
+    def _check_finite(self, pending: list[tuple[Tensor, int]]) -> None:
         """Reads the losses that wait on a GPU. Raises HeadwayError at the first that is not finite."""
         if not pending:
             return
-        values = torch.stack(pending).double().cpu().tolist()
-        pending.clear()
+        values = torch.stack([loss for loss, _ in pending]).double().cpu().tolist()
+        position = self.training.position
         parts = self.config["train"]["gradient_accumulation"]
-        first = self.training.position.step - len(values) // parts + 1
-        for i, value in enumerate(values):
+        first = position.step - len(values) // parts + 1
+        for i, (value, (_, size)) in enumerate(zip(values, pending, strict=True)):
             if not math.isfinite(value):
                 raise self._diverged(value, first + i // parts, weights_are_good=False)
-        position = self.training.position
-        position.loss_sum += sum(values) / len(values) * (position.loss_count or 1)
+            position.loss_sum += value * size
+        pending.clear()
 
     def _diverged(self, value: float, step: int, *, weights_are_good: bool = True) -> HeadwayError:
         """The error of a loss that is no number; the last good state is saved first."""
