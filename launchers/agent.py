@@ -240,7 +240,10 @@ def _death(job: Job, attempt: int, rank: int, message: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        code = main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        code = 2
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # all is written: taking torch apart in order would cost whoever waits half a second

@@ -42,6 +42,7 @@ BEFORE_A_JOB = {
     "not a choice": (["train", "train.precision=bf61"], ["train.precision", "did you mean 'bf16'"]),
     "no duration": (["train", "train.max_time=soon"], ["train.max_time", "'soon'", "2h"]),
     "not an override": (["train", "epochs"], ["epochs"]),
+    "a plus too many": (["train", "+train.epochs=3"], ["train.epochs", "without the +"]),
     "broken override": (["train", "+x=[1"], ["'+x=[1'", "KEY=VALUE"]),
     "no such class": (["train", "algorithm._target_=algorithms.linear.Linaer"], ["Linaer", "did you mean 'Linear'"]),
     "no such module": (["train", "algorithm._target_=nowhere.Mine"], ["nowhere"]),
@@ -99,7 +100,10 @@ WHEN_THE_DATA_IS_READ = {
 }
 
 
-@pytest.mark.parametrize("case", WHEN_THE_DATA_IS_READ)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[pytest.mark.slow] if at > 1 else []) for at, case in enumerate(WHEN_THE_DATA_IS_READ)],
+)
 def test_a_mistake_found_while_reading_fails_the_job_with_the_same_line(
     case: str, files: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,6 +138,8 @@ def _describe(error: Exception) -> str:
         return _unknown_key(override or key or "", text)
     if group := _last(r"Could not override '?([\w/]+)'?\. ?No match in the defaults list", text):
         return f"{group}: there is no such config group; {did_you_mean(group, groups())}"
+    if item := _last(r"An item is already at '([^']+)'", text):
+        return f"{item}: this key is there already; write {item}=… without the +"
     if match := re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text):
         return f"{key}: {match.group(1)!r} is not {_kind(match.group(2))}"
     if match := re.search(r"Value '(.*)' \(\w+\) is incompatible with type hint '(.*)'", text):
