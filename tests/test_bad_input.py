@@ -42,7 +42,7 @@ BEFORE_A_JOB = {
     "not a choice": (["train", "train.precision=bf61"], ["train.precision", "did you mean 'bf16'"]),
     "no duration": (["train", "train.max_time=soon"], ["train.max_time", "'soon'", "2h"]),
     "not an override": (["train", "epochs"], ["epochs"]),
-    "a plus too many": (["train", "+train.epochs=3"], ["train.epochs", "without the +"]),
+    "a plus too many": (["train", "+algorithm.lr=3"], ["algorithm.lr", "without the +"]),
     "broken override": (["train", "+x=[1"], ["'+x=[1'", "KEY=VALUE"]),
     "no such class": (["train", "algorithm._target_=algorithms.linear.Linaer"], ["Linaer", "did you mean 'Linear'"]),
     "no such module": (["train", "algorithm._target_=nowhere.Mine"], ["nowhere"]),
