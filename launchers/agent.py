@@ -52,11 +52,14 @@ def main() -> int:
 def hold(job: Job) -> Any:
     """The lock that says this job has an agent. Raises UserError if it has one already."""
     file = open(job.events_path, "a")  # noqa: SIM115 - held until the process ends
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{job.dir}: another agent is at work on this job; stop it first") from None
-    return file
+    for _ in range(20):  # who looks whether the job is alive holds it for a moment
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            time.sleep(0.05)
+    file.close()
+    raise UserError(f"{job.dir}: another agent is at work on this job; stop it first")
 
 
 def start_workers_parent(config: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State
 
 PR_SET_PDEATHSIG = 1
+AGENT_START_SECONDS = 30
 
 
 def count_gpus() -> int:
@@ -103,7 +104,11 @@ class Local(Launcher):
         state = job.state()
         if not state.is_active or self.is_alive(job):
             return state
-        return job.state() if not job.state().is_active else State.INTERRUPTED
+        event = job.last_event()  # again: it may have ended meanwhile
+        state = State(event.get("state", State.PENDING))
+        if state is State.PENDING and time.time() - event.get("time", 0.0) < AGENT_START_SECONDS:
+            return state
+        return State.INTERRUPTED if state.is_active else state
 
     def stop(self, job: Job, *, now: bool = False) -> None:
         pid = self._agent_pid(job)

@@ -21,7 +21,7 @@ def register() -> None:
     """Makes the schema known to Hydra under the name that conf/config.yaml asks for."""
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(name="schema", node=Config, provider="headway")
+    ConfigStore.instance().store(name="headway_schema", node=Config, provider="headway")
 
 
 def plain(config: Any, overrides: list[str]) -> dict[str, Any]:
@@ -50,9 +50,13 @@ def compose(overrides: list[str], *, config_dir: str | Path | None = None) -> di
     register()
     if config_dir is not None:
         overrides = [*overrides, f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"]
+    callers = GlobalHydra.instance().hydra  # the caller may be a Hydra application itself
     GlobalHydra.instance().clear()
-    with one_line_errors(), hydra.initialize_config_module("conf", version_base="1.3"):
-        return plain(hydra.compose("config", overrides=overrides), overrides)
+    try:
+        with one_line_errors(), hydra.initialize_config_module("conf", version_base="1.3"):
+            return plain(hydra.compose("config", overrides=overrides), overrides)
+    finally:
+        GlobalHydra.instance().hydra = callers
 
 
 def run_hydra(arguments: list[str], config_name: str, task: Callable[[dict[str, Any]], int]) -> int:

@@ -64,7 +64,7 @@ def check_length(tokens: np.ndarray, least: int, length: int, key: str) -> int:
     if rows < least:
         raise UserError(
             f"{key} is too short: {len(tokens)} tokens make {rows} sequences of {length}, not {least}; "
-            f"give more text or a shorter algorithm.sequence_length"
+            f"give more text or shorter sequences (gpt: algorithm.context)"
         )
     return rows
 
