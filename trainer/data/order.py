@@ -21,7 +21,7 @@ _MASK = (1 << 64) - 1
 
 def generator(*key: int) -> np.random.Generator:
     """Random numbers of their own for a key; seeds may be negative."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([k & _MASK for k in key])))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([k & _MASK for k in key])))
 
 
 def split_rows(seed: int, block: int, rows: int, held_out: int) -> np.ndarray:

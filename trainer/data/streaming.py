@@ -51,7 +51,7 @@ class Streaming(Samples):
             block.x.take(rows, axis=0, out=x[run], mode="clip")
             if y is not None and block.y is not None:
                 block.y.take(rows, out=y[run], mode="clip")
-        x = x.take(inverse, axis=0)
+        x = x.take(inverse, axis=0, out=np.empty_like(x), mode="clip")
         if self.fill is not None:
             np.copyto(x, self.fill, where=np.isnan(x))
         return torch.from_numpy(x), None if y is None else torch.from_numpy(self.labels(y.take(inverse)))
