@@ -36,6 +36,7 @@ sys.path.insert(0, str(ROOT))
 
 from algorithms.gpt import GPT  # noqa: E402
 from trainer.algorithm import Batch, Module  # noqa: E402
+from trainer.data.opened import Opened  # noqa: E402
 from trainer.data.order import Order  # noqa: E402
 from trainer.data.samples import InMemory, Samples  # noqa: E402
 from trainer.data.schema import Schema  # noqa: E402
@@ -45,6 +46,7 @@ from trainer.worker.interruption import Interruption  # noqa: E402
 from trainer.worker.loop import Loop  # noqa: E402
 from trainer.worker.metrics import Reporter  # noqa: E402
 from trainer.worker.ranks import Ranks  # noqa: E402
+from trainer.worker.session import Session  # noqa: E402
 from trainer.worker.state import Training  # noqa: E402
 from trainer.worker.strategy import spread  # noqa: E402
 from trainer.worker.trackers import TensorBoard  # noqa: E402
@@ -211,20 +213,9 @@ def train(case: Case, model: nn.Module, samples: Samples, ranks: Ranks, job: Job
     loss = spread(case.algorithm, model, "ddp" if ranks.world_size > 1 else "single", "fp32", ranks)
     reporter = Reporter(job, TensorBoard() if ranks.rank == 0 else None, writes=ranks.rank == 0, maximize=())
     reporter.start(config)
-    Loop(
-        case.algorithm,
-        training,
-        loss,
-        samples,
-        None,
-        job,
-        ranks,
-        reporter,
-        Interruption(ranks),
-        config,
-        case.steps,
-        "fp32",
-    ).run()
+    opened = Opened(Schema(), samples, None)
+    session = Session(job, config, ranks, opened, reporter, Interruption(ranks))
+    Loop(case.algorithm, training, loss, session, case.steps, "fp32").run()
     reporter.finish({})
 
 

@@ -5,35 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.data.samples import Samples
-from trainer.data.schema import Schema
-from trainer.worker.interruption import Interruption
-from trainer.worker.metrics import Reporter
-from trainer.worker.ranks import Ranks
+from trainer.worker.session import Session
 
 
 class JobContext:
     """The context of a job's worker; see `trainer.algorithm.Context`."""
 
-    def __init__(
-        self,
-        *,
-        ranks: Ranks,
-        schema: Schema,
-        train: Samples,
-        validation: Samples | None,
-        seed: int,
-        threads: int,
-        reporter: Reporter,
-        interruption: Interruption,
-    ) -> None:
-        self.rank, self.world_size = ranks.rank, ranks.world_size
-        self.seed, self.threads = seed, threads
-        self.schema, self.train, self.validation = schema, train, validation
+    def __init__(self, session: Session, threads: int) -> None:
+        self.rank, self.world_size = session.ranks.rank, session.ranks.world_size
+        self.seed: int = session.config["job"]["seed"]
+        self.threads = threads
+        self.schema, self.train, self.validation = (
+            session.opened.schema,
+            session.opened.train,
+            session.opened.validation,
+        )
         self.stopped = False
-        self._ranks = ranks
-        self._reporter = reporter
-        self._interruption = interruption
+        self._ranks = session.ranks
+        self._reporter = session.reporter
+        self._interruption = session.interruption
 
     def report(
         self,

@@ -21,11 +21,11 @@ class Interruption:
     deadline: seconds of `time.monotonic()` at which training time is up, or None.
     """
 
-    def __init__(self, ranks: Ranks, *, deadline: float | None = None) -> None:
+    def __init__(self, ranks: Ranks) -> None:
+        self.deadline: float | None = None
         self.noticed = False
         self.asked = False  # by a signal, not by the clock
         self._ranks = ranks
-        self._deadline = deadline
         self._counted_in = False
         self._last_step: int | None = None
         signal.signal(signal.SIGUSR1, self._on_signal)
@@ -35,7 +35,7 @@ class Interruption:
 
     def check_clock(self) -> None:
         """Notices that the training time is up. Cheap enough for every step."""
-        if self._deadline is not None and time.monotonic() >= self._deadline:
+        if self.deadline is not None and time.monotonic() >= self.deadline:
             self.noticed = True
 
     def leaves_before(self, step: int) -> bool:

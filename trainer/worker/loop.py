@@ -25,13 +25,10 @@ from torch import Tensor
 
 from trainer.algorithm import Batch, Module
 from trainer.config import DEFAULT_EPOCHS
-from trainer.data.samples import Samples
 from trainer.errors import HeadwayError, UserError
-from trainer.job import Job, State
+from trainer.job import State
 from trainer.worker.evaluation import evaluate
-from trainer.worker.interruption import Interruption
-from trainer.worker.metrics import Reporter
-from trainer.worker.ranks import Ranks
+from trainer.worker.session import Session
 from trainer.worker.state import Training
 
 
@@ -55,13 +52,7 @@ class Loop:
     algorithm: Module
     training: Training
     loss: Callable[[Batch], Tensor]
-    train: Samples
-    validation: Samples | None
-    job: Job
-    ranks: Ranks
-    reporter: Reporter
-    interruption: Interruption
-    config: dict[str, Any]
+    session: Session
     total: int | None
     precision: str
 
@@ -75,30 +66,32 @@ class Loop:
         if reason == "asked":
             self._save()
             return State.INTERRUPTED, "asked to stop"
+        if reason == "out of time":
+            self._validate()
         self._finish_reports()
         self._save()
         return State.COMPLETED, reason or "trained to the end"
 
     def _epoch(self, left: int | None) -> str:
         """Trains to the end of the present epoch, for `left` steps at most. Returns why training ends, if it does."""
-        training, position, reporter = self.training, self.training.position, self.reporter
+        training, position, reporter = self.training, self.training.position, self.session.reporter
         model, optimizer, schedule = training.model, training.optimizer, training.schedule
-        interruption, progress, loss_of = self.interruption, reporter.progress, self.loss
-        options, device, world = self.config["train"], self.ranks.device, self.ranks.world_size
+        interruption, progress, loss_of = self.session.interruption, reporter.progress, self.loss
+        options, device, world = self.session.config["train"], self.session.ranks.device, self.session.ranks.world_size
         parts = options["gradient_accumulation"]
         clip = options["gradient_clip"]
         log_every, validate_every = options["log_every"], options["validate_every"]
-        save_every = self.config["checkpoint"]["every"]
+        save_every = self.session.config["checkpoint"]["every"]
         timed = options["max_time"] is not None
         on_gpu = device.type != "cpu"
-        steps_per_epoch = self.train.steps(options["batch_size"])
+        steps_per_epoch = self.session.opened.train.steps(options["batch_size"])
         parameters = [p for p in model.parameters() if p.requires_grad]
         no_sync = getattr(loss_of, "no_sync", None) or nullcontext
-        stream = self.train.stream(
-            seed=self.config["job"]["seed"],
+        stream = self.session.opened.train.stream(
+            seed=self.session.config["job"]["seed"],
             epoch=position.epoch,
             batch_size=options["batch_size"],
-            rank=self.ranks.rank,
+            rank=self.session.ranks.rank,
             world=world,
             accumulate=parts,
             start=position.epoch_step,
@@ -158,7 +151,7 @@ class Loop:
             if step % log_every == 0:
                 self._check_finite(pending)
                 self._report_loss()
-            if (step % validate_every == 0) if validate_every else (ends_epoch or last):
+            if last or (step % validate_every == 0 if validate_every else ends_epoch):
                 self._check_finite(pending)
                 if self._validate():
                     return "no improvement"
@@ -172,7 +165,9 @@ class Loop:
 
     def _epochs_done(self) -> float:
         position = self.training.position
-        return position.epoch + position.epoch_step / self.train.steps(self.config["train"]["batch_size"])
+        return position.epoch + position.epoch_step / self.session.opened.train.steps(
+            self.session.config["train"]["batch_size"]
+        )
 
     def _check_finite(self, pending: list[tuple[Tensor, int]]) -> None:
         """Reads the losses that wait on a GPU. Raises HeadwayError at the first that is not finite."""
@@ -180,7 +175,7 @@ class Loop:
             return
         values = torch.stack([loss for loss, _ in pending]).double().cpu().tolist()
         position = self.training.position
-        parts = self.config["train"]["gradient_accumulation"]
+        parts = self.session.config["train"]["gradient_accumulation"]
         first = position.step - len(values) // parts + 1
         for i, (value, (_, size)) in enumerate(zip(values, pending, strict=True)):
             if not math.isfinite(value):
@@ -192,9 +187,9 @@ class Loop:
         """The error of a loss that is no number; the last good state is saved first."""
         kept = "the newest checkpoint is from before it"
         if weights_are_good:
-            kept = f"the state after step {step - 1} is kept in {self.training.save_alone(self.job)}"
+            kept = f"the state after step {step - 1} is kept in {self.training.save_alone(self.session.job)}"
         rate = self.training.optimizer.param_groups[0]["lr"]
-        size, position = self.config["train"]["batch_size"], self.training.position
+        size, position = self.session.config["train"]["batch_size"], self.training.position
         return HeadwayError(
             f"the loss became {value} at step {step} (batch {position.epoch_step + 1} of epoch {position.epoch + 1}, "
             f"{size} samples, learning rate {rate:g}); lower algorithm.lr or set train.gradient_clip; {kept}"
@@ -203,33 +198,33 @@ class Loop:
     def _report_loss(self) -> None:
         position = self.training.position
         sums = torch.tensor([position.loss_sum, float(position.loss_count)], dtype=torch.float64)
-        total, count = self.ranks.sum(sums).tolist()
+        total, count = self.session.ranks.sum(sums).tolist()
         position.loss_sum, position.loss_count = 0.0, 0
         if count:
             mean = total / count
-            self.reporter.progress.loss = mean
+            self.session.reporter.progress.loss = mean
             rate = self.training.optimizer.param_groups[0]["lr"]
             self._report({"train_loss": mean, "lr": float(rate)})
 
     def _report(self, values: dict[str, float]) -> None:
         position = self.training.position
         epoch = self._epochs_done()
-        self.reporter.progress.epoch = epoch
-        self.reporter.report(position.step, values, epoch=epoch, samples=position.samples)
-        position.best = dict(self.reporter.best)
+        self.session.reporter.progress.epoch = epoch
+        self.session.reporter.report(position.step, values, epoch=epoch, samples=position.samples)
+        position.best = dict(self.session.reporter.best)
 
     def _validate(self) -> bool:
         """Validates and reports. True if training should end because the watched metric no longer improves."""
         if self.training.position.loss_count:
             self._report_loss()
-        if self.validation is None:
+        if self.session.opened.validation is None:
             return False
         metrics = evaluate(
             self.algorithm,
             self.training.model,
-            self.validation,
-            self.ranks,
-            batch_size=self.config["train"]["batch_size"],
+            self.session.opened.validation,
+            self.session.ranks,
+            batch_size=self.session.config["train"]["batch_size"],
             precision=self.precision,
         )
         values = {f"validation_{name}": float(value) for name, value in metrics.items()}
@@ -237,7 +232,7 @@ class Loop:
         return self._stops_early(values)
 
     def _stops_early(self, values: dict[str, float]) -> bool:
-        options, position = self.config["train"]["early_stopping"], self.training.position
+        options, position = self.session.config["train"]["early_stopping"], self.training.position
         if options["patience"] is None:
             return False
         name = options["metric"]
@@ -246,7 +241,9 @@ class Loop:
                 f"train.early_stopping.metric: no report carries {name!r}; there is {', '.join(sorted(values))}"
             )
         value = values[name]
-        if position.watched is None or self.reporter.is_better(name, value, position.watched, options["min_delta"]):
+        if position.watched is None or self.session.reporter.is_better(
+            name, value, position.watched, options["min_delta"]
+        ):
             position.watched, position.stale = value, 0
         else:
             position.stale += 1
@@ -258,9 +255,9 @@ class Loop:
 
     def _save(self) -> None:
         position = self.training.position
-        progress = self.reporter.progress
+        progress = self.session.reporter.progress
         if progress.saved_step == position.step:
             return
         position.seconds = progress.training_seconds + time.monotonic() - (progress.session_started or time.monotonic())
-        self.training.save(self.job, self.ranks, self.config["checkpoint"]["keep"])
+        self.training.save(self.session.job, self.session.ranks, self.session.config["checkpoint"]["keep"])
         progress.saved_step = position.step

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import random
 import signal
 import sys
 import threading
@@ -12,13 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from trainer import artifact, checkpoint
 from trainer.algorithm import Estimator, Module
 from trainer.build import build
 from trainer.config import load, seconds
-from trainer.data.opening import Opened, open_data
+from trainer.data.opening import open_data
 from trainer.errors import UserError
 from trainer.job import Job, State
 from trainer.worker import failure
@@ -27,6 +29,7 @@ from trainer.worker.interruption import Interruption
 from trainer.worker.loop import Loop, total_steps
 from trainer.worker.metrics import Reporter
 from trainer.worker.ranks import Ranks
+from trainer.worker.session import Session
 from trainer.worker.state import Position, Training
 from trainer.worker.strategy import choose, choose_precision, spread
 
@@ -71,7 +74,7 @@ def write_to(log: Path) -> None:
 def train(job: Job, attempt: int) -> dict[str, Any]:
     """Sets a worker up, trains, and writes the artifact."""
     config = load(job.config_path)
-    threads = max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"]))
+    threads = max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"]))
     torch.set_num_threads(threads)
     ranks = Ranks.join()
     algorithm = build(config["algorithm"], "algorithm")
@@ -89,8 +92,7 @@ def train(job: Job, attempt: int) -> dict[str, Any]:
         )
     tracker = build(config["tracking"], "tracking") if ranks.rank == 0 else None
     reporter = Reporter(job, tracker, writes=ranks.rank == 0, maximize=algorithm.maximize)
-    limit = seconds(config["train"]["max_time"], "train.max_time")
-    interruption = Interruption(ranks, deadline=time.monotonic() + limit if limit else None)
+    session = Session(job, config, ranks, opened, reporter, Interruption(ranks))
     facts = {
         "attempt": attempt,
         "world_size": ranks.world_size,
@@ -102,108 +104,86 @@ def train(job: Job, attempt: int) -> dict[str, Any]:
         "maximize": sorted(algorithm.maximize),
     }
     if isinstance(algorithm, Module):
-        outcome = fit_module(algorithm, opened, job, ranks, reporter, interruption, config, facts)
+        outcome = fit_module(algorithm, session, facts)
     else:
-        outcome = fit_estimator(algorithm, opened, job, ranks, reporter, interruption, config, facts)
+        outcome = fit_estimator(algorithm, session, facts)
     reporter.finish(outcome)
     ranks.leave()
     return {**reporter.progress.snapshot(), **outcome}
 
 
-def fit_module(
-    algorithm: Module,
-    opened: Opened,
-    job: Job,
-    ranks: Ranks,
-    reporter: Reporter,
-    interruption: Interruption,
-    config: dict[str, Any],
-    facts: dict[str, Any],
-) -> dict[str, Any]:
-    """Trains a `Module` algorithm by the loop."""
+def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> dict[str, Any]:
+    """Trains a `Module` algorithm by the loop. `facts`: what is told of the job once it runs."""
+    config, ranks, opened = session.config, session.ranks, session.opened
     strategy = choose(config["strategy"]["name"], ranks.world_size)
     precision = choose_precision(config["train"]["precision"], ranks.device)
-    torch.manual_seed(config["job"]["seed"])
+    seed_all(config["job"]["seed"])
     model = algorithm.build(opened.schema).to(ranks.device)
     if ranks.rank:  # the same initial weights everywhere, but dropout of one's own
-        torch.manual_seed(config["job"]["seed"] + 1_000_003 * ranks.rank)
-    work = sum(p.numel() for p in model.parameters()) * config["train"]["batch_size"] * (algorithm.sequence_length or 1)
+        seed_all(config["job"]["seed"] + 1_000_003 * ranks.rank)
+    parameters = sum(p.numel() for p in model.parameters())
+    work = parameters * config["train"]["batch_size"] * (algorithm.sequence_length or 1)
     if ranks.device.type == "cpu" and work < ranks.world_size * SMALL_STEP:
         facts["threads"] = 1
         torch.set_num_threads(1)
     total = total_steps(config["train"], opened.train.steps(config["train"]["batch_size"]))
     optimizer = algorithm.optimizer(model)
     training = Training(model, optimizer, algorithm.schedule(optimizer, total), Position())
-    resume(job, training, reporter, ranks)
+    resume(training, session)
     loss = spread(algorithm, model, strategy, precision, ranks)
-    progress = reporter.progress
+    progress = session.reporter.progress
     progress.total, progress.step = total, training.position.step
     progress.samples, progress.training_seconds = training.position.samples, training.position.seconds
+    set_deadline(session)
     if ranks.rank == 0:
-        parameters = sum(p.numel() for p in model.parameters())
         facts |= {"strategy": strategy, "precision": precision, "parameters": parameters, "steps": total}
-        job.add_event(State.RUNNING, **facts, step=training.position.step)
-    reporter.start(config)
-    loop = Loop(
-        algorithm,
-        training,
-        loss,
-        opened.train,
-        opened.validation,
-        job,
-        ranks,
-        reporter,
-        interruption,
-        config,
-        total,
-        precision,
-    )
-    state, reason = loop.run()
+        session.job.add_event(State.RUNNING, **facts, step=training.position.step)
+    session.reporter.start(config)
+    state, reason = Loop(algorithm, training, loss, session, total, precision).run()
     if ranks.rank == 0 and state is State.COMPLETED:
-        artifact.write_module(job.model, algorithm, model, opened.schema, config, reporter.best)
+        best = session.reporter.best
+        artifact.write_module(session.job.model, algorithm, model, opened.schema, config, best)
     return {"state": state.value, "reason": reason, "step": training.position.step}
 
 
-def fit_estimator(
-    algorithm: Estimator,
-    opened: Opened,
-    job: Job,
-    ranks: Ranks,
-    reporter: Reporter,
-    interruption: Interruption,
-    config: dict[str, Any],
-    facts: dict[str, Any],
-) -> dict[str, Any]:
+def fit_estimator(algorithm: Estimator, session: Session, facts: dict[str, Any]) -> dict[str, Any]:
     """Lets an `Estimator` fit by itself."""
-    seed = config["job"]["seed"]
-    torch.manual_seed(seed + 1_000_003 * ranks.rank)
-    context = JobContext(
-        ranks=ranks,
-        schema=opened.schema,
-        train=opened.train,
-        validation=opened.validation,
-        seed=seed,
-        threads=facts["threads"],
-        reporter=reporter,
-        interruption=interruption,
-    )
+    job, config, ranks, reporter = session.job, session.config, session.ranks, session.reporter
+    seed_all(config["job"]["seed"] + 1_000_003 * ranks.rank)
+    context = JobContext(session, facts["threads"])
     reporter.forget_after(0)
+    set_deadline(session)
     if ranks.rank == 0:
         job.add_event(State.RUNNING, **facts, parameters=None, strategy="its own", step=0)
     reporter.start(config)
     algorithm.fit(context)
     step = reporter.progress.step
-    if context.stopped and interruption.asked:
+    if context.stopped and session.interruption.asked:
         return {"state": State.INTERRUPTED.value, "reason": "asked to stop", "step": step}
     if ranks.rank == 0:
-        artifact.write_estimator(job.model, algorithm, opened.schema, config, reporter.best)
+        artifact.write_estimator(job.model, algorithm, session.opened.schema, config, reporter.best)
     reason = "out of time" if context.stopped else "trained to the end"
     return {"state": State.COMPLETED.value, "reason": reason, "step": step}
 
 
-def resume(job: Job, training: Training, reporter: Reporter, ranks: Ranks) -> None:
+def seed_all(seed: int) -> None:
+    """Seeds every library that a training may draw from."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def set_deadline(session: Session) -> None:
+    """From now on the training time that is left counts; what earlier sessions took is gone."""
+    limit = seconds(session.config["train"]["max_time"], "train.max_time")
+    if limit is not None:
+        session.interruption.deadline = time.monotonic() + limit - session.reporter.progress.training_seconds
+
+
+def resume(training: Training, session: Session) -> None:
     """Goes on from the newest complete checkpoint, if there is one; says which it passed over."""
-    found = checkpoint.newest(job.checkpoints)
+    reporter, ranks = session.reporter, session.ranks
+    found = checkpoint.newest(session.job.checkpoints)
     if ranks.rank == 0:
         for folder, reason in found.passed_over:
             print(f"passed over {folder.name}: {reason}")
