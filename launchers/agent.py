@@ -20,6 +20,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -33,6 +34,7 @@ from trainer.result import write_result
 EX_TEMPFAIL = 75
 POLL_SECONDS = 0.05
 RESERVE_BYTES = 1 << 16
+LEAVE_SECONDS = 3.0
 
 
 def main() -> int:
@@ -108,6 +110,19 @@ class Stop:
                 continue
 
 
+class Patient:
+    """The event that lets finished workers leave. To set it waits for all who wait on it, and so for ever if one of
+    them was killed: it gets some seconds, then the elastic agent goes on and finds who is dead."""
+
+    def __init__(self, event: Any) -> None:
+        self._event = event
+
+    def set(self) -> None:
+        thread = threading.Thread(target=self._event.set, daemon=True)
+        thread.start()
+        thread.join(LEAVE_SECONDS)
+
+
 def run(job: Job, workers: int) -> int:
     """Runs the job's workers to an end, writes the last event and result.json, and gives the exit code."""
     stop = Stop()
@@ -158,6 +173,8 @@ def start(job: Job, workers: int, attempt: int, stop: Stop) -> tuple[Any, dict[i
 
         def _start_workers(self, worker_group: Any) -> dict[int, Any]:
             pids = super()._start_workers(worker_group)
+            context: Any = self._pcontext
+            context._worker_finished_event = Patient(context._worker_finished_event)
             stop.watch(list(pids.values()))
             return pids
 

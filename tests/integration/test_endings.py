@@ -167,3 +167,21 @@ def test_a_full_disk_is_said_and_the_newest_checkpoint_stays(small_disk: Path, f
     newest = checkpoint.newest(job.checkpoints)
     assert newest.checkpoint is not None
     assert newest.passed_over == []
+
+
+def test_ctrl_c_while_it_ends_does_not_hang(folder: Path) -> None:
+    """A worker that is killed after it has said how it ended, before it was let go."""
+    job = Job(folder / "runs/late")
+    process = start("train", FAULTY, "train.epochs=1", "launcher.workers=2", "job.name=late")
+    wait_for(job, State.RUNNING)
+    end = time.monotonic() + 30
+    while not job.model.is_dir() and time.monotonic() < end:
+        time.sleep(0.001)
+    agent = job.events()[1]["pid"]
+    os.kill(agent, signal.SIGSTOP)
+    time.sleep(2)  # the workers have said how they ended and wait to be let go
+    os.kill(agent, signal.SIGQUIT)
+    os.kill(agent, signal.SIGCONT)
+    process.communicate(timeout=60)
+    assert job.state().is_final
+    wait_until_gone(job)
