@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.errors import HeadwayError, UserError
+from trainer.errors import UserError
 
 
 def build(node: Mapping[str, Any], noun: str) -> Any:
@@ -23,4 +23,4 @@ def build(node: Mapping[str, Any], noun: str) -> Any:
             raise UserError(f"{noun}: {node['_target_']} refuses its settings: {cause}") from cause
         if isinstance(cause, (ImportError, AttributeError)):
             raise UserError(f"{noun}: {node['_target_']} can't be loaded: {cause}") from cause
-        raise HeadwayError(f"{noun}: {node['_target_']} failed: {cause}") from cause
+        raise cause from None  # its own code raised: its type and place say most

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from trainer.errors import HeadwayError, UserError, did_you_mean
 def main(argv: list[str] | None = None) -> int:
     """Runs a verb. Returns 0, 1 for a failed job, 2 for the user's mistake, 75 if interrupted, 130 if stopped."""
     arguments = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `headway ls | head` ends quietly, as commands do
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a user's own algorithm may lie here
     try:
@@ -21,9 +24,6 @@ def main(argv: list[str] | None = None) -> int:
     except HeadwayError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # `headway ls | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         return 130
 

@@ -45,6 +45,16 @@ def total_steps(train: dict[str, Any], steps_per_epoch: int) -> int | None:
     return min(bounds) if bounds else None
 
 
+def check_scalar(algorithm: Module, loss: Any) -> bool:
+    """False, once the loss is known to be what training needs. Raises HeadwayError if it isn't."""
+    if not isinstance(loss, Tensor) or loss.dim():
+        found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        raise HeadwayError(
+            f"{type(algorithm).__name__}.loss returns {found}; it must return the batch's mean loss, a scalar"
+        )
+    return False
+
+
 @dataclass
 class Loop:
     """One training, from wherever `training.position` stands to its end."""
@@ -99,6 +109,7 @@ class Loop:
         pending: list[tuple[Tensor, int]] = []  # on a GPU, losses not yet read, and of how many samples
         part = 0
         step_loss = 0.0
+        unchecked = True
         model.train()
         for batch in stream:
             if part == 0 and (interruption.noticed or timed):
@@ -112,10 +123,14 @@ class Loop:
             if part < parts:
                 with no_sync():
                     loss = loss_of(batch)
+                    if unchecked:
+                        unchecked = check_scalar(self.algorithm, loss)
                     weight = batch.size * world / batch.total
                     (loss * weight).backward()
             else:
                 loss = loss_of(batch)
+                if unchecked:
+                    unchecked = check_scalar(self.algorithm, loss)
                 weight = batch.size * world / batch.total
                 if weight != 1.0:
                     (loss * weight).backward()
