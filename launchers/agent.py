@@ -35,6 +35,8 @@ EX_TEMPFAIL = 75
 POLL_SECONDS = 0.05
 RESERVE_BYTES = 1 << 16
 LEAVE_SECONDS = 3.0
+GRACE_SECONDS = 120.0
+TELL_SECONDS = 0.5
 
 
 def main() -> int:
@@ -44,6 +46,7 @@ def main() -> int:
     args = parser.parse_args()
     job = Job(args.job)
     lock = hold(job)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # inherited: a worker that doesn't listen yet must not die of it
     start_workers_parent(load(job.config_path))
     try:
         return run(job, args.workers)
@@ -82,6 +85,7 @@ class Stop:
         self.now = False
         self.reason = ""
         self._pids: list[int] = []
+        self._patience: threading.Thread | None = None
         self._listen()
 
     def _listen(self) -> None:
@@ -93,6 +97,19 @@ class Stop:
         self.now = self.now or again or number == signal.SIGQUIT
         self.asked = State.STOPPED if number in (signal.SIGINT, signal.SIGQUIT) else State.INTERRUPTED
         self.reason = f"signal {signal.Signals(number).name}"
+        self._tell()
+        if not self.now and self._patience is None:
+            self._patience = threading.Thread(target=self._lose_patience, daemon=True)
+            self._patience.start()
+
+    def _lose_patience(self) -> None:
+        """Tells the workers again, as those that still start don't listen yet. Any left in the end are stuck."""
+        end = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < end:
+            time.sleep(TELL_SECONDS)
+            self._tell()
+        self.now = True
+        self.reason += f"; the workers did not leave within {GRACE_SECONDS:.0f} s and were ended"
         self._tell()
 
     def watch(self, pids: list[int]) -> None:
@@ -139,7 +156,7 @@ def run(job: Job, workers: int) -> int:
         if state is State.INTERRUPTED and stop.asked is State.STOPPED:
             state = State.STOPPED
     elif stop.asked and stop.now:
-        state = State.STOPPED
+        state = stop.asked
     else:
         state = State.FAILED
         error = first_error(job, attempt, exit_codes)

@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     if argv is None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `headway ls | head` ends quietly, as commands do
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a user's own algorithm may lie here
+        own_folder_last()
     try:
         return _verb(arguments)
     except HeadwayError as error:
@@ -26,6 +26,15 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+
+
+def own_folder_last() -> None:
+    """Puts the working folder last on the path: a user's algorithm is found there, and no `conf` there hides ours."""
+    folder = os.getcwd()
+    sys.path[:] = [path for path in sys.path if path not in ("", folder)]
+    for package in ("algorithms", "conf", "launchers"):
+        import_module(package)
+    sys.path.append(folder)
 
 
 def _verb(arguments: list[str]) -> int:
@@ -142,8 +151,6 @@ def state_of(job: Any) -> Any:
 
 
 def _launcher(job: Any) -> Any:
-    from importlib import import_module
-
     from trainer.config import load
 
     node = dict(load(job.config_path)["launcher"])

@@ -76,7 +76,7 @@ class Config:
     job: JobConfig = field(default_factory=JobConfig)
 
 
-DEFAULT_EPOCHS = 20
+DEFAULT_EPOCHS = 40
 
 
 def seconds(value: Any, key: str) -> float | None:

@@ -60,7 +60,7 @@ def test_booleans_and_times_of_parquet_are_categories(tmp_path):
     rows = {"b": [True, False], "d": pa.array(["x", "y"]).dictionary_encode(), "y": [1, 2]}
     parquet.write_table(pa.table(rows), path)
     found = table(Parquet(train=path, label="y"))
-    assert [f.categories for f in found.features] == [{"true": 0, "false": 1}, {"x": 0, "y": 1}]
+    assert [f.categories for f in found.features] == [{"True": 0, "False": 1}, {"x": 0, "y": 1}]
 
 
 @pytest.mark.parametrize(

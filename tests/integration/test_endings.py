@@ -169,6 +169,18 @@ def test_a_full_disk_is_said_and_the_newest_checkpoint_stays(small_disk: Path, f
     assert newest.passed_over == []
 
 
+def test_a_stop_while_it_starts_is_a_stop(folder: Path) -> None:
+    job = Job(folder / "runs/early")
+    process = start("train", *SLOW_STEPS, "launcher.workers=2", "job.name=early")
+    wait_for(job, State.STARTING)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert job.state() is State.STOPPED
+    wait_until_gone(job)
+
+
 def test_ctrl_c_while_it_ends_does_not_hang(folder: Path) -> None:
     """A worker that is killed after it has said how it ended, before it was let go."""
     job = Job(folder / "runs/late")

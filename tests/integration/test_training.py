@@ -89,6 +89,29 @@ def test_gradient_accumulation_changes_nothing_but_memory(folder: Path) -> None:
     np.testing.assert_allclose(curve(Path(parts.dir)), curve(Path(whole.dir)), rtol=1e-5)
 
 
+def test_a_batch_smaller_than_the_workers_is_trained_and_reported(folder: Path) -> None:
+    (folder / "mini.csv").write_text("x,y\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(20)))
+    result = trainer.train(
+        [
+            "data=csv",
+            "data.train=mini.csv",
+            "data.label=y",
+            "launcher.workers=2",
+            "train.batch_size=1",
+            "train.epochs=2",
+        ]
+    )
+    assert result.steps == 36
+    assert result.samples == 36
+
+
+def test_a_conf_folder_of_the_users_hides_nothing(folder: Path) -> None:
+    (folder / "conf").mkdir()
+    done = headway("train", "--cfg", "job")
+    assert done.returncode == 0, done.stderr
+    assert "algorithms.linear.Linear" in done.stdout
+
+
 def test_early_stopping_ends_training_when_nothing_improves(folder: Path) -> None:
     common = [FAULTY, "algorithm.lr=0.0", "train.epochs=20", "train.early_stopping.patience=2"]
     done = headway("train", *common, "job.name=still")

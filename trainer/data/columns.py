@@ -282,6 +282,8 @@ def _strings(cells: pa.Array) -> pa.Array:
 
     if pa.types.is_floating(cells.type):
         cells = pc.if_else(pc.is_nan(cells), pa.scalar(None, cells.type), cells)
+    if pa.types.is_boolean(cells.type):
+        return pc.if_else(cells, "True", "False")  # as Python and pandas write them to a csv
     return pc.utf8_trim_whitespace(pc.cast(cells, pa.string()))
 
 

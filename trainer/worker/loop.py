@@ -214,7 +214,7 @@ class Loop:
         position = self.training.position
         sums = torch.tensor([position.loss_sum, float(position.loss_count)], dtype=torch.float64)
         total, count = self.session.ranks.sum(sums).tolist()
-        position.loss_sum, position.loss_count = 0.0, 0
+        position.loss_sum, position.loss_count, position.reported = 0.0, 0, position.step
         if count:
             mean = total / count
             self.session.reporter.progress.loss = mean
@@ -230,7 +230,7 @@ class Loop:
 
     def _validate(self) -> bool:
         """Validates and reports. True if training should end because the watched metric no longer improves."""
-        if self.training.position.loss_count:
+        if self.training.position.step > self.training.position.reported:
             self._report_loss()
         if self.session.opened.validation is None:
             return False
@@ -265,7 +265,7 @@ class Loop:
         return position.stale >= options["patience"]
 
     def _finish_reports(self) -> None:
-        if self.training.position.loss_count:
+        if self.training.position.step > self.training.position.reported:
             self._report_loss()
 
     def _save(self) -> None:

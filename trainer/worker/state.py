@@ -34,6 +34,7 @@ class Position:
     watched: float | None = None  # its value then
     loss_sum: float = 0.0  # since the last report
     loss_count: int = 0
+    reported: int = 0  # the step of that report, the same on all workers
 
 
 @dataclass
