@@ -12,6 +12,8 @@ from typing import Any
 
 from trainer.errors import HeadwayError, UserError, did_you_mean
 
+STOPPED = 130
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a verb. Returns 0, 1 for a failed job, 2 for the user's mistake, 75 if interrupted, 130 if stopped."""
@@ -74,9 +76,14 @@ def _train(arguments: list[str]) -> int:
         if not config["job"]["dry_run"]:
             terminal.closing(job)
             finished.append(job)
+        if code == STOPPED:  # by hand: the rest of a sweep is not started
+            raise KeyboardInterrupt
         return code
 
-    code = run_hydra(arguments, "config", task)
+    try:
+        code = run_hydra(arguments, "config", task)
+    except KeyboardInterrupt:
+        code = STOPPED
     if len(finished) > 1:
         from trainer.listing import table
 
