@@ -183,19 +183,22 @@ def set_deadline(session: Session) -> None:
 def resume(training: Training, session: Session) -> None:
     """Goes on from the newest complete checkpoint, if there is one; says which it passed over."""
     reporter, ranks = session.reporter, session.ranks
-    found = checkpoint.newest(session.job.checkpoints)
-    if ranks.rank == 0:
+    name = None
+    if ranks.rank == 0:  # one reads it all to verify it, for all
+        found = checkpoint.newest(session.job.checkpoints)
         for folder, reason in found.passed_over:
             print(f"passed over {folder.name}: {reason}")
-    if found.checkpoint is None:
+        name = found.checkpoint.name if found.checkpoint else None
+    name = ranks.broadcast(name)
+    if name is None:
         reporter.forget_after(0)
         return
-    training.restore(found.checkpoint, ranks)
+    training.restore(session.job.checkpoints / name, ranks)
     reporter.best = dict(training.position.best)
     reporter.progress.saved_step = training.position.step
     reporter.forget_after(training.position.step)
     if ranks.rank == 0:
-        print(f"goes on from {found.checkpoint.name}")
+        print(f"goes on from {name}")
 
 
 def device_name(device: torch.device) -> str:
