@@ -1,12 +1,13 @@
-"""The agent of a node: starts the workers under PyTorch's elastic agent and says how it went.
+"""The agent of a node: starts the workers under PyTorch's elastic agent, again if they die, and says how it went.
 
-    python -m launchers.agent JOB_DIR --workers N
+    python -m launchers.agent JOB_DIR --workers N [--node K --nodes MAX --min-nodes MIN --address HOST]
 
 It holds a lock on the job's events.jsonl while it lives. Workers are forked from one process that has imported torch
 once, while the agent itself starts: N workers, and every restart, pay for that import a single time.
 
-Signals: INT stops the job in order (Stopped), TERM interrupts it in order (Interrupted), QUIT ends it now.
-Exit codes: 0 completed, 1 failed, 2 failed by the user's mistake, 75 interrupted or stopped.
+Signals: INT stops the job in order (Stopped), TERM, HUP, USR1 and USR2 interrupt it in order (Interrupted), QUIT ends it
+now. Notices of the cloud do as TERM does. Exit codes: 0 completed, 1 failed, 2 failed by the user's mistake, 75
+interrupted or stopped.
 """
 
 from __future__ import annotations
@@ -14,265 +15,304 @@ from __future__ import annotations
 import argparse
 import fcntl
 import logging
-import multiprocessing
-import multiprocessing.forkserver
 import os
 import signal
-import socket
 import sys
-import threading
+import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from trainer.config import load
+from launchers.control import Control
+from launchers.elastic import Ended, run_workers, start_workers_parent
+from launchers.errors import first_error
+from launchers.meeting import Events, Meeting, Place, Round, open_store
+from launchers.notices import Notice, Watcher, choose
+from launchers.restart import Attempt, why_not
+from launchers.watch import STACK_SECONDS, Beats, HangWatch
+from trainer import checkpoint
+from trainer.config import load, seconds
 from trainer.errors import UserError
-from trainer.job import Job, State, read_json
+from trainer.job import Job, State, write_json
+from trainer.node import steps_left_in
 from trainer.result import write_result
 
 EX_TEMPFAIL = 75
-POLL_SECONDS = 0.05
 RESERVE_BYTES = 1 << 16
-LEAVE_SECONDS = 3.0
-GRACE_SECONDS = 120.0
-TELL_SECONDS = 0.5
+SOURCES = {"lost node": "lost node", "hang": "hang"}  # of interruptions that nobody gave notice of
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m launchers.agent", description=__doc__.splitlines()[0])
     parser.add_argument("job", type=Path)
-    parser.add_argument("--workers", type=int, required=True)
+    parser.add_argument("--workers", type=int, required=True, help="on this node")
+    parser.add_argument("--node", type=int, default=0, help="this node's number")
+    parser.add_argument("--nodes", type=int, default=1, help="nodes at most")
+    parser.add_argument("--min-nodes", type=int, help="nodes without which the job doesn't go on; all if not set")
+    parser.add_argument("--address", default="127.0.0.1", help="where the other nodes find this one")
     args = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     job = Job(args.job)
-    lock = hold(job)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # inherited: a worker that doesn't listen yet must not die of it
-    start_workers_parent(load(job.config_path))
-    try:
-        return run(job, args.workers)
-    finally:
-        lock.close()
+    place = Place(args.node, args.address, args.nodes, args.min_nodes or args.nodes)
+    with ExitStack() as held:
+        hold(job, place, held)
+        # inherited: a worker that doesn't listen yet must not die of what it is told
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+        config = load(job.config_path)
+        start_workers_parent(config)
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="headway-", ignore_cleanup_errors=True)))
+        return Agent(job, config, place, args.workers, folder).run()
 
 
-def hold(job: Job) -> Any:
-    """The lock that says this job has an agent. Raises UserError if it has one already."""
-    file = open(job.events_path, "a")  # noqa: SIM115 - held until the process ends
-    for _ in range(20):  # who looks whether the job is alive holds it for a moment
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
-        except BlockingIOError:
-            time.sleep(0.05)
-    file.close()
-    raise UserError(f"{job.dir}: another agent is at work on this job; stop it first")
-
-
-def start_workers_parent(config: dict[str, Any]) -> None:
-    """Starts, without waiting, the process that workers are forked from; it imports what they all need."""
-    # the first optimizer imports torch._dynamo, what builds objects from configs hydra.utils: here it costs once
-    modules = ["trainer.worker.main", "torch._dynamo", "hydra.utils"]
-    if str(config["data"].get("_target_", "")).rpartition(".")[2] not in ("Digits", "BreastCancer", "Npy"):
-        modules.append("datasets")
-    multiprocessing.set_forkserver_preload(modules)
-    multiprocessing.forkserver.ensure_running()
-
-
-class Stop:
-    """What was asked of the agent by a signal: nothing yet, or a reason and how it should end."""
-
-    def __init__(self) -> None:
-        self.asked: State | None = None
-        self.now = False
-        self.reason = ""
-        self._pids: list[int] = []
-        self._patience: threading.Thread | None = None
-        self._listen()
-
-    def _listen(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        again = self.asked is not None and number == signal.SIGINT
-        self.now = self.now or again or number == signal.SIGQUIT
-        self.asked = State.STOPPED if number in (signal.SIGINT, signal.SIGQUIT) else State.INTERRUPTED
-        self.reason = f"signal {signal.Signals(number).name}"
-        self._tell()
-        if not self.now and self._patience is None:
-            self._patience = threading.Thread(target=self._lose_patience, daemon=True)
-            self._patience.start()
-
-    def _lose_patience(self) -> None:
-        """Tells the workers again, as those that still start don't listen yet. Any left in the end are stuck."""
-        end = time.monotonic() + GRACE_SECONDS
-        while time.monotonic() < end:
-            time.sleep(TELL_SECONDS)
-            self._tell()
-        self.now = True
-        self.reason += f"; the workers did not leave within {GRACE_SECONDS:.0f} s and were ended"
-        self._tell()
-
-    def watch(self, pids: list[int]) -> None:
-        """From now on these workers are told."""
-        self._listen()  # the elastic agent has put its own handlers in place, which kill
-        self._pids = pids
-        if self.asked:
-            self._tell()
-
-    def _tell(self) -> None:
-        for pid in self._pids:
+def hold(job: Job, place: Place, held: ExitStack) -> None:
+    """Takes the lock that says this job has an agent on this node. Raises UserError if it has one already."""
+    (job.dir / "nodes").mkdir(exist_ok=True) if place.nodes > 1 else None
+    several = [(job.dir / "nodes" / f"node-{place.node}.lock", fcntl.LOCK_EX)] if place.nodes > 1 else []
+    for path, kind in [*several, (job.events_path, fcntl.LOCK_SH if several else fcntl.LOCK_EX)]:
+        file = held.enter_context(open(path, "a"))
+        for _ in range(20):  # who looks whether the job is alive holds it for a moment
             try:
-                os.kill(pid, signal.SIGKILL if self.now else signal.SIGUSR1)
-            except ProcessLookupError:
-                continue
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.05)
+        else:
+            raise UserError(f"{job.dir}: another agent is at work on this job; stop it first")
 
 
-class Patient:
-    """The event that lets finished workers leave. To set it waits for all who wait on it, and so for ever if one of
-    them was killed: it gets some seconds, then the elastic agent goes on and finds who is dead."""
+class Agent:
+    """What this node does for a job, one life of the workers after the other."""
 
-    def __init__(self, event: Any) -> None:
-        self._event = event
+    def __init__(self, job: Job, config: dict[str, Any], place: Place, workers: int, folder: Path) -> None:
+        self.job, self.place, self.workers, self.folder = job, place, workers, folder
+        self.hang_timeout = seconds(config["train"].get("hang_timeout"), "train.hang_timeout")
+        self.max_restarts = int(config["launcher"].get("max_restarts", 3))
+        self.control = Control(folder)
+        self.control.listen()
+        self.watcher = Watcher(choose(config["launcher"].get("notices") or []), self.control.on_notice)
+        self.meeting: Meeting | None = None
+        self.history: list[Attempt] = []
 
-    def set(self) -> None:
-        thread = threading.Thread(target=self._event.set, daemon=True)
-        thread.start()
-        thread.join(LEAVE_SECONDS)
+    def run(self) -> int:
+        """Runs the workers to the job's end, or to this node's. Gives the exit code."""
+        started = time.time()
+        self.watcher.start()
+        if self.place.nodes > 1:
+            events = Events(self._on_ask, self._on_lost)
+            self.meeting = Meeting(self.job, self.place, self.workers, events)
+            self.control.spread = self.meeting.tell
+        try:
+            while True:
+                meet = self._meet()
+                if meet is None:
+                    return self._not_met(started)
+                code = self._live(meet, started)
+                if code is not None:
+                    return code
+        finally:
+            self.watcher.stop()
+            if self.meeting:
+                self.meeting.close()
 
+    def _meet(self) -> Round | None:
+        if self.meeting is None:
+            store, port = open_store(self.place.address)
+            return Round(0, 0, 1, self.place.address, port, store)
+        return self.meeting.join(lambda: self.control.leave is not None or self.job.state().is_final)
 
-def run(job: Job, workers: int) -> int:
-    """Runs the job's workers to an end, writes the last event and result.json, and gives the exit code."""
-    stop = Stop()
-    started = time.time()
-    job.reserve.write_bytes(b"\0" * RESERVE_BYTES)
-    attempt = sum(1 for event in job.events() if event["state"] == State.STARTING)
-    job.add_event(State.STARTING, attempt=attempt, workers=workers, pid=os.getpid(), host=socket.gethostname())
-    ended, exit_codes = start(job, workers, attempt, stop)
-    error = None
-    outcome: dict[str, Any] = {}
-    if not ended.is_failed():
-        outcome = ended.return_values[0]
-        state = State(outcome["state"])
-        if state is State.INTERRUPTED and stop.asked is State.STOPPED:
-            state = State.STOPPED
-    elif stop.asked and stop.now:
-        state = stop.asked
-    else:
-        state = State.FAILED
-        error = first_error(job, attempt, exit_codes)
-    reason = outcome.get("reason") or (error["message"] if error else stop.reason)
-    job.reserve.unlink(missing_ok=True)
-    # the result is written before the event: who sees a final state finds it
-    result = write_result(job, state, attempt=attempt, error=error, wall=time.time() - started, outcome=outcome)
-    user_error = bool(error and error.get("user_error"))
-    job.add_event(state, attempt=attempt, reason=reason, step=result["steps"], user_error=user_error)
-    if state is State.COMPLETED:
-        return 0
-    if state is State.FAILED:
-        return 2 if user_error else 1
-    return EX_TEMPFAIL
+    def _not_met(self, started: float) -> int:
+        """The others ended the job, or it was stopped while this node waited for them."""
+        leave = self.control.leave
+        if leave is None or self.job.state().is_final:
+            return 0 if self.job.state() is State.COMPLETED else 1 if self.job.state() is State.FAILED else EX_TEMPFAIL
+        if self.meeting is None or self.meeting.others() == 0:
+            self._end(leave.state, leave.why, None, {}, started)
+        return EX_TEMPFAIL
 
+    def _live(self, meet: Round, started: float) -> int | None:
+        """One life of the workers. The exit code if it was the last one on this node."""
+        job = self.job
+        if meet.leads:
+            self._note_death()
+            job.reserve.write_bytes(b"\0" * RESERVE_BYTES)
+        beats = Beats(self.folder, self.workers)
+        attempt = self._attempt(meet)
+        watches: list[HangWatch] = []
 
-def start(job: Job, workers: int, attempt: int, stop: Stop) -> tuple[Any, dict[int, int]]:
-    """Runs the workers under the elastic agent. Returns its result, and the exit codes of those that have left."""
-    from torch.distributed.elastic.agent.server.api import WorkerSpec
-    from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-    from torch.distributed.elastic.rendezvous import RendezvousParameters
-    from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
+        def on_started(pids: list[int]) -> None:
+            write_json(
+                job.logs / f"node-{self.place.node}.json", {"agent": os.getpid(), "workers": pids, "attempt": attempt}
+            )
+            if self.hang_timeout is not None:
+                watches.append(HangWatch(beats, self.hang_timeout, pids, self._on_hang))
+            self.control.watch(pids)
 
-    from trainer.worker.entry import work
+        ended = run_workers(job, self.workers, attempt, meet, self.folder, on_started)
+        for watch in watches:
+            watch.stop()
+        code = self._judge(meet, attempt, ended, beats, started)
+        self.control.forget()
+        return code
 
-    class Agent(LocalElasticAgent):
-        """The elastic agent, which tells `stop` whom to tell and ends workers without grace."""
+    def _attempt(self, meet: Round) -> int:
+        """The number of this life; the leader's event counts it for all."""
+        if meet.leads:
+            attempt = self._lives()
+            self.job.add_event(
+                State.STARTING,
+                attempt=attempt,
+                workers=self.workers * meet.nodes,
+                nodes=meet.nodes,
+                pid=os.getpid(),
+                host=os.uname().nodename,
+                folder=str(self.folder),
+            )
+            if meet.store is not None:
+                meet.store.set("attempt", str(attempt))
+            return attempt
+        from datetime import timedelta
 
-        exit_codes: dict[int, int]
+        from torch.distributed import TCPStore
 
-        def _start_workers(self, worker_group: Any) -> dict[int, Any]:
-            pids = super()._start_workers(worker_group)
-            context: Any = self._pcontext
-            context._worker_finished_event = Patient(context._worker_finished_event)
-            stop.watch(list(pids.values()))
-            return pids
+        try:
+            store = TCPStore(meet.address, meet.port, is_master=False, timeout=timedelta(seconds=30))
+            return int(store.get("attempt"))
+        except Exception:  # the leader is gone again: this life will not begin
+            logging.getLogger(__name__).exception("the leader of round %s is gone", meet.number)
+            return self._lives()
 
-        def _monitor_workers(self, worker_group: Any) -> Any:
-            monitored = super()._monitor_workers(worker_group)
-            processes = self._pcontext._pc.processes  # type: ignore[union-attr]
-            self.exit_codes = {i: p.exitcode for i, p in enumerate(processes) if p.exitcode is not None}
-            return monitored
+    def _lives(self) -> int:
+        return sum(1 for event in self.job.events() if event["state"] == State.STARTING)
 
-        def _shutdown(self, death_sig: signal.Signals = signal.SIGKILL, timeout: int = 5) -> None:
-            super()._shutdown(signal.SIGKILL, timeout)
+    def _judge(self, meet: Round, attempt: int, ended: Ended, beats: Beats, started: float) -> int | None:
+        """What follows from how the workers ended: the exit code, or None if they are started again."""
+        control, leave, outcome = self.control, self.control.leave, ended.outcome
+        if outcome is not None:
+            state = State(outcome["state"])
+            if state is State.COMPLETED:
+                if meet.leads:
+                    self._end(state, outcome.get("reason", ""), None, outcome, started)
+                return 0
+            assert leave is not None, "the workers left though nobody asked them to"
+            return self._leave(meet, attempt, int(outcome["step"]), outcome, started)
+        reached = beats.reached
+        if leave is not None and (control.now or leave.regroup):
+            return self._leave(meet, attempt, reached, {}, started)
+        error = first_error(self.job, attempt, ended.exit_codes)
+        if control.cause:
+            kind, words = control.cause
+            error = {**error, "type": "WorkerDied", "kind": kind, "message": words, "final": False}
+        if not meet.leads:
+            return None  # the leader decides
+        saved = checkpoint.newest(self.job.checkpoints, content=False).checkpoint
+        began = self._began(attempt)
+        self.history.append(Attempt(began, reached, checkpoint.step_of(saved) if saved else None, error))
+        reason = why_not(self.history, self.max_restarts)
+        if leave is not None:  # they died while they were to leave: whoever asked counts
+            return self._leave(meet, attempt, reached, {}, started)
+        if reason is not None:
+            message = (
+                error["message"] if error.get("final") or len(self.history) == 1 else f"{error['message']}; {reason}"
+            )
+            return self._end(State.FAILED, message, {**error, "message": message}, {"step": reached or 0}, started)
+        self._interrupted(attempt, reached, SOURCES.get(str(error.get("kind")), "worker died"), error)
+        return None
 
-    # the elastic agent's own handlers kill; until they are replaced they must not hear the signals that we handle
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGURG"
-    # one node for now: everything meets on the loopback
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)
-    rendezvous = get_rendezvous_handler(
-        RendezvousParameters(
-            backend="c10d",
-            endpoint="127.0.0.1:0",
-            run_id=job.name,
-            min_nodes=1,
-            max_nodes=1,
-            local_addr="127.0.0.1",
-            is_host=True,
+    def _leave(
+        self, meet: Round, attempt: int, step: int | None, outcome: dict[str, Any], started: float
+    ) -> int | None:
+        """The workers left as they were asked to. Other nodes may go on, and this one if it was not meant."""
+        leave = self.control.leave
+        assert leave is not None
+        others = self.meeting.others() if self.meeting else 0
+        by_hand = leave.state is State.STOPPED
+        goes_on = not by_hand and self.meeting is not None
+        stays = goes_on and (leave.regroup or (not leave.here and others + 1 - 1 >= self.place.min_nodes))
+        continued = stays or (goes_on and leave.here and others >= self.place.min_nodes)
+        if not continued:
+            if meet.leads:
+                self._end(leave.state, leave.why, None, {"step": step or 0, **outcome}, started, source=leave.source)
+            return EX_TEMPFAIL
+        if meet.leads:
+            self._interrupted(attempt, step, leave.source, {"message": leave.why})
+        if stays:
+            self.control.leave = None
+            return None
+        return EX_TEMPFAIL
+
+    def _interrupted(self, attempt: int, step: int | None, source: str, error: dict[str, Any]) -> None:
+        self.job.add_event(State.INTERRUPTED, attempt=attempt, reason=error["message"], source=source, step=step or 0)
+
+    def _end(
+        self,
+        state: State,
+        reason: str,
+        error: dict[str, Any] | None,
+        outcome: dict[str, Any],
+        started: float,
+        source: str | None = None,
+    ) -> int:
+        """Writes result.json and the last event. The exit code."""
+        job, attempt = self.job, max(0, self._lives() - 1)
+        job.reserve.unlink(missing_ok=True)
+        user_error = bool(error and error.get("user_error"))
+        event = {"attempt": attempt, "reason": reason, "source": source, "user_error": user_error}
+        # the result is written before the event: who sees a final state finds it
+        now = time.time()
+        result = write_result(
+            job, state, attempt=attempt, error=error, wall=now - started, outcome=outcome, last={**event, "time": now}
         )
-    )
-    spec = WorkerSpec(
-        role="worker",
-        local_world_size=workers,
-        entrypoint=work,
-        args=(str(job.dir), attempt),
-        rdzv_handler=rendezvous,
-        max_restarts=0,
-        monitor_interval=POLL_SECONDS,
-        local_addr="127.0.0.1",
-    )
-    agent = Agent(spec, DefaultLogsSpecs(), start_method="forkserver", shutdown_timeout=5)
-    try:
-        return agent.run(), getattr(agent, "exit_codes", {})
-    finally:
-        rendezvous.shutdown()
+        job.add_event(state, **event, step=result["steps"])
+        if state is State.COMPLETED:
+            return 0
+        if state is State.FAILED:
+            return 2 if user_error else 1
+        return EX_TEMPFAIL
 
+    def _began(self, attempt: int) -> int | None:
+        """The step at which the workers of an attempt began; None if they never did."""
+        for event in reversed(self.job.events()):
+            if event["state"] == State.RUNNING and event.get("attempt") == attempt:
+                return int(event["step"])
+        return None
 
-def first_error(job: Job, attempt: int, exit_codes: dict[int, int]) -> dict[str, Any]:
-    """The error that came first: peers of a dead worker only report that they lost it."""
-    errors = []
-    for path in job.logs.glob(f"attempt-{attempt}-rank-*.error.json"):
-        record = read_json(path)
-        if record:
-            errors.append(record)
-    own = [e for e in errors if not e.get("lost_peer")]
-    if own:
-        return min(own, key=lambda e: e["time"])
-    ended_by_us = -signal.SIGTERM
-    for rank, code in sorted(exit_codes.items()):
-        if code < 0 and code != ended_by_us:
-            name = signal.Signals(-code).name
-            hint = "; it may have run out of memory" if code == -signal.SIGKILL else ""
-            return _death(job, attempt, rank, f"worker {rank} was ended by {name}{hint}")
-    silent = {
-        rank: code for rank, code in exit_codes.items() if code > 0 and not job.error_path(attempt, rank).exists()
-    }
-    for rank, code in sorted(silent.items()):
-        return _death(job, attempt, rank, f"worker {rank} left with exit code {code}")
-    if errors:
-        return min(errors, key=lambda e: e["time"])
-    return _death(job, attempt, 0, "the workers could not be started; see the agent's log node-0.log")
+    def _note_death(self) -> None:
+        """An agent that was killed could not say so: the next one does, by what the dead one left."""
+        events = [e for e in self.job.events() if e["state"] != State.PENDING]
+        last = events[-1] if events else {}
+        if last.get("state") not in (State.STARTING, State.RUNNING):
+            return
+        folder = Path(
+            str(last.get("folder") or next((e["folder"] for e in reversed(events) if "folder" in e), "/nowhere"))
+        )
+        progress = self.job.progress() or {}
+        seen = max(float(last["time"]), float(progress.get("time", 0.0)))
+        reached = int(progress.get("step", 0)) if last["state"] == State.RUNNING else 0
+        if (folder / "beats").is_file() and folder != self.folder:
+            steps = steps_left_in(folder)
+            reached = max([reached, *steps]) if last["state"] == State.RUNNING else 0
+        self.job.add_event(
+            State.INTERRUPTED,
+            at=seen,
+            attempt=last.get("attempt"),
+            source="agent died",
+            reason="its agent was killed, or its machine was lost",
+            step=reached,
+        )
 
+    def _on_ask(self, notice: Notice, regroup: bool) -> None:
+        self.control.hear(notice, here=False, regroup=regroup)
 
-def _death(job: Job, attempt: int, rank: int, message: str) -> dict[str, Any]:
-    log = str(job.log_path(attempt, rank))
-    return {
-        "type": "WorkerDied",
-        "message": message,
-        "rank": rank,
-        "where": None,
-        "log": log,
-        "user_error": False,
-    }
+    def _on_lost(self, words: str) -> None:
+        self.control.kill(("lost node", words))
+
+    def _on_hang(self, words: str) -> None:
+        print(f"{words}; its stack traces are in the workers' logs", flush=True)
+        self.control.show_stacks()
+        time.sleep(STACK_SECONDS)
+        self.control.kill(("hang", words))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from launchers.base import Launcher, Plan
+from launchers.notices import choose
 from trainer.algorithm import Range
 from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State
@@ -36,7 +37,7 @@ def agent_is_alive(job: Job) -> bool:
     """Whether an agent on this machine holds the job: it keeps a lock on events.jsonl while it lives."""
     try:
         with open(job.events_path) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except BlockingIOError:
@@ -50,9 +51,25 @@ class Local(Launcher):
 
     # workers to start: a number, or auto for one per GPU, else one
     workers: Annotated[int, Range(min=1)] | Literal["auto"] = "auto"
-    _agents: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, init=False, repr=False)
+    # agents to start, each with so many workers, as if this machine were several: to try what a cluster does
+    nodes: Annotated[int, Range(min=1)] = 1
+    # nodes without which the job doesn't go on; null is all of them
+    min_nodes: Annotated[int, Range(min=1)] | None = None
+    # times that workers which died are started again without a newer checkpoint in between
+    max_restarts: Annotated[int, Range(min=0)] = 3
+    # who gives notice of interruptions: auto (the cloud this machine is in, if any), aws, gcp, azure, file:PATH
+    notices: list[str] = field(default_factory=lambda: ["auto"])
+    _agents: dict[str, list[subprocess.Popen[bytes]]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.min_nodes is not None and self.min_nodes > self.nodes:
+            raise UserError(f"launcher.min_nodes: {self.min_nodes} is more than launcher.nodes={self.nodes}")
+        choose(self.notices)
 
     def world_size(self) -> int:
+        return self.nodes * self._workers()
+
+    def _workers(self) -> int:
         gpus = count_gpus()
         if self.workers == "auto":
             return max(1, gpus)
@@ -70,8 +87,11 @@ class Local(Launcher):
             "launchers.agent",
             str(job.dir),
             "--workers",
-            str(self.world_size()),
+            str(self._workers()),
         ]
+        if self.nodes > 1:
+            command += ["--nodes", str(self.nodes), "--min-nodes", str(self.min_nodes or self.nodes)]
+            return Plan(command, note=f"the agents, on this machine, each with --node 0 to {self.nodes - 1}")
         return Plan(command, note="the agent, on this machine")
 
     def submit(self, job: Job, plan: Plan) -> None:
@@ -84,21 +104,25 @@ class Local(Launcher):
             if os.getppid() != parent:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        with open(job.logs / "node-0.log", "ab") as log:
-            self._agents[str(job.dir)] = subprocess.Popen(
-                plan.command,
-                env={**os.environ, **plan.env},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=die_with_parent,
-            )
+        self._agents[str(job.dir)] = []
+        for node in range(self.nodes):
+            command = [*plan.command, "--node", str(node)] if self.nodes > 1 else plan.command
+            with open(job.logs / f"node-{node}.log", "ab") as log:
+                agent = subprocess.Popen(
+                    command,
+                    env={**os.environ, **plan.env},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    preexec_fn=die_with_parent,
+                )
+            self._agents[str(job.dir)].append(agent)
 
     def is_alive(self, job: Job) -> bool:
-        """Whether the agent is at work, be it a child of this process or of another on this machine."""
-        agent = self._agents.get(str(job.dir))
-        return agent.poll() is None if agent else agent_is_alive(job)
+        """Whether an agent is at work, be it a child of this process or of another on this machine."""
+        own = [agent.poll() is None for agent in self._agents.get(str(job.dir), [])]
+        return any(own) or ((not own or len(own) > 1) and agent_is_alive(job))
 
     def state(self, job: Job) -> State:
         state = job.state()
@@ -117,21 +141,20 @@ class Local(Launcher):
         os.kill(pid, signal.SIGQUIT if now else signal.SIGINT)
 
     def _agent_pid(self, job: Job) -> int | None:
-        agent = self._agents.get(str(job.dir))
-        if agent:
-            return agent.pid if agent.poll() is None else None
+        for agent in self._agents.get(str(job.dir), []):
+            if agent.poll() is None:
+                return agent.pid
         if not agent_is_alive(job):
             return None
-        pids = [event["pid"] for event in job.events() if "pid" in event]
-        return int(pids[-1]) if pids else None
+        pids = [int(event["pid"]) for event in job.events() if "pid" in event]
+        return pids[-1] if pids else None
 
     def wait(self, job: Job, timeout: float = 30.0) -> None:
         """Waits until the agent has left. Raises HeadwayError if it doesn't."""
-        agent = self._agents.get(str(job.dir))
         end = time.monotonic() + timeout
         while self.is_alive(job):
             if time.monotonic() > end:
                 raise HeadwayError(f"{job.name}: its agent did not leave within {timeout:.0f} s")
             time.sleep(0.02)
-        if agent:
+        for agent in self._agents.get(str(job.dir), []):
             agent.wait()

@@ -9,11 +9,12 @@ import pytest
 from trainer import checkpoint
 
 
-def write(root: Path, step: int, text: str = "weights") -> Path:
-    place = checkpoint.begin(root, step)
+def write(root: Path, step: int, text: str = "weights", tag: str = "0", **metrics: float) -> Path:
+    place = checkpoint.begin(root, step, tag)
     (place / "model.safetensors").write_text(text)
     (place / "rank-0.pt").write_text("random numbers")
-    return checkpoint.commit(root, step)
+    files = {path.name: checkpoint.entry(path) for path in place.iterdir()}
+    return checkpoint.commit(root, step, tag, files, {"metrics": metrics})
 
 
 def test_a_committed_checkpoint_is_whole(tmp_path: Path) -> None:
@@ -54,18 +55,59 @@ def test_one_being_written_does_not_exist_yet(tmp_path: Path) -> None:
 
 def test_a_crash_while_writing_leaves_the_one_before_and_can_be_tried_again(tmp_path: Path) -> None:
     older = write(tmp_path, 10)
-    (checkpoint.begin(tmp_path, 20) / "model.safetensors").write_text("half")
-    assert checkpoint.newest(tmp_path).checkpoint == older
-    assert checkpoint.newest(tmp_path).passed_over == []
-    assert checkpoint.newest(tmp_path).checkpoint == older
-    assert write(tmp_path, 20) == checkpoint.newest(tmp_path).checkpoint
+    (checkpoint.begin(tmp_path, 20, "0") / "model.safetensors").write_text("half")
+    assert checkpoint.newest(tmp_path) == checkpoint.Found(older)
+    assert write(tmp_path, 20, tag="1") == checkpoint.newest(tmp_path).checkpoint
+    checkpoint.clear_partial(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000010", "step-00000020"]
+
+
+def test_a_damaged_one_is_replaced_by_the_same_step_written_again(tmp_path: Path) -> None:
+    damaged = write(tmp_path, 10)
+    (damaged / "model.safetensors").write_text("weightz")
+    write(tmp_path, 10, tag="1")
+    assert checkpoint.newest(tmp_path) == checkpoint.Found(damaged)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000010"]
+
+
+def test_a_file_that_lost_bytes_before_the_commit_is_no_checkpoint(tmp_path: Path) -> None:
+    place = checkpoint.begin(tmp_path, 10)
+    (place / "model.safetensors").write_text("weights")
+    files = {"model.safetensors": checkpoint.entry(place / "model.safetensors")}
+    (place / "model.safetensors").write_text("w")
+    with pytest.raises(OSError, match="1 bytes on the disk instead of 7"):
+        checkpoint.commit(tmp_path, 10, "", files)
+    assert checkpoint.newest(tmp_path).checkpoint is None
+
+
+def steps(root: Path) -> list[int]:
+    return [checkpoint.step_of(c) for c in checkpoint.listing(root)]
 
 
 def test_retention_keeps_the_newest(tmp_path: Path) -> None:
     for step in (1, 2, 10):
         write(tmp_path, step)
-    checkpoint.retain(tmp_path, 2)
-    assert [checkpoint.step_of(c) for c in checkpoint.listing(tmp_path)] == [2, 10]
+    checkpoint.retain(tmp_path, checkpoint.Retention(2))
+    assert steps(tmp_path) == [2, 10]
+
+
+def test_retention_keeps_the_best_beside_the_newest(tmp_path: Path) -> None:
+    for step, loss in ((1, 0.5), (2, 0.1), (3, 0.9), (4, float("nan")), (5, 0.7)):
+        write(tmp_path, step, validation_loss=loss)
+    write(tmp_path, 6)
+    checkpoint.retain(tmp_path, checkpoint.Retention(1, best=2))
+    assert steps(tmp_path) == [1, 2, 6]
+    checkpoint.retain(tmp_path, checkpoint.Retention(1, best=1, maximize=True))
+    assert steps(tmp_path) == [1, 6]
+
+
+def test_retention_never_deletes_the_last_whole_one(tmp_path: Path) -> None:
+    """One that lost a shard replaces nothing."""
+    write(tmp_path, 1)
+    for step in (2, 3):
+        (write(tmp_path, step) / "rank-0.pt").unlink()
+    checkpoint.retain(tmp_path, checkpoint.Retention(1))
+    assert checkpoint.step_of(checkpoint.newest(tmp_path).checkpoint or tmp_path) == 1
 
 
 def test_no_folder_is_no_checkpoint(tmp_path: Path) -> None:

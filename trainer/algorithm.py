@@ -10,7 +10,7 @@ This module imports neither torch nor numpy, so that whoever only submits a job 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -110,6 +110,16 @@ class Context(Protocol):
         samples: int = 0,
     ) -> None:
         """Figures of one step (an iteration, a round): kept, shown and given to trackers. Rank 0's count."""
+
+    def resume(self) -> Path | None:
+        """The folder with what an earlier `checkpoint` saved, or None at a fresh start. The same on every worker."""
+
+    def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
+        """Offers a checkpoint after `step`: if one is due, rank 0's `save(folder)` writes the estimator's own state.
+
+        Call it on every worker at each step, after `report` and before `should_stop`. When the job is asked to stop,
+        the next call saves, and `should_stop` then says True. Without it an interrupted job starts over.
+        """
 
     def should_stop(self) -> bool:
         """True, on every worker at the same call, once the job was asked to stop. Call it once a step on all."""

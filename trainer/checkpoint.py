@@ -1,20 +1,26 @@
 """Checkpoints as files: layout, commit, verification, the newest complete one, retention. Knows nothing of tensors.
 
 A checkpoint is a folder `step-00001200` whose `manifest.json`, written last, lists every file with size and checksum.
-Without a manifest that matches it does not exist. Standard library only.
+Without a manifest that matches it does not exist. It is written in a hidden folder beside, made durable, then renamed.
+Checksums are XXH3 (128 bits): they run at the speed of memory and are meant for what disks and networks do to bytes,
+not for an adversary. Standard library only, but for the checksum itself.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 MANIFEST = "manifest.json"
 PREFIX = "step-"
+CHECKSUM = "xxh3_128"
+BLOCK = 4 << 20  # bytes read or written at once
 
 
 def folder(root: Path, step: int) -> Path:
@@ -22,14 +28,14 @@ def folder(root: Path, step: int) -> Path:
     return root / f"{PREFIX}{step:08d}"
 
 
-def partial(root: Path, step: int) -> Path:
-    """Where it is written until then."""
-    return root / f".{PREFIX}{step:08d}.partial"
+def partial(root: Path, step: int, tag: str = "") -> Path:
+    """Where it is written until then. `tag`: whose attempt it is, so that no two ever write the same one."""
+    return root / f".{PREFIX}{step:08d}{tag and '.'}{tag}.partial"
 
 
 def clear_partial(root: Path) -> None:
-    """Deletes what was being written when the disk was full."""
-    for place in root.glob(f".{PREFIX}*.partial"):
+    """Deletes what was being written when a worker died or the disk was full."""
+    for place in (*root.glob(f".{PREFIX}*.partial"), *root.glob(f".{PREFIX}*.replaced")):
         shutil.rmtree(place, ignore_errors=True)
 
 
@@ -37,49 +43,83 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix(PREFIX))
 
 
-def begin(root: Path, step: int) -> Path:
-    """An empty folder to write the checkpoint's files to."""
-    place = partial(root, step)
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+def begin(root: Path, step: int, tag: str = "") -> Path:
+    """The folder to write the checkpoint's files to; several workers may begin the same one."""
+    place = partial(root, step, tag)
+    place.mkdir(parents=True, exist_ok=True)
     return place
 
 
-def commit(root: Path, step: int) -> Path:
-    """Makes the written files the checkpoint of `step`: checksums, sync, manifest, then one rename."""
-    place, target = partial(root, step), folder(root, step)
-    files = {}
-    for path in sorted(p for p in place.iterdir() if p.name != MANIFEST):
-        files[path.name] = {"size": path.stat().st_size, "sha256": _digest(path)}
-        _sync(path)
+def checksum() -> Any:
+    """A fresh checksum, with `update` and `hexdigest`."""
+    import xxhash
+
+    return xxhash.xxh3_128()
+
+
+def entry(path: Path) -> dict[str, Any]:
+    """A written file's line in the manifest, once its bytes are on the disk."""
+    found = digest(path)
+    _sync(path)
+    return {"size": path.stat().st_size, CHECKSUM: found}
+
+
+def commit(
+    root: Path, step: int, tag: str, files: Mapping[str, Mapping[str, Any]], details: Mapping[str, Any] | None = None
+) -> Path:
+    """Makes the written files the checkpoint of `step`: manifest, sync, then one rename.
+
+    files: name to `entry`, of all workers. details: what else the manifest says (workers, metrics).
+    Raises OSError, and then the checkpoint does not exist.
+    """
+    place, target = partial(root, step, tag), folder(root, step)
+    for name, line in files.items():
+        size = (place / name).stat().st_size
+        if size != line["size"]:
+            raise OSError(f"{name} has {size} bytes on the disk instead of {line['size']}")
     with open(place / MANIFEST, "w", encoding="utf-8") as file:
-        json.dump({"step": step, "files": files}, file, indent=1)
+        json.dump({"step": step, **(details or {}), "files": files}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    _sync(place)
-    if target.exists():
-        shutil.rmtree(target)
-    os.replace(place, target)
+    for directory in {place, *(place / name for name in files if "/" in name)}:
+        _sync(directory if directory == place else directory.parent)
+    if target.exists():  # one that was passed over as damaged, or the same state written again
+        replaced = root / f".{target.name}.{tag}.replaced"
+        os.replace(target, replaced)
+        os.replace(place, target)
+        shutil.rmtree(replaced, ignore_errors=True)
+    else:
+        os.replace(place, target)
     _sync(root)
     return target
 
 
-def problem(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, or None if it is whole."""
+def read_manifest(checkpoint: Path) -> dict[str, Any]:
+    """The manifest. Raises ValueError with what is wrong with it."""
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-        files = manifest["files"]
-    except FileNotFoundError:
-        return "it has no manifest"
-    except (ValueError, KeyError, TypeError):
-        return "its manifest is damaged"
+        for line in manifest["files"].values():
+            int(line["size"]), str(line[CHECKSUM])
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError("it has no manifest") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError("its manifest is damaged") from None
+    return dict(manifest)
+
+
+def problem(checkpoint: Path, *, content: bool = True) -> str | None:
+    """What is wrong with a checkpoint, or None if it is whole. Without `content` only names and sizes are looked at."""
+    try:
+        files = read_manifest(checkpoint)["files"]
+    except ValueError as error:
+        return str(error)
     for name, expected in files.items():
         path = checkpoint / name
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != expected["size"]:
             return f"{name} has {path.stat().st_size} bytes instead of {expected['size']}"
-        if _digest(path) != expected["sha256"]:
+        if content and digest(path) != expected[CHECKSUM]:
             return f"{name} has another checksum"
     return None
 
@@ -92,11 +132,13 @@ class Found:
     passed_over: list[tuple[Path, str]] = field(default_factory=list)
 
 
-def newest(root: Path) -> Found:
-    """The newest checkpoint that is whole."""
+def newest(root: Path, *, before: int | None = None, content: bool = True) -> Found:
+    """The newest checkpoint that is whole; `before`: of those before that step."""
     passed_over: list[tuple[Path, str]] = []
     for checkpoint in reversed(listing(root)):
-        reason = problem(checkpoint)
+        if before is not None and step_of(checkpoint) >= before:
+            continue
+        reason = problem(checkpoint, content=content)
         if reason is None:
             return Found(checkpoint, passed_over)
         passed_over.append((checkpoint, reason))
@@ -107,22 +149,53 @@ def listing(root: Path) -> list[Path]:
     """All folders that claim to be checkpoints, oldest first."""
     if not root.is_dir():
         return []
-    return sorted((p for p in root.iterdir() if p.name.startswith(PREFIX) and p.is_dir()), key=step_of)
+    claims = (p for p in root.iterdir() if p.name.startswith(PREFIX) and p.name[len(PREFIX) :].isdigit())
+    return sorted((p for p in claims if p.is_dir()), key=step_of)
 
 
-def retain(root: Path, keep: int) -> None:
-    """Deletes all but the `keep` newest checkpoints."""
-    for checkpoint in listing(root)[:-keep]:
+@dataclass(frozen=True)
+class Retention:
+    """Which checkpoints are kept: the `newest` ones, and the `best` ones by a metric of their manifests."""
+
+    newest: int = 2
+    best: int = 0
+    metric: str = "validation_loss"
+    maximize: bool = False
+
+
+def retain(root: Path, retention: Retention) -> None:
+    """Deletes what newer complete checkpoints replace. One that isn't whole counts for nothing."""
+    whole = [c for c in listing(root) if problem(c, content=False) is None]
+    kept = set(whole[-retention.newest :])
+    if not kept:
+        return
+    if retention.best:
+        kept |= set(sorted(whole, key=lambda c: _score(c, retention))[: retention.best])
+    newest_whole = whole[-1]
+    for checkpoint in listing(root):
+        if checkpoint in kept or step_of(checkpoint) > step_of(newest_whole):
+            continue
         (checkpoint / MANIFEST).unlink(missing_ok=True)  # first: half a checkpoint must not look whole
-        shutil.rmtree(checkpoint)
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def _score(checkpoint: Path, retention: Retention) -> float:
+    """Lower is better."""
+    value = read_manifest(checkpoint).get("metrics", {}).get(retention.metric)
+    if value is None or math.isnan(value):
+        return math.inf
+    return -float(value) if retention.maximize else float(value)
+
+
+def digest(path: Path) -> str:
+    """The checksum of a file's bytes."""
+    summed = checksum()
+    buffer = bytearray(min(BLOCK, max(1, path.stat().st_size)))
+    view = memoryview(buffer)
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            summed.update(view[:count])
+    return str(summed.hexdigest())
 
 
 def _sync(path: Path) -> None:

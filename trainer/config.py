@@ -17,6 +17,8 @@ from typing import Any
 from trainer.errors import UserError, did_you_mean
 
 PRECISIONS = ("auto", "fp32", "bf16")
+ELASTIC = ("fast", "exact")
+ENCRYPTIONS = ("sse-s3", "sse-kms")
 STRATEGIES = ("auto", "single", "ddp")
 TARGETS = ("algorithm", "data", "launcher", "tracking")
 PATHS = ("train", "validation", "test")
@@ -40,6 +42,8 @@ class TrainConfig:
     precision: str = "auto"
     validate_every: int | None = None
     log_every: int = 50
+    elastic: str = "fast"
+    hang_timeout: Any = "10m"
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
 
 
@@ -50,14 +54,18 @@ class StrategyConfig:
 
 @dataclass(kw_only=True)
 class CheckpointConfig:
-    every: int | None = 1000
+    every: Any = "auto"
     keep: int = 2
+    keep_best: int = 0
+    metric: str | None = None
 
 
 @dataclass(kw_only=True)
 class JobConfig:
     name: str | None = None
     dir: str | None = None
+    encryption: str | None = None
+    kms_key: str | None = None
     seed: int = 0
     dry_run: bool = False
 
@@ -94,6 +102,23 @@ def seconds(value: Any, key: str) -> float | None:
     raise UserError(f"{key}: {value!r} is not a duration; write seconds, or text such as 90s, 30m, 2h or 1h30m")
 
 
+def checkpoint_interval(every: Any) -> dict[str, Any]:
+    """What `checkpoint.every` says: {"steps": n}, {"seconds": s}, {"seconds": "auto"} or {}. Raises UserError."""
+    if every is None:
+        return {}
+    if every == "auto":
+        return {"seconds": "auto"}
+    if isinstance(every, int) and not isinstance(every, bool):
+        if every < 1:
+            raise UserError(f"checkpoint.every: {every} is less than 1")
+        return {"steps": every}
+    if isinstance(every, str) and re.search(r"[dhms]$", every):
+        return {"seconds": seconds(every, "checkpoint.every")}
+    raise UserError(
+        f"checkpoint.every: {every!r} is no interval; write a number of steps, a time such as 30s or 10m, auto, or null"
+    )
+
+
 def check(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config with values converted and paths made absolute. Raises UserError for what can be known here."""
     from trainer.signature import check as check_target
@@ -106,10 +131,12 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
         checked[noun] = check_target(node, str(node["_target_"]), noun)
     _check_train(checked["train"])
     _one_of("strategy.name", checked["strategy"]["name"], STRATEGIES)
-    for key in ("every", "keep"):
-        value = checked["checkpoint"][key]
-        if value is not None and value < 1:
-            raise UserError(f"checkpoint.{key}: {value} is less than 1")
+    checkpoint_interval(checked["checkpoint"]["every"])
+    for key, least in (("keep", 1), ("keep_best", 0)):
+        if checked["checkpoint"][key] < least:
+            raise UserError(f"checkpoint.{key}: {checked['checkpoint'][key]} is less than {least}")
+    if checked["job"]["encryption"] is not None:
+        _one_of("job.encryption", checked["job"]["encryption"], ENCRYPTIONS)
     _absolute_paths(checked["data"])
     return checked
 
@@ -128,6 +155,8 @@ def _check_train(train: Mapping[str, Any]) -> None:
         if value is not None and value <= 0:
             raise UserError(f"train.{key}: {value} must be more than 0")
     seconds(train["max_time"], "train.max_time")
+    seconds(train["hang_timeout"], "train.hang_timeout")
+    _one_of("train.elastic", train["elastic"], ELASTIC)
     _one_of("train.precision", train["precision"], PRECISIONS)
     if train["gradient_accumulation"] > train["batch_size"]:
         raise UserError(
@@ -162,6 +191,7 @@ def _absolute_paths(data: dict[str, Any]) -> None:
 
 # what makes two configs the same job: where and how widely it runs, and how it is watched, does not
 IDENTITY = ("algorithm", "data", "train", "strategy")
+WATCHING = ("hang_timeout",)
 
 
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -176,7 +206,8 @@ def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
             differences.append(f"{prefix}: {a!r} there, {b!r} here")
 
     for noun in IDENTITY:
-        compare(noun, old.get(noun), new.get(noun))
+        here, there = ({k: v for k, v in (c.get(noun) or {}).items() if k not in WATCHING} for c in (new, old))
+        compare(noun, there, here)
     compare("job.seed", old.get("job", {}).get("seed"), new.get("job", {}).get("seed"))
     return differences
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from trainer.account import interruptions, total_seconds
 from trainer.job import Job, State, write_json
 
 NOT_METRICS = frozenset({"lr", "samples_per_second"})
@@ -43,12 +44,19 @@ def write_result(
     error: dict[str, Any] | None,
     wall: float,
     outcome: dict[str, Any],
+    last: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Writes and returns result.json. `outcome` is rank 0's own account, {} if it could give none."""
+    """Writes and returns result.json. `outcome` is rank 0's own account, {} if it could give none; `last` the event
+    that is about to be written.
+    """
     events = job.events()
+    if last is not None:
+        events = [*events, {**last, "state": state.value, "step": outcome.get("step")}]
     running: dict[str, Any] = next((e for e in reversed(events) if e["state"] == State.RUNNING), {})
     progress = {**(job.progress() or {}), **outcome}
-    started = next((e["time"] for e in events if e["state"] == State.STARTING), time.time() - wall)
+    now = time.time()
+    total = total_seconds(events, now) or wall
+    lost = interruptions(events)
     training = float(progress.get("training_seconds", 0.0))
     trained = int(progress.get("session_samples", 0))
     session = float(progress.get("session_seconds", 0.0))
@@ -59,9 +67,15 @@ def write_result(
         "epochs": round(float(progress.get("epoch", 0.0)), 4),
         "samples": int(progress.get("samples", 0)),
         "world_size": running.get("world_size"),
-        "seconds": {"wall": round(time.time() - started, 3), "training": round(training, 3)},
+        "seconds": {
+            "wall": round(total, 3),
+            "training": round(training, 3),
+            "lost": round(sum(line["seconds_lost"] or 0.0 for line in lost), 3),
+        },
+        "goodput": round(min(1.0, training / total), 4) if total > 0 else None,
         "samples_per_second": round(trained / session, 1) if session > 0 else None,
         "attempts": attempt + 1,
+        "interruptions": lost,
         "model": str(job.model) if state is State.COMPLETED and job.model.is_dir() else None,
         "error": {k: error[k] for k in ("type", "message", "rank", "where", "log") if k in error} if error else None,
     }

@@ -33,6 +33,8 @@ class Result:
     model: str | None
     error: dict[str, Any] | None
     attempts: int
+    interruptions: list[dict[str, Any]]
+    goodput: float | None
     dir: str
 
     def __getitem__(self, metric: str) -> float:

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 
-def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The model's tensors by name, on the CPU; those that share memory (tied weights) once, under their first name."""
+def references(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The model's own tensors by name; those that share memory (tied weights) once, under their first name."""
     named: dict[str, torch.Tensor] = {}
     seen: set[tuple[int, tuple[int, ...]]] = set()
     for name, tensor in model.state_dict().items():
@@ -18,14 +18,19 @@ def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
         if tensor.numel() and key in seen:
             continue
         seen.add(key)
-        named[name] = tensor.detach().cpu().contiguous()
+        named[name] = tensor
     return named
+
+
+def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """`references`, contiguous and on the CPU."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in references(model).items()}
 
 
 def load_tensors(model: nn.Module, path: Path) -> None:
     """Reads weights written by `named_tensors`. Raises ValueError if they aren't this model's."""
     tensors = load_file(path)
-    expected = named_tensors(model)
+    expected = references(model)
     if set(tensors) != set(expected):
         odd = sorted(set(tensors) ^ set(expected))
         raise ValueError(f"{path}: the weights are of another model; {odd[0]} and {len(odd) - 1} more don't match")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from launchers.agent import first_error, hold
+from launchers.agent import hold
+from launchers.errors import first_error
+from launchers.meeting import Place
 from trainer.errors import UserError
 from trainer.job import Job, write_json
 
@@ -47,6 +50,17 @@ def test_a_worker_that_just_left_is_the_cause(tmp_path: Path) -> None:
 
 
 def test_a_job_has_one_agent(tmp_path: Path) -> None:
-    with hold(Job(tmp_path)), pytest.raises(UserError, match="another agent"):
-        hold(Job(tmp_path))
-    hold(Job(tmp_path)).close()
+    with ExitStack() as held, ExitStack() as late:
+        hold(Job(tmp_path), Place(), held)
+        with pytest.raises(UserError, match="another agent"):
+            hold(Job(tmp_path), Place(), late)
+    with ExitStack() as held:
+        hold(Job(tmp_path), Place(), held)
+
+
+def test_a_job_of_two_nodes_has_one_agent_on_each(tmp_path: Path) -> None:
+    with ExitStack() as held, ExitStack() as late:
+        hold(Job(tmp_path), Place(0, nodes=2), held)
+        hold(Job(tmp_path), Place(1, nodes=2), held)
+        with pytest.raises(UserError, match="another agent"):
+            hold(Job(tmp_path), Place(1, nodes=2), late)

@@ -1,17 +1,27 @@
-"""What an `Estimator` sees of its job: data, the other workers, reports, and whether it should stop."""
+"""What an `Estimator` sees of its job: data, the other workers, reports, checkpoints, and whether it should stop."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from trainer.worker.interruption import LEAVE, OUT_OF_TIME, Verdict
+from trainer.worker.saver import ESTIMATOR, Snapshot
 from trainer.worker.session import Session
+from trainer.worker.state import as_bytes, rank_state
+
+CONTEXT = "context.pt"
 
 
 class JobContext:
-    """The context of a job's worker; see `trainer.algorithm.Context`."""
+    """The context of a job's worker; see `trainer.algorithm.Context`.
 
-    def __init__(self, session: Session, threads: int) -> None:
+    resumed: the folder of what an earlier `checkpoint` saved, or None. verdict: why it was stopped, once it was.
+    """
+
+    def __init__(self, session: Session, threads: int, resumed: Path | None) -> None:
         self.rank, self.world_size = session.ranks.rank, session.ranks.world_size
         self.seed: int = session.config["job"]["seed"]
         self.threads = threads
@@ -20,10 +30,10 @@ class JobContext:
             session.opened.train,
             session.opened.validation,
         )
-        self.stopped = False
-        self._ranks = session.ranks
-        self._reporter = session.reporter
-        self._interruption = session.interruption
+        self.verdict: Verdict | None = None
+        self._session, self._resumed = session, resumed
+        self._reporter, self._ranks, self._interruption = session.reporter, session.ranks, session.interruption
+        self._offered = self._saves = False
 
     def report(
         self,
@@ -40,11 +50,28 @@ class JobContext:
         losses = [value for name, value in values.items() if name.startswith("train_")]
         progress.loss = losses[0] if losses else None
         self._reporter.report(step, values, epoch=epoch, samples=samples)
+        self._session.beat[0] = step
+
+    def resume(self) -> Path | None:
+        return self._resumed
+
+    def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
+        session = self._session
+        self._offered = True
+        self._session.beat[0] = step
+        self._agree()
+        asked = self.verdict is not None and self.verdict.what in (LEAVE, OUT_OF_TIME)
+        due = step >= session.cadence.look_at and session.cadence.due(step, session.saver.busy)
+        if asked or due or (self._saves and not self.verdict):
+            self._save(step, save)
+        if self.verdict is not None:
+            session.saver.finish()
 
     def should_stop(self) -> bool:
-        self._interruption.check_clock()
-        self.stopped = any(self._ranks.gather(self._interruption.noticed))
-        return self.stopped
+        if not self._offered:
+            self._agree()
+        self._offered = False
+        return self.verdict is not None
 
     def broadcast(self, value: Any) -> Any:
         return self._ranks.broadcast(value)
@@ -54,3 +81,40 @@ class JobContext:
 
     def barrier(self) -> None:
         self._ranks.barrier()
+
+    def _agree(self) -> None:
+        """Takes notice of what was asked once all workers have heard of it. One exchange a step."""
+        self._saves = False
+        self._interruption.check_clock()
+        if not all(self._ranks.gather(self._interruption.noticed)):
+            return
+        verdict = self._interruption.at_once()
+        if verdict is None:
+            return
+        if verdict.leaves:
+            self.verdict = verdict
+        else:
+            self._saves = True
+
+    def _save(self, step: int, save: Callable[[Path], None]) -> None:
+        session, ranks, progress = self._session, self._ranks, self._reporter.progress
+        if progress.saved_step == step:
+            return
+        session.saver.wait()  # the one before: what is saved here must not be moved away under it
+        small = {f"rank-{ranks.rank}.pt": as_bytes(rank_state(ranks))}
+        folder = None
+        if ranks.rank == 0:
+            seconds = progress.snapshot()["training_seconds"]
+            state = {"step": step, "samples": progress.samples, "epoch": progress.epoch, "seconds": seconds}
+            small[CONTEXT] = as_bytes(state | {"best": dict(self._reporter.best)})
+            folder = session.job.checkpoints / f".{ESTIMATOR}"
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                folder.mkdir(parents=True)
+                save(folder)
+            except OSError as error:
+                session.saver.fail(step, error)
+                return
+        session.saver.write(Snapshot(step, small=small, folder=folder, details={"samples": progress.samples}))
+        progress.saved_step = step
+        session.adjust_cadence()

@@ -39,7 +39,10 @@ def record(error: BaseException, rank: int, job: Job, attempt: int) -> None:
 
 
 def describe(error: BaseException, rank: int, job: Job, attempt: int) -> dict[str, Any]:
-    """The record: time, type, message (one line), rank, where, log, user_error, lost_peer, no_space."""
+    """The record: time, type, message (one line), rank, where, log, user_error, final, lost_peer, no_space.
+
+    final: the same would happen again.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     outside = [f for f in frames if not _is_ours(f.filename)]
     own = outside[-1] if outside else (frames[-1] if frames else None)
@@ -57,6 +60,7 @@ def describe(error: BaseException, rank: int, job: Job, attempt: int) -> dict[st
         "where": f"{own.filename}:{own.lineno} in {own.name}" if own and not ours else None,
         "log": str(job.log_path(attempt, rank)),
         "user_error": isinstance(error, UserError),
+        "final": ours,
         "lost_peer": not ours and any(words in str(error) for words in LOST_PEER),
         "no_space": no_space,
     }

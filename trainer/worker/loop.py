@@ -7,7 +7,7 @@ for epoch in epochs:
         clip, optimizer.step(), schedule.step()
         every log_every steps:        report the mean training loss
         every validate_every steps:   validate, report, stop early if it no longer improves
-        every checkpoint.every steps: save
+        when a checkpoint is due:     copy the state; a thread writes it
         if asked to stop:             agree on a step, save, leave
 """
 
@@ -18,16 +18,22 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from trainer import checkpoint
 from trainer.algorithm import Batch, Module
 from trainer.config import DEFAULT_EPOCHS
 from trainer.errors import HeadwayError, UserError
 from trainer.job import State
+from trainer.worker.cadence import NEVER
 from trainer.worker.evaluation import evaluate
+from trainer.worker.interruption import LEAVE, OUT_OF_TIME, Verdict
+from trainer.worker.ranks import Ranks
+from trainer.worker.saver import Saver
 from trainer.worker.session import Session
 from trainer.worker.state import Training
 
@@ -65,6 +71,8 @@ class Loop:
     session: Session
     total: int | None
     precision: str
+    verdict: Verdict | None = None  # why it leaves before the end
+    prepared: bool = False
 
     def run(self) -> tuple[State, str]:
         """Trains. Returns Completed, or Interrupted with the state saved, and why it ended."""
@@ -73,13 +81,17 @@ class Loop:
         while not reason and (total is None or position.step < total):
             left = None if total is None else total - position.step
             reason = self._epoch(left)
-        if reason == "asked":
-            self._save()
-            return State.INTERRUPTED, "asked to stop"
-        if reason == "out of time":
+        verdict = self.verdict
+        if verdict is not None and verdict.what != OUT_OF_TIME:
+            if verdict.what == LEAVE:
+                self._save()
+                self.session.saver.finish()
+            return State.INTERRUPTED, verdict.why
+        if reason == OUT_OF_TIME:
             self._validate()
         self._finish_reports()
         self._save()
+        self.session.saver.finish()
         return State.COMPLETED, reason or "trained to the end"
 
     def _epoch(self, left: int | None) -> str:
@@ -91,7 +103,8 @@ class Loop:
         parts = options["gradient_accumulation"]
         clip = options["gradient_clip"]
         log_every, validate_every = options["log_every"], options["validate_every"]
-        save_every = self.session.config["checkpoint"]["every"]
+        cadence, saver, beat = self.session.cadence, self.session.saver, self.session.beat
+        save_best = self.session.config["checkpoint"]["keep_best"]
         timed = options["max_time"] is not None
         on_gpu = device.type != "cpu"
         steps_per_epoch = self.session.opened.train.steps(options["batch_size"])
@@ -114,9 +127,12 @@ class Loop:
         for batch in stream:
             if part == 0 and (interruption.noticed or timed):
                 interruption.check_clock()
-                if interruption.noticed and interruption.leaves_before(position.step + 1):
+                if interruption.noticed and (verdict := interruption.before(position.step + 1)):
                     self._check_finite(pending)
-                    return "asked" if interruption.asked else "out of time"
+                    if verdict.leaves:
+                        self.verdict = verdict
+                        return verdict.what
+                    self._save()
             if on_gpu:
                 batch = batch.to(device)
             part += 1
@@ -159,6 +175,7 @@ class Loop:
             position.epoch_step += 1
             position.step = step = position.step + 1
             progress.step, progress.samples = step, position.samples
+            beat[0] = step
             ends_epoch = position.epoch_step == steps_per_epoch
             last = left is not None and (left := left - 1) == 0
             if ends_epoch:
@@ -170,11 +187,16 @@ class Loop:
                 self._check_finite(pending)
                 if self._validate():
                     return "no improvement"
-            if save_every is not None and step % save_every == 0 and not last:
-                self._check_finite(pending)
-                self._save()
+                if save_best and position.improved == step and not last:
+                    self._save()
             if last:
                 break
+            if step >= cadence.look_at:
+                self._check_finite(pending)
+                if cadence.due(step, saver.busy):
+                    self._save()
+            if not self.prepared:
+                self._prepare()
         self._check_finite(pending)
         return ""
 
@@ -202,7 +224,7 @@ class Loop:
         """The error of a loss that is no number; the last good state is saved first."""
         kept = "the newest checkpoint is from before it"
         if weights_are_good:
-            kept = f"the state after step {step - 1} is kept in {self.training.save_alone(self.session.job)}"
+            kept = f"the state after step {step - 1} is kept in {self._save_alone()}"
         rate = self.training.optimizer.param_groups[0]["lr"]
         size, position = self.session.config["train"]["batch_size"], self.training.position
         return HeadwayError(
@@ -244,6 +266,11 @@ class Loop:
         )
         values = {f"validation_{name}": float(value) for name, value in metrics.items()}
         self._report(values)
+        position = self.training.position
+        position.validated, position.validation = position.step, values
+        metric = self.session.saver.retention.metric
+        if metric in values and self.session.reporter.best.get(metric) == values[metric]:
+            position.improved = position.step
         return self._stops_early(values)
 
     def _stops_early(self, values: dict[str, float]) -> bool:
@@ -268,11 +295,38 @@ class Loop:
         if self.training.position.step > self.training.position.reported:
             self._report_loss()
 
+    def _prepare(self) -> None:
+        """Once the optimizer has its state: the memory that checkpoints are copied to, if there will be any."""
+        self.prepared = True
+        if self.session.cadence.look_at < NEVER:
+            self.session.saver.prepare(self.training.tensors()[0])
+
     def _save(self) -> None:
-        position = self.training.position
-        progress = self.session.reporter.progress
+        """Takes a checkpoint of the step that is done, unless there is one."""
+        session, position = self.session, self.training.position
+        progress, saver = session.reporter.progress, session.saver
         if progress.saved_step == position.step:
             return
         position.seconds = progress.training_seconds + time.monotonic() - (progress.session_started or time.monotonic())
-        self.training.save(self.session.job, self.session.ranks, self.session.config["checkpoint"]["keep"])
+        tensors, outline = self.training.tensors()
+        saver.take(position.step, tensors, self.training.small(outline, session.ranks), self._details())
         progress.saved_step = position.step
+        session.adjust_cadence()
+
+    def _save_alone(self) -> Path:
+        """Writes a checkpoint without the other workers: for the one that finds the training broken."""
+        session, position = self.session, self.training.position
+        target = checkpoint.folder(session.job.checkpoints, position.step)
+        if checkpoint.problem(target) is not None:
+            tag = f"rank-{session.ranks.rank}"
+            alone = Saver(session.job.checkpoints, Ranks(), tag, session.saver.retention, lambda: None)
+            tensors, outline = self.training.tensors()
+            alone.take(position.step, tensors, self.training.small(outline, Ranks()), self._details())
+            alone.finish()
+        return target
+
+    def _details(self) -> dict[str, Any]:
+        """What the manifest says beside the files: the metrics, where this very state has been validated."""
+        position = self.training.position
+        metrics = position.validation if position.validated == position.step else {}
+        return {"samples": position.samples, "seconds": round(position.seconds, 3), "metrics": metrics}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -10,27 +11,31 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from trainer import artifact, checkpoint
+from trainer import artifact, checkpoint, node
 from trainer.algorithm import Estimator, Module
 from trainer.build import build
-from trainer.config import load, seconds
+from trainer.config import checkpoint_interval, load, seconds
 from trainer.data.opening import open_data
 from trainer.errors import UserError
 from trainer.job import Job, State
+from trainer.result import more_is_better
 from trainer.worker import failure
-from trainer.worker.context import JobContext
-from trainer.worker.interruption import Interruption
+from trainer.worker.cadence import Cadence
+from trainer.worker.context import CONTEXT, JobContext
+from trainer.worker.interruption import OUT_OF_TIME, Interruption
 from trainer.worker.loop import Loop, total_steps
 from trainer.worker.metrics import Reporter
 from trainer.worker.ranks import Ranks
+from trainer.worker.saver import ESTIMATOR, Saver
 from trainer.worker.session import Session
-from trainer.worker.state import Position, Training
+from trainer.worker.state import Position, Training, read_small, restore_rank
 from trainer.worker.strategy import choose, choose_precision, spread
 
 # weights × samples of a worker's step (× tokens) below which threads cost more than they bring: waking one takes longer
@@ -38,14 +43,15 @@ from trainer.worker.strategy import choose, choose_precision, spread
 SMALL_STEP = 4_000_000
 
 
-def run(job_dir: str, attempt: int) -> dict[str, Any]:
+def run(job_dir: str, attempt: int, node_folder: str) -> dict[str, Any]:
     """Trains as one worker of the job. Returns how it ended; after an error writes it down and leaves with 1."""
     job, rank = Job(Path(job_dir)), int(os.environ["RANK"])
     threading.Thread(target=die_with_agent, daemon=True, name="agent").start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the agent decides
     write_to(job.log_path(attempt, rank))
+    faulthandler.register(signal.SIGUSR2, all_threads=True)  # the agent asks a worker that hangs where it stands
     try:
-        return train(job, attempt)
+        return train(job, attempt, Path(node_folder))
     except BaseException as error:
         failure.record(error, rank, job, attempt)
         os._exit(1)
@@ -71,9 +77,10 @@ def write_to(log: Path) -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
-def train(job: Job, attempt: int) -> dict[str, Any]:
+def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
     """Sets a worker up, trains, and writes the artifact."""
     config = load(job.config_path)
+    beat = node.beat_of(node_folder, int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
     threads = max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"]))
     torch.set_num_threads(threads)
     ranks = Ranks.join()
@@ -92,7 +99,20 @@ def train(job: Job, attempt: int) -> dict[str, Any]:
         )
     tracker = build(config["tracking"], "tracking") if ranks.rank == 0 else None
     reporter = Reporter(job, tracker, writes=ranks.rank == 0, maximize=algorithm.maximize)
-    session = Session(job, config, ranks, opened, reporter, Interruption(ranks))
+    options = config["checkpoint"]
+    metric = options["metric"] or config["train"]["early_stopping"]["metric"]
+    retention = checkpoint.Retention(
+        options["keep"], options["keep_best"], metric, more_is_better(metric, algorithm.maximize)
+    )
+
+    def told() -> None:
+        beat[1] += 1
+
+    saver = Saver(job.checkpoints, ranks, str(attempt), retention, told)
+    interruption = Interruption(ranks, node_folder)
+    interruption.save_seconds = lambda: saver.seconds
+    cadence = Cadence(ranks, **checkpoint_interval(options["every"]))
+    session = Session(job, config, ranks, opened, reporter, interruption, saver, cadence, beat)
     facts = {
         "attempt": attempt,
         "world_size": ranks.world_size,
@@ -117,28 +137,40 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
     config, ranks, opened = session.config, session.ranks, session.opened
     strategy = choose(config["strategy"]["name"], ranks.world_size)
     precision = choose_precision(config["train"]["precision"], ranks.device)
-    seed_all(config["job"]["seed"])
-    model = algorithm.build(opened.schema).to(ranks.device)
-    if ranks.rank:  # the same initial weights everywhere, but dropout of one's own
-        seed_all(config["job"]["seed"] + 1_000_003 * ranks.rank)
+    total = total_steps(config["train"], opened.train.steps(config["train"]["batch_size"]))
+
+    def fresh() -> Training:
+        seed_all(config["job"]["seed"])
+        model = algorithm.build(opened.schema).to(ranks.device)
+        if ranks.rank:  # the same initial weights everywhere, but dropout of one's own
+            seed_all(config["job"]["seed"] + 1_000_003 * ranks.rank)
+        optimizer = algorithm.optimizer(model)
+        return Training(model, optimizer, algorithm.schedule(optimizer, total), Position())
+
+    training = fresh()
+    model = training.model
     parameters = sum(p.numel() for p in model.parameters())
     work = parameters * config["train"]["batch_size"] * (algorithm.sequence_length or 1)
     if ranks.device.type == "cpu" and work < ranks.world_size * SMALL_STEP:
         facts["threads"] = 1
         torch.set_num_threads(1)
-    total = total_steps(config["train"], opened.train.steps(config["train"]["batch_size"]))
-    optimizer = algorithm.optimizer(model)
-    training = Training(model, optimizer, algorithm.schedule(optimizer, total), Position())
-    resume(training, session)
+    found, touched = resume(session, lambda folder, manifest: training.restore(folder, manifest, ranks))
+    if found is None and touched:  # a damaged checkpoint was half taken up
+        training = fresh()
+        model = training.model
+    session.reporter.best = dict(training.position.best)
     loss = spread(algorithm, model, strategy, precision, ranks)
     progress = session.reporter.progress
     progress.total, progress.step = total, training.position.step
     progress.samples, progress.training_seconds = training.position.samples, training.position.seconds
+    session.reporter.forget_after(training.position.step)
     set_deadline(session)
     if ranks.rank == 0:
         facts |= {"strategy": strategy, "precision": precision, "parameters": parameters, "steps": total}
-        session.job.add_event(State.RUNNING, **facts, step=training.position.step)
-    session.reporter.start(config)
+        session.job.add_event(
+            State.RUNNING, **facts, **told_of(session, training.position.step, training.position.seconds)
+        )
+    begin(session, training.position.step)
     state, reason = Loop(algorithm, training, loss, session, total, precision).run()
     if ranks.rank == 0 and state is State.COMPLETED:
         best = session.reporter.best
@@ -150,20 +182,51 @@ def fit_estimator(algorithm: Estimator, session: Session, facts: dict[str, Any])
     """Lets an `Estimator` fit by itself."""
     job, config, ranks, reporter = session.job, session.config, session.ranks, session.reporter
     seed_all(config["job"]["seed"] + 1_000_003 * ranks.rank)
-    context = JobContext(session, facts["threads"])
-    reporter.forget_after(0)
+    progress, state = reporter.progress, {}
+
+    def restore(folder: Path, manifest: dict[str, Any]) -> None:
+        for name, line in manifest["files"].items():
+            if name.startswith(ESTIMATOR) and checkpoint.digest(folder / name) != line[checkpoint.CHECKSUM]:
+                raise ValueError(f"{name} has another checksum")
+        state.update(read_small(folder, manifest, CONTEXT))
+        restore_rank(folder, manifest, ranks)
+
+    found, touched = resume(session, restore)
+    if found is None and touched:
+        seed_all(config["job"]["seed"] + 1_000_003 * ranks.rank)
+        state.clear()
+    step = int(state.get("step", 0))
+    progress.step, progress.samples, progress.epoch = step, state.get("samples", 0), state.get("epoch", 0.0)
+    progress.training_seconds, reporter.best = state.get("seconds", 0.0), dict(state.get("best", {}))
+    context = JobContext(session, facts["threads"], found / ESTIMATOR if found else None)
+    reporter.forget_after(step)
     set_deadline(session)
     if ranks.rank == 0:
-        job.add_event(State.RUNNING, **facts, parameters=None, strategy="its own", step=0)
-    reporter.start(config)
+        seconds = progress.training_seconds
+        job.add_event(State.RUNNING, **facts, parameters=None, strategy="its own", **told_of(session, step, seconds))
+    begin(session, step)
     algorithm.fit(context)
-    step = reporter.progress.step
-    if context.stopped and session.interruption.asked:
-        return {"state": State.INTERRUPTED.value, "reason": "asked to stop", "step": step}
+    session.saver.wait()
+    step, verdict = progress.step, context.verdict
+    if verdict is not None and verdict.what != OUT_OF_TIME:
+        return {"state": State.INTERRUPTED.value, "reason": verdict.why, "step": step}
     if ranks.rank == 0:
         artifact.write_estimator(job.model, algorithm, session.opened.schema, config, reporter.best)
-    reason = "out of time" if context.stopped else "trained to the end"
+    reason = "out of time" if verdict is not None else "trained to the end"
     return {"state": State.COMPLETED.value, "reason": reason, "step": step}
+
+
+def told_of(session: Session, step: int, seconds: float) -> dict[str, Any]:
+    """Where it goes on, for the event; and what it could not go on from."""
+    passed_over = {"passed_over": session.passed_over} if session.passed_over else {}
+    return {"step": step, "seconds": round(seconds, 3), **passed_over}
+
+
+def begin(session: Session, step: int) -> None:
+    """From here on the training runs, and is watched."""
+    session.cadence.begin(step)
+    session.beat[0] = step
+    session.reporter.start(session.config)
 
 
 def seed_all(seed: int) -> None:
@@ -180,25 +243,36 @@ def set_deadline(session: Session) -> None:
         session.interruption.deadline = time.monotonic() + limit - session.reporter.progress.training_seconds
 
 
-def resume(training: Training, session: Session) -> None:
-    """Goes on from the newest complete checkpoint, if there is one; says which it passed over."""
-    reporter, ranks = session.reporter, session.ranks
-    name = None
-    if ranks.rank == 0:  # one reads it all to verify it, for all
-        found = checkpoint.newest(session.job.checkpoints)
-        for folder, reason in found.passed_over:
-            print(f"passed over {folder.name}: {reason}")
-        name = found.checkpoint.name if found.checkpoint else None
-    name = ranks.broadcast(name)
-    if name is None:
-        reporter.forget_after(0)
-        return
-    training.restore(session.job.checkpoints / name, ranks)
-    reporter.best = dict(training.position.best)
-    reporter.progress.saved_step = training.position.step
-    reporter.forget_after(training.position.step)
+def resume(session: Session, restore: Callable[[Path, dict[str, Any]], None]) -> tuple[Path | None, bool]:
+    """Goes on from the newest complete checkpoint, if there is one; says which it passed over, and why.
+
+    Each worker verifies what it reads while it reads it, and all take up the same checkpoint or pass it over together.
+    Returns it, and whether `restore` was called at all.
+    """
+    ranks, root = session.ranks, session.job.checkpoints
+    names: list[str] = []
     if ranks.rank == 0:
-        print(f"goes on from {name}")
+        checkpoint.clear_partial(root)
+        names = [place.name for place in reversed(checkpoint.listing(root))]
+    touched = False
+    for name in ranks.broadcast(names):
+        folder, reason = root / name, None
+        try:
+            manifest = checkpoint.read_manifest(folder)
+            touched = True
+            restore(folder, manifest)
+        except (ValueError, OSError) as error:
+            reason = str(error)
+        reasons = [why for why in ranks.gather(reason) if why]
+        if not reasons:
+            session.reporter.progress.saved_step = checkpoint.step_of(folder)
+            if ranks.rank == 0:
+                print(f"goes on from {name}")
+            return folder, touched
+        if ranks.rank == 0:
+            print(f"passed over {name}: {reasons[0]}")
+            session.passed_over.append(f"{name}: {reasons[0]}")
+    return None, touched
 
 
 def device_name(device: torch.device) -> str:

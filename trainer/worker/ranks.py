@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -39,7 +40,7 @@ class Ranks:
         if world_size > 1:
             dist.init_process_group("cuda:nccl,cpu:gloo" if gpu else "gloo", timeout=TIMEOUT)
             store = dist.PrefixStore(
-                f"headway/{os.environ['TORCHELASTIC_RESTART_COUNT']}",
+                "headway",
                 dist.distributed_c10d._get_default_store(),
             )
         return cls(rank, world_size, local_rank, int(os.environ["LOCAL_WORLD_SIZE"]), device, store)
@@ -68,6 +69,20 @@ class Ranks:
         parts = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.world_size)]
         dist.all_gather(parts, padded)
         return [json.loads(bytes(p[: int(n)].numpy()).decode()) for p, n in zip(parts, sizes, strict=True)]
+
+    def tell(self, key: str, value: str) -> None:
+        """Leaves a note for others at the store. From any thread: nobody waits for it here."""
+        self.store.set(key, value)
+
+    def hear(self, key: str) -> str:
+        """Waits for a note and takes it away. From any thread: the store is asked, never held."""
+        wait = 0.001
+        while not self.store.check([key]):
+            time.sleep(wait)
+            wait = min(0.05, wait * 1.5)
+        value = self.store.get(key).decode()
+        self.store.delete_key(key)
+        return str(value)
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum of a float64 CPU tensor over all workers."""

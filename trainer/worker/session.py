@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainer.data.opened import Opened
-from trainer.job import Job
+from trainer.job import Job, State
+from trainer.worker.cadence import Cadence
 from trainer.worker.interruption import Interruption
 from trainer.worker.metrics import Reporter
 from trainer.worker.ranks import Ranks
+from trainer.worker.saver import Saver
 
 
 @dataclass(frozen=True)
 class Session:
-    """The job with its resolved config, this worker's place among the others, the data, and whom to tell."""
+    """The job with its resolved config, this worker's place among the others, the data, and whom to tell.
+
+    beat: two numbers that the agent watches: the last step done, and a count that moves whenever anything does.
+    """
 
     job: Job
     config: dict[str, Any]
@@ -22,3 +27,17 @@ class Session:
     opened: Opened
     reporter: Reporter
     interruption: Interruption
+    saver: Saver
+    cadence: Cadence
+    beat: memoryview
+    passed_over: list[str] = field(default_factory=list)  # checkpoints that were not whole, with the reason
+
+    def adjust_cadence(self) -> None:
+        """After a save: checkpoints as often as pays, by what the last one cost and how often the job was interrupted."""
+        if self.ranks.rank or not self.cadence.is_auto:
+            return
+        seen = sum(event["state"] == State.INTERRUPTED for event in self.job.events())
+        running = self.reporter.progress.snapshot()["training_seconds"]
+        said = self.cadence.adjust(self.saver.stall, self.saver.writing, running, seen)
+        if said:
+            print(said)

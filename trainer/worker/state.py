@@ -1,23 +1,28 @@
-"""The state of a training: what a checkpoint holds, written and read. Weights by safetensors, the rest weights-only."""
+"""The state of a training: what a checkpoint holds, taken apart into tensors and small bytes, and put together again.
+
+Tensors are spread over the workers' shards; what is small is written as it is: `training.pt` by rank 0, and a
+`rank-N.pt` by each worker. Everything is read by code that can run nothing: the shards by `shards`, the rest weights-only.
+"""
 
 from __future__ import annotations
 
+import io
 import random
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
-from trainer import checkpoint
-from trainer.job import Job
-from trainer.weights import load_tensors, named_tensors
+from trainer.weights import references
+from trainer.worker import shards
 from trainer.worker.ranks import Ranks
 
-MODEL, TRAINING = "model.safetensors", "training.pt"
+TRAINING = "training.pt"
+REFERENCE = "__tensor__"
 
 
 @dataclass
@@ -35,6 +40,9 @@ class Position:
     loss_sum: float = 0.0  # since the last report
     loss_count: int = 0
     reported: int = 0  # the step of that report, the same on all workers
+    validated: int = 0  # the step of the last validation, and what it gave
+    validation: dict[str, float] = field(default_factory=dict)
+    improved: int = 0  # the step of the best validation so far
 
 
 @dataclass
@@ -46,66 +54,131 @@ class Training:
     schedule: Any
     position: Position = field(default_factory=Position)
 
-    def save(self, job: Job, ranks: Ranks, keep: int) -> Path | None:
-        """Writes a checkpoint of the present step with all workers; rank 0 returns its folder."""
-        step = self.position.step
+    def tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The state's tensors by name, where they are, and the optimizer's state with references in their place."""
+        named = {f"model.{name}": tensor for name, tensor in references(self.model).items()}
+        outline = take_apart(self.optimizer.state_dict(), "optimizer", named)
+        return named, outline
+
+    def small(self, outline: dict[str, Any], ranks: Ranks) -> dict[str, bytes]:
+        """This worker's small files of a checkpoint."""
+        found = {f"rank-{ranks.rank}.pt": as_bytes(rank_state(ranks, self.position))}
         if ranks.rank == 0:
-            place = checkpoint.begin(job.checkpoints, step)
-            self._write(place)
-        ranks.barrier()
-        _write_rank(checkpoint.partial(job.checkpoints, step), ranks, self.position)
-        ranks.barrier()
-        if ranks.rank != 0:
-            return None
-        target = checkpoint.commit(job.checkpoints, step)
-        checkpoint.retain(job.checkpoints, keep)
-        return target
+            found[TRAINING] = as_bytes(
+                {
+                    "optimizer": outline,
+                    "schedule": self.schedule.state_dict() if self.schedule else None,
+                    "position": asdict(self.position),
+                }
+            )
+        return found
 
-    def save_alone(self, job: Job) -> Path:
-        """Writes a checkpoint without the other workers: for the one that finds the training broken."""
-        place = checkpoint.begin(job.checkpoints, self.position.step)
-        self._write(place)
-        _write_rank(place, Ranks(), self.position)
-        return checkpoint.commit(job.checkpoints, self.position.step)
+    def restore(self, folder: Path, manifest: Mapping[str, Any], ranks: Ranks) -> None:
+        """Takes up the state of a checkpoint, verifying every byte that it reads.
 
-    def _write(self, place: Path) -> None:
-        save_file(named_tensors(self.model), place / MODEL)
-        training = {
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict() if self.schedule else None,
-            "position": asdict(self.position),
-        }
-        torch.save(training, place / TRAINING)
+        Raises ValueError with what is wrong with it; the state is then neither the old one nor a new one.
+        """
+        weights = references(self.model)
+        into = {f"model.{name}": tensor for name, tensor in weights.items() if tensor.device.type == "cpu"}
+        found: dict[str, Tensor] = {}
+        for name, line in manifest["files"].items():
+            if name.endswith(".safetensors"):
+                found.update(shards.read(folder / name, line, into))
+        small = read_small(folder, manifest, TRAINING)
+        try:
+            model = {n.removeprefix("model."): t for n, t in found.items() if n.startswith("model.")}
+            if set(model) != set(weights):
+                odd = sorted(set(model) ^ set(weights))
+                raise ValueError(f"its weights are of another model ({odd[0]} and {len(odd) - 1} more don't match)")
+            outside = {name: tensor for name, tensor in model.items() if f"model.{name}" not in into}
+            outside |= {
+                n: t for n, t in model.items() if f"model.{n}" in into and t.data_ptr() != weights[n].data_ptr()
+            }
+            if outside:
+                self.model.load_state_dict(outside, strict=False)
+            self.optimizer.load_state_dict(put_together(small["optimizer"], found))
+            if self.schedule:
+                self.schedule.load_state_dict(small["schedule"])
+            known = {f.name for f in fields(Position)}
+            self.position = Position(**{k: v for k, v in small["position"].items() if k in known})
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(f"its state doesn't fit this training: {str(error).splitlines()[0]}") from error
+        restore_rank(folder, manifest, ranks, self.position)
 
-    def restore(self, folder: Path, ranks: Ranks) -> None:
-        """Takes up the state that a complete checkpoint holds."""
-        load_tensors(self.model, folder / MODEL)
-        training = torch.load(folder / TRAINING, map_location="cpu", weights_only=True)
-        self.optimizer.load_state_dict(training["optimizer"])
-        if self.schedule:
-            self.schedule.load_state_dict(training["schedule"])
-        self.position = Position(**training["position"])
-        _read_rank(folder, ranks, self.position)
+
+def take_apart(tree: Any, prefix: str, named: dict[str, Tensor]) -> Any:
+    """The tree with each tensor replaced by a reference, and put into `named` under its path."""
+    if isinstance(tree, Tensor) and tree.layout == torch.strided and tree.dtype in shards.NAMES:
+        named[prefix] = tree
+        return {REFERENCE: prefix}
+    if isinstance(tree, dict):
+        return {key: take_apart(value, f"{prefix}.{key}", named) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)) and any(isinstance(v, (Tensor, dict, list, tuple)) for v in tree):
+        return [take_apart(value, f"{prefix}.{i}", named) for i, value in enumerate(tree)]
+    return tree
 
 
-def _write_rank(place: Path, ranks: Ranks, position: Position) -> None:
+def put_together(tree: Any, named: Mapping[str, Tensor]) -> Any:
+    """The tree with its tensors in place again. Raises KeyError if one is missing."""
+    if isinstance(tree, dict):
+        if REFERENCE in tree:
+            return named[tree[REFERENCE]]
+        return {key: put_together(value, named) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [put_together(value, named) for value in tree]
+    return tree
+
+
+def as_bytes(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def read_small(folder: Path, manifest: Mapping[str, Any], name: str) -> Any:
+    """A small file of a checkpoint, verified. Raises ValueError if it is missing or damaged."""
+    from trainer.checkpoint import CHECKSUM, checksum
+
+    try:
+        data = (folder / name).read_bytes()
+        digest = checksum()
+        digest.update(data)
+        if digest.hexdigest() != manifest["files"][name][CHECKSUM]:
+            raise ValueError(f"{name} has another checksum")
+    except (FileNotFoundError, KeyError):
+        raise ValueError(f"{name} is missing") from None
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def rank_state(ranks: Ranks, position: Position | None = None) -> dict[str, Any]:
+    """What is a worker's own: its random numbers, its part of the loss since the last report."""
     name, keys, at, has_gauss, cached = np.random.get_state(legacy=True)
-    state: dict[str, Any] = {
+    return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if ranks.device.type == "cuda" else None,
         "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), at, has_gauss, cached],
         "python": random.getstate(),
-        "loss": [position.loss_sum, position.loss_count],
+        "loss": [position.loss_sum, position.loss_count] if position else None,
         "world_size": ranks.world_size,
     }
-    torch.save(state, place / f"rank-{ranks.rank}.pt")
 
 
-def _read_rank(folder: Path, ranks: Ranks, position: Position) -> None:
-    path = folder / f"rank-{ranks.rank}.pt"
-    if not path.exists():  # more workers than before: this one's stream of random numbers starts here
+def restore_rank(folder: Path, manifest: Mapping[str, Any], ranks: Ranks, position: Position | None = None) -> None:
+    """Takes up what was this worker's own.
+
+    With more workers than before, a new one's random numbers begin at their seed; with fewer, the streams of those
+    that are gone end. The loss since the last report is carried on by the workers that are left.
+    """
+    names = sorted((n for n in manifest["files"] if n.startswith("rank-")), key=lambda n: int(n[5:-3]))
+    if position is not None:
+        position.loss_sum, position.loss_count = 0.0, 0
+        for name in names[ranks.rank :: ranks.world_size]:
+            loss, count = read_small(folder, manifest, name)["loss"]
+            position.loss_sum, position.loss_count = position.loss_sum + loss, position.loss_count + count
+    own = f"rank-{ranks.rank}.pt"
+    if own not in manifest["files"]:
         return
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_small(folder, manifest, own)
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and ranks.device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"])
@@ -113,4 +186,3 @@ def _read_rank(folder: Path, ranks: Ranks, position: Position) -> None:
     np.random.set_state((name, keys.numpy().astype(np.uint32), at, has_gauss, cached))
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
-    position.loss_sum, position.loss_count = state["loss"]

@@ -1,0 +1,47 @@
+"""Which of the workers' errors is the job's: what came first, as peers of a dead worker only report that they lost it."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from trainer.job import Job, read_json
+
+
+def first_error(job: Job, attempt: int, exit_codes: dict[int, int]) -> dict[str, Any]:
+    """The error that came first. `kind`: how a worker died that could not say so; `lost_peer`: only others are to blame."""
+    errors = []
+    for path in job.logs.glob(f"attempt-{attempt}-rank-*.error.json"):
+        record = read_json(path)
+        if record:
+            errors.append(record)
+    own = [e for e in errors if not e.get("lost_peer")]
+    if own:
+        return min(own, key=lambda e: e["time"])
+    ended_by_us = -signal.SIGTERM
+    for rank, code in sorted(exit_codes.items()):
+        if code < 0 and code != ended_by_us:
+            name = signal.Signals(-code).name
+            hint = "; it may have run out of memory" if code == -signal.SIGKILL else ""
+            return _death(job, attempt, rank, f"worker {rank} was ended by {name}{hint}", name)
+    silent = {
+        rank: code for rank, code in exit_codes.items() if code > 0 and not job.error_path(attempt, rank).exists()
+    }
+    for rank, code in sorted(silent.items()):
+        return _death(job, attempt, rank, f"worker {rank} left with exit code {code}", f"exit {code}")
+    if errors:
+        return {**min(errors, key=lambda e: e["time"]), "kind": "lost node"}
+    return _death(job, attempt, 0, "the workers could not be started; see the agent's log node-0.log", "not started")
+
+
+def _death(job: Job, attempt: int, rank: int, message: str, kind: str) -> dict[str, Any]:
+    log = str(job.log_path(attempt, rank))
+    return {
+        "type": "WorkerDied",
+        "kind": kind,
+        "message": message,
+        "rank": rank,
+        "where": None,
+        "log": log,
+        "user_error": False,
+    }

@@ -1,0 +1,230 @@
+"""How the agents of a job's nodes meet: by files in the job directory, so that any of them may go and come.
+
+    nodes/node-K.json   node K's agent: who, where, how many workers, for which round it waits, a count that moves
+    nodes/round.json    the present round: its number, its members in order, where their store is
+    nodes/ask.json      what one node has to tell all others: a notice, or that they should regroup
+
+The living node with the lowest number leads: once all the living wait, and they are enough, it opens a store and writes
+the round. Nobody waits for a node that is gone. A node that comes (back) is let in at the next round, for which the
+leader has the others leave, their state saved. A job on one node needs none of this.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from launchers.notices import Notice
+from trainer.job import Job, read_json, write_json
+
+BEAT_SECONDS = 0.5
+LOST_SECONDS = 5.0  # without a beat on another machine
+JOIN_SECONDS = 30.0  # the first time, for all nodes to come
+REGROUP_SECONDS = 0.5  # later, for one more
+LOOK_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Round:
+    """The nodes that work together. rank: this one's place; store: the leader's own, None elsewhere."""
+
+    number: int
+    rank: int
+    nodes: int
+    address: str
+    port: int
+    store: Any = None
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """This node among those of the job: its number, its address, how many nodes there are at most and at least."""
+
+    node: int = 0
+    address: str = "127.0.0.1"
+    nodes: int = 1
+    min_nodes: int = 1
+
+
+def open_store(address: str) -> tuple[Any, int]:
+    """The store at which the workers of a round meet, and its port."""
+    from torch.distributed import TCPStore
+
+    store = TCPStore(address, 0, is_master=True, wait_for_workers=False)
+    return store, store.port
+
+
+class Meeting:
+    """This node's part in the meetings of a job with several nodes."""
+
+    def __init__(self, job: Job, place: Place, workers: int, events: Events) -> None:
+        self._folder = job.dir / "nodes"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._place, self._events = place, events
+        self._me: dict[str, Any] = {
+            "node": place.node,
+            "id": uuid.uuid4().hex,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "address": place.address,
+            "workers": workers,
+            "waiting": False,
+            "beat": 0,
+        }
+        known = read_json(self._folder / "round.json")
+        self._last = int(known["number"]) if known else 0
+        self._heard = int((read_json(self._folder / "ask.json") or {}).get("id", 0))
+        self._round: dict[str, Any] | None = None
+        self._seen: dict[str, tuple[int, float]] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._publish()
+        threading.Thread(target=self._beat, daemon=True, name="meeting").start()
+
+    def join(self, given_up: Callable[[], bool]) -> Round | None:
+        """Waits for the next round that this node is part of; None once `given_up`."""
+        first = self._round is None
+        self._round = None
+        self._me["waiting"] = True
+        self._publish()
+        since, members = time.monotonic(), -1
+        try:
+            while not given_up():
+                found = self._read_round()
+                if found is not None:
+                    return found
+                living = self._living()
+                if len(living) != members:
+                    since, members = time.monotonic(), len(living)
+                patience = JOIN_SECONDS if first and self._last == 0 else REGROUP_SECONDS
+                complete = members == self._place.nodes or time.monotonic() - since > patience
+                leads = bool(living) and living[0]["id"] == self._me["id"]
+                if leads and complete and members >= self._place.min_nodes and all(n["waiting"] for n in living):
+                    return self._open_round(living)
+                time.sleep(LOOK_SECONDS)
+            return None
+        finally:
+            self._me["waiting"] = False
+            self._publish()
+
+    def tell(self, notice: Notice, *, regroup: bool = False) -> None:
+        """Tells the other nodes of this round."""
+        with self._lock:
+            self._heard = max(self._heard, int((read_json(self._folder / "ask.json") or {}).get("id", 0))) + 1
+            number = self._round["number"] if self._round else self._last
+            record = {"id": self._heard, "round": number, "from": self._me["id"], "regroup": regroup}
+            write_json(self._folder / "ask.json", {**record, "notice": asdict(notice)})
+
+    def others(self) -> int:
+        """How many other nodes of the job are alive."""
+        return sum(1 for n in self._living() if n["id"] != self._me["id"])
+
+    def close(self) -> None:
+        """This node leaves for good."""
+        self._ended.set()
+        (self._folder / f"node-{self._place.node}.json").unlink(missing_ok=True)
+
+    def _open_round(self, living: list[dict[str, Any]]) -> Round:
+        store, port = open_store(self._me["address"])
+        members = [{key: n[key] for key in ("node", "id", "host", "pid")} for n in living]
+        self._last += 1
+        self._round = {"number": self._last, "members": members, "address": self._me["address"], "port": port}
+        write_json(self._folder / "round.json", self._round)
+        return Round(self._last, 0, len(members), self._me["address"], port, store)
+
+    def _read_round(self) -> Round | None:
+        found = read_json(self._folder / "round.json")
+        if not found or found["number"] <= self._last:
+            return None
+        ids = [member["id"] for member in found["members"]]
+        self._last = int(found["number"])
+        if self._me["id"] not in ids:
+            return None
+        self._round = found
+        return Round(self._last, ids.index(self._me["id"]), len(ids), found["address"], int(found["port"]))
+
+    def _living(self) -> list[dict[str, Any]]:
+        """The nodes whose agents live, the lowest number first."""
+        nodes = []
+        for path in self._folder.glob("node-*.json"):
+            record = read_json(path)
+            if record and self._lives(record):
+                nodes.append(record)
+        return sorted(nodes, key=lambda n: int(n["node"]))
+
+    def _lives(self, record: dict[str, Any]) -> bool:
+        if record["id"] == self._me["id"]:
+            return True
+        if record["host"] == self._me["host"]:
+            return _process_lives(int(record["pid"]))
+        beat, since = self._seen.get(record["id"], (None, 0.0))
+        if beat != record["beat"]:
+            self._seen[record["id"]] = (record["beat"], time.monotonic())
+            return True
+        return time.monotonic() - since < LOST_SECONDS
+
+    def _publish(self) -> None:
+        with self._lock:
+            if not self._ended.is_set():
+                write_json(self._folder / f"node-{self._place.node}.json", self._me)
+
+    def _beat(self) -> None:
+        """Shows that this node lives, and looks after the others of its round."""
+        looks = 0
+        while not self._ended.wait(BEAT_SECONDS / 5):
+            looks += 1
+            if looks % 5 == 0:
+                self._me["beat"] += 1
+                self._publish()
+            try:
+                self._look(self._round)
+            except (OSError, KeyError, ValueError):
+                continue  # a file that is just being replaced on a slow share: looked at again
+
+    def _look(self, present: dict[str, Any] | None) -> None:
+        if present is None:
+            return
+        ask = read_json(self._folder / "ask.json")
+        if ask and ask["id"] > self._heard:
+            self._heard = int(ask["id"])
+            if ask["round"] == present["number"] and ask["from"] != self._me["id"]:
+                self._events.on_ask(Notice(**ask["notice"]), bool(ask["regroup"]))
+        living = {n["id"]: n for n in self._living()}
+        lost = [m for m in present["members"] if m["id"] not in living]
+        if lost:
+            self._round = None
+            self._events.on_lost(f"node {', '.join(str(m['node']) for m in lost)} was lost")
+            return
+        leads = present["members"][0]["id"] == self._me["id"]
+        waiting = [n for i, n in living.items() if n["waiting"] and i not in {m["id"] for m in present["members"]}]
+        if leads and waiting and len(present["members"]) < self._place.nodes and not present.get("regrouping"):
+            present["regrouping"] = True
+            notice = Notice(source="regroup", reason=f"node {waiting[0]['node']} has come", seconds=None)
+            self.tell(notice, regroup=True)
+            self._events.on_ask(notice, True)
+
+
+@dataclass(frozen=True)
+class Events:
+    """Whom a meeting tells: of another node's notice, and of a node that is gone."""
+
+    on_ask: Callable[[Notice, bool], None]
+    on_lost: Callable[[str], None]
+
+
+def _process_lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (OSError, IndexError):
+        return False

@@ -1,0 +1,75 @@
+"""Finds workers that hang: none of a node's has moved for longer than it may take."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from trainer import node
+
+LOOK_SECONDS = 0.2
+STACK_SECONDS = 0.5  # for the stack traces to be written
+
+
+class Beats:
+    """The beats of a node's workers, as the agent reads them."""
+
+    def __init__(self, folder: Path, workers: int) -> None:
+        self._numbers = node.make(folder, workers)
+        self.workers = workers
+
+    def steps(self) -> list[int | None]:
+        """The last step that each worker has done; None for one that has not begun."""
+        steps = [self._numbers[2 * i] for i in range(self.workers)]
+        return [None if step == node.UNSTARTED else step for step in steps]
+
+    @property
+    def reached(self) -> int | None:
+        """The last step that was done."""
+        done = [step for step in self.steps() if step is not None]
+        return max(done) if done else None
+
+    def all(self) -> list[int]:
+        return list(self._numbers)
+
+
+class HangWatch:
+    """A thread that calls `on_hang(words)` once, if the workers have begun and then none has moved for `timeout` seconds."""
+
+    def __init__(self, beats: Beats, timeout: float, pids: Sequence[int], on_hang: Callable[[str], None]) -> None:
+        self._beats, self._timeout, self._pids, self._on_hang = beats, timeout, list(pids), on_hang
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, daemon=True, name="hang").start()
+
+    def stop(self) -> None:
+        self._ended.set()
+
+    def _run(self) -> None:
+        known, since = self._beats.all(), time.monotonic()
+        while not self._ended.wait(min(LOOK_SECONDS, self._timeout / 4)):
+            now = self._beats.all()
+            if now != known or None in self._beats.steps():
+                known, since = now, time.monotonic()
+            elif time.monotonic() - since > self._timeout:
+                self._on_hang(self._words())
+                return
+
+    def _words(self) -> str:
+        """Who hangs: workers that are stopped, else those that are behind, else all."""
+        steps = self._beats.steps()
+        last = max(step or 0 for step in steps)
+        behind = [i for i, step in enumerate(steps) if (step or 0) < last]
+        stopped = [i for i, pid in enumerate(self._pids) if _is_stopped(pid)]
+        who = stopped or behind
+        names = f"worker {', '.join(map(str, who))}" if who else "the workers"
+        how = " (stopped by a signal)" if stopped else ""
+        return f"{names}{how} made no step for {self._timeout:.3g} s after step {last:,}"
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
+    except (OSError, IndexError):
+        return False

@@ -1,0 +1,1 @@
+"""Faults made on purpose, to show that a job outlives them."""

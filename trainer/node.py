@@ -1,0 +1,71 @@
+"""What the agent of a node and its workers share while they live: a folder on the node's own disk. Standard library only.
+
+    beats         16 bytes a worker: the last step done, and a count that moves whenever anything does
+    notice.json   the newest notice of an interruption: id, leave, by_hand, deadline, why
+
+Workers write beats by plain stores to mapped memory, so that a step pays nanoseconds for being watched.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.job import read_json, write_json
+
+BEATS, NOTICE = "beats", "notice.json"
+UNSTARTED = -1
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What the workers of a node are asked to do at a step that all agree on.
+
+    id: counts up; leave: leave with the state saved, else save it and go on; deadline: unix seconds at which they are
+    gone anyway, None if not known; why: words for the log.
+    """
+
+    id: int
+    leave: bool
+    why: str
+    deadline: float | None = None
+
+
+def make(folder: Path, workers: int) -> memoryview:
+    """The beats of a node's workers, not started yet. The agent's view: two numbers a worker."""
+    beats = _map(folder, workers)
+    for i in range(workers):
+        beats[2 * i], beats[2 * i + 1] = UNSTARTED, 0
+    return beats
+
+
+def beat_of(folder: Path, local_rank: int, workers: int) -> memoryview:
+    """A worker's own two numbers: step, count."""
+    return _map(folder, workers)[2 * local_rank : 2 * local_rank + 2]
+
+
+def steps_left_in(folder: Path) -> list[int]:
+    """The last steps of workers whose agent is gone."""
+    numbers = memoryview((folder / BEATS).read_bytes()).cast("q")
+    return [int(step) for step in numbers[::2]]
+
+
+def ask(folder: Path, what: Ask) -> None:
+    write_json(folder / NOTICE, what.__dict__)
+
+
+def asked(folder: Path) -> Ask | None:
+    record: dict[str, Any] | None = read_json(folder / NOTICE)
+    return Ask(**record) if record else None
+
+
+def _map(folder: Path, workers: int) -> memoryview:
+    fd = os.open(folder / BEATS, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.ftruncate(fd, 16 * workers)
+        return memoryview(mmap.mmap(fd, 16 * workers)).cast("q")
+    finally:
+        os.close(fd)

@@ -1,0 +1,189 @@
+"""Checkpoints beside the steps: a step pays for the copy of the state, a thread writes it.
+
+Each worker copies and writes its share of the tensors. Rank 0 waits, in its thread, until all have written theirs, then
+commits. At most one checkpoint is in flight.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer import checkpoint
+from trainer.errors import HeadwayError
+from trainer.worker import shards
+from trainer.worker.ranks import Ranks
+
+ESTIMATOR = "estimator"
+
+
+@dataclass
+class Snapshot:
+    """A state that waits to be written: this worker's share of it."""
+
+    step: int
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    small: dict[str, bytes] = field(default_factory=dict)
+    folder: Path | None = None  # files that an estimator has saved
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Saver:
+    """Takes snapshots and writes them. `tag` names the attempt.
+
+    stall, writing: seconds that the last save kept a step waiting, and that its writing took. failed: why the last
+    one failed, or None. saved: the step of the newest that was committed (rank 0).
+    """
+
+    def __init__(
+        self, root: Path, ranks: Ranks, tag: str, retention: checkpoint.Retention, told: Callable[[], None]
+    ) -> None:
+        self.stall = self.writing = 0.0
+        self.failed: OSError | None = None
+        self.saved: int | None = None
+        self.count = self.failures = 0
+        self.retention = retention
+        self._root, self._ranks, self._tag, self._told = root, ranks, tag, told
+        self._staging: dict[str, Tensor] = {}
+        self._thread: threading.Thread | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def seconds(self) -> float:
+        """How long a whole save takes, as far as is known."""
+        return self.stall + self.writing
+
+    def share(self, tensors: Mapping[str, Tensor]) -> list[str]:
+        """The names of those that this worker writes. All workers hold all of them."""
+        sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}
+        return shards.spread(sizes, self._ranks.world_size)[self._ranks.rank]
+
+    def prepare(self, tensors: Mapping[str, Tensor]) -> None:
+        """Makes the memory that copies go to, beside the steps, and touches it: fresh pages cost more than the copy."""
+        mine = {name: tensors[name] for name in self.share(tensors)}
+        self._begin(lambda: self._stage(mine))
+
+    def take(
+        self, step: int, tensors: Mapping[str, Tensor], small: Mapping[str, bytes], details: dict[str, Any]
+    ) -> None:
+        """Copies the state and begins to write it. Waits for the one before, if it isn't written yet."""
+        self.wait()
+        began = time.perf_counter()
+        mine = {name: tensors[name] for name in self.share(tensors)}
+        self._stage(mine)
+        with torch.no_grad():
+            for name, tensor in mine.items():
+                self._staging[name].copy_(tensor, non_blocking=True)
+        if self._ranks.device.type == "cuda":
+            torch.cuda.current_stream().synchronize()
+        self.stall = time.perf_counter() - began
+        self.write(Snapshot(step, {name: self._staging[name] for name in mine}, dict(small), details=details))
+
+    def write(self, snapshot: Snapshot) -> None:
+        """Begins to write a snapshot."""
+        self._begin(lambda: self._write(snapshot))
+
+    def wait(self) -> None:
+        """Waits until this worker's part of the one in flight is written; rank 0's is the commit too."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def finish(self) -> None:
+        """Waits until all is written, with all workers. Raises the OSError, or HeadwayError, of a save that failed."""
+        self.wait()
+        failures = [why for why in self._ranks.gather(str(self.failed) if self.failed else None) if why]
+        if self.failed:
+            raise self.failed
+        if failures:
+            raise HeadwayError(f"the state could not be saved: {failures[0]}")
+
+    def _begin(self, work: Callable[[], None]) -> None:
+        self.wait()
+        self._thread = threading.Thread(target=work, daemon=True, name="checkpoint")
+        self._thread.start()
+
+    def _stage(self, mine: Mapping[str, Tensor]) -> None:
+        pin = self._ranks.device.type == "cuda"
+        for name, tensor in mine.items():
+            staged = self._staging.get(name)
+            if staged is None or staged.shape != tensor.shape or staged.dtype != tensor.dtype:
+                self._staging[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pin)
+                self._staging[name].zero_()
+
+    def _write(self, snapshot: Snapshot) -> None:
+        began = time.perf_counter()
+        ranks, step = self._ranks, snapshot.step
+        try:
+            files = self._write_files(snapshot)
+        except OSError as error:
+            self.fail(step, error)
+            if ranks.rank:
+                ranks.tell(f"saved/{step}/{ranks.rank}", json.dumps({"error": str(error)}))
+            return
+        if ranks.rank:
+            ranks.tell(f"saved/{step}/{ranks.rank}", json.dumps(files))
+            self._done(began)
+            return
+        try:
+            for rank in range(1, ranks.world_size):
+                answer = json.loads(ranks.hear(f"saved/{step}/{rank}"))
+                if "error" in answer:
+                    raise OSError(f"worker {rank}: {answer['error']}")
+                files |= answer
+            details = {"workers": ranks.world_size, **snapshot.details}
+            checkpoint.commit(self._root, step, self._tag, files, details)
+        except OSError as error:
+            self.fail(step, error)
+            return
+        self.saved = step
+        self._done(began)
+        try:
+            checkpoint.retain(self._root, self.retention)
+        except OSError as error:
+            print(f"older checkpoints could not be deleted: {error}")
+
+    def _write_files(self, snapshot: Snapshot) -> dict[str, Any]:
+        """Writes this worker's files durably; their lines in the manifest."""
+        rank, world = self._ranks.rank, self._ranks.world_size
+        place = checkpoint.begin(self._root, snapshot.step, self._tag)
+        files: dict[str, Any] = {}
+        if snapshot.tensors:
+            name = f"shard-{rank:05d}-of-{world:05d}.safetensors"
+            files[name] = shards.write(place / name, snapshot.tensors, self._told)
+        for name, data in snapshot.small.items():
+            (place / name).write_bytes(data)
+            files[name] = checkpoint.entry(place / name)
+        if snapshot.folder is not None:
+            target = place / ESTIMATOR
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(snapshot.folder, target)
+            for path in sorted(p for p in target.rglob("*") if p.is_file()):
+                files[str(path.relative_to(place))] = checkpoint.entry(path)
+        return files
+
+    def _done(self, began: float) -> None:
+        self.writing = time.perf_counter() - began
+        self.failed = None
+        self.count += 1
+        self._told()
+
+    def fail(self, step: int, error: OSError) -> None:
+        """A checkpoint that can't be written does not exist; the one before stands, and the training goes on."""
+        self.failed = error
+        self.failures += 1
+        print(f"the checkpoint of step {step} could not be written: {error}; the one before it stands")
+        if self._ranks.rank == 0:
+            shutil.rmtree(checkpoint.partial(self._root, step, self._tag), ignore_errors=True)
