@@ -30,7 +30,8 @@ def first_error(job: Job, attempt: int, exit_codes: dict[int, int]) -> dict[str,
     for rank, code in sorted(silent.items()):
         return _death(job, attempt, rank, f"worker {rank} left with exit code {code}", f"exit {code}")
     if errors:
-        return {**min(errors, key=lambda e: e["time"]), "kind": "lost node"}
+        first = min(errors, key=lambda e: e["time"])
+        return {**first, "kind": "lost node", "message": "the connection to a worker of another node broke"}
     return _death(job, attempt, 0, "the workers could not be started; see the agent's log node-0.log", "not started")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from launchers.base import Launcher, Plan
-from launchers.notices import choose
+from launchers.notices import problem
 from trainer.algorithm import Range
 from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State
@@ -64,7 +64,9 @@ class Local(Launcher):
     def __post_init__(self) -> None:
         if self.min_nodes is not None and self.min_nodes > self.nodes:
             raise UserError(f"launcher.min_nodes: {self.min_nodes} is more than launcher.nodes={self.nodes}")
-        choose(self.notices)
+        wrong = problem(self.notices)
+        if wrong:
+            raise UserError(wrong)
 
     def world_size(self) -> int:
         return self.nodes * self._workers()

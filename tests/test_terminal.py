@@ -131,7 +131,7 @@ def test_an_interruption_ends_the_view_and_the_next_attempt_shows_only_what_is_n
     start(job)
     validate(job, 100, validation_accuracy=0.9)
     job.add_event(State.INTERRUPTED, step=130, reason="SIGTERM")
-    assert follow(job, lambda: True) is State.INTERRUPTED
+    assert follow(job, lambda: False) is State.INTERRUPTED
     assert "interrupted at step 130: SIGTERM" in capsys.readouterr().out
 
     job.add_event(State.PENDING, reason="goes on")

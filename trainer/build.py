@@ -18,7 +18,8 @@ def build(node: Mapping[str, Any], noun: str) -> Any:
     except InstantiationException as error:
         cause = error.__cause__ or error
         if isinstance(cause, UserError):
-            raise UserError(f"{noun}: {cause}") from cause
+            named = str(cause).startswith((f"{noun}.", f"{noun}="))
+            raise UserError(str(cause) if named else f"{noun}: {cause}") from cause
         if isinstance(cause, (TypeError, ValueError)):
             raise UserError(f"{noun}: {node['_target_']} refuses its settings: {cause}") from cause
         if isinstance(cause, (ImportError, AttributeError)):

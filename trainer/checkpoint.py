@@ -60,7 +60,7 @@ def checksum() -> Any:
 def entry(path: Path) -> dict[str, Any]:
     """A written file's line in the manifest, once its bytes are on the disk."""
     found = digest(path)
-    _sync(path)
+    sync(path)
     return {"size": path.stat().st_size, CHECKSUM: found}
 
 
@@ -82,7 +82,7 @@ def commit(
         file.flush()
         os.fsync(file.fileno())
     for directory in {place, *(place / name for name in files if "/" in name)}:
-        _sync(directory if directory == place else directory.parent)
+        sync(directory if directory == place else directory.parent)
     if target.exists():  # one that was passed over as damaged, or the same state written again
         replaced = root / f".{target.name}.{tag}.replaced"
         os.replace(target, replaced)
@@ -90,7 +90,7 @@ def commit(
         shutil.rmtree(replaced, ignore_errors=True)
     else:
         os.replace(place, target)
-    _sync(root)
+    sync(root)
     return target
 
 
@@ -198,7 +198,8 @@ def digest(path: Path) -> str:
     return str(summed.hexdigest())
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Makes a file's bytes, or a folder's names, durable."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -55,7 +55,8 @@ def _verb(arguments: list[str]) -> int:
         return _complete(rest)
     if verb not in VERBS:
         raise UserError(f"{verb!r} is not a verb of headway; {did_you_mean(verb, VERBS)}")
-    return {"train": _train, "predict": _predict, "ls": _ls, "show": _show, "logs": _logs, "stop": _stop}[verb](rest)
+    verbs = {"train": _train, "resume": _resume, "predict": _predict, "ls": _ls, "show": _show, "logs": _logs}
+    return {**verbs, "stop": _stop, "chaos": _chaos}[verb](rest)
 
 
 def _train(arguments: list[str]) -> int:
@@ -89,6 +90,27 @@ def _train(arguments: list[str]) -> int:
 
         table(finished, state_of)
     return code
+
+
+def _resume(arguments: list[str]) -> int:
+    from trainer import terminal
+    from trainer.listing import find_job
+    from trainer.running import resumed, run
+
+    parser = _parser("resume", "Goes on with a job from its newest checkpoint, as the command that began it would.")
+    parser.add_argument("job", help="its name, or its directory")
+    parser.add_argument("overrides", nargs="*", help="what is to be different, such as launcher.workers=4")
+    args = parser.parse_args(arguments)
+    config = resumed(find_job(args.job), args.overrides)
+    job, code = run(config, begin=terminal.header, follow=terminal.follow, announce=print)
+    terminal.closing(job)
+    return code
+
+
+def _chaos(arguments: list[str]) -> int:
+    from trainer.chaos.command import chaos
+
+    return chaos(arguments)
 
 
 def _predict(arguments: list[str]) -> int:

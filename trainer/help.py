@@ -11,11 +11,13 @@ from pathlib import Path
 
 VERBS = {
     "train": "train a model: Hydra overrides choose algorithm, data, workers; -m sweeps",
+    "resume": "go on with a job that was interrupted, stopped or failed",
     "predict": "predict with a trained model, or continue a prompt",
     "ls": "list jobs",
     "show": "show one job: state, metrics, timeline, files",
     "logs": "print a job's logs; -f follows them",
     "stop": "stop a running job in order, its state saved",
+    "chaos": "run a job under faults, and see that nothing is lost",
 }
 
 EXAMPLES = [

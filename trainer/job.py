@@ -104,6 +104,7 @@ class Job:
 
     def add_event(self, state: State, **details: Any) -> None:
         """Appends a state change; `details` are attempt, reason, world_size, step and the like."""
+        end_torn_line(self.events_path)
         append_line(self.events_path, {"time": time.time(), "state": state.value, **details})
 
     def events(self) -> list[dict[str, Any]]:
@@ -136,6 +137,19 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
         os.write(fd, line.encode())
     finally:
         os.close(fd)
+
+
+def end_torn_line(path: Path) -> None:
+    """A line that was being written when a machine died must not swallow the next one."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(-1, os.SEEK_END)
+            torn = file.read(1) != b"\n"
+    except OSError:  # not there, or empty
+        return
+    if torn:
+        with open(path, "ab") as file:
+            file.write(b"\n")
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:

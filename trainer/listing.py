@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.account import when
 from trainer.config import load
 from trainer.errors import UserError, did_you_mean
 from trainer.figures import age, clock, count, duration, figure, middle, plural, short_path
@@ -216,6 +217,9 @@ def show(job: Job, *, as_json: bool = False, state_of: StateOf = Job.state) -> N
         total = f" of {progress['total']:,}" if progress.get("total") else ""
         console.print(Text(f"step {progress['step']:,}{total}, epoch {progress.get('epoch') or 0:.4g}", "dim"))
     console.print()
+    if result and result.get("interruptions"):
+        console.print(_account(result["interruptions"]))
+        console.print()
     console.print(_timeline(events))
     console.print()
     console.print(_pairs([(name, short_path(path)) for name, path in files.items() if path]))
@@ -260,6 +264,22 @@ def _chosen(config: Mapping[str, Any], noun: str) -> str:
     return " ".join([choice(config, noun), *said])
 
 
+def _account(lines: list[dict[str, Any]]) -> Table:
+    """Every interruption: where it came from, and what it cost."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    table.add_column("interrupted by", overflow="ellipsis", no_wrap=True)
+    for name in ("at step", "went on from", "steps lost", "seconds lost", "back after"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in lines:
+        known = [line["resumed"], line["steps_lost"], line["seconds_lost"]]
+        numbers = ["-" if value is None else f"{value:,}" for value in known]
+        back = "-" if line["recovery_seconds"] is None else duration(line["recovery_seconds"])
+        table.add_row(line["source"], f"{line['step']:,}", *numbers, back)
+    return table
+
+
 def _timeline(events: list[dict[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
@@ -269,7 +289,8 @@ def _timeline(events: list[dict[str, Any]]) -> Table:
     table.add_column(style="dim", no_wrap=True, justify="right")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    first = events[0]["time"] if events else 0.0
+    events = sorted(events, key=when)  # an agent's death is written down by the next one
+    first = when(events[0]) if events else 0.0
     for event in events:
         details = []
         if event.get("attempt"):
@@ -281,9 +302,9 @@ def _timeline(events: list[dict[str, Any]]) -> Table:
             details.append(f"step {event['step']:,}")
         if event.get("reason"):
             details.append(str(event["reason"]).splitlines()[0])
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"]))
+        clock_time = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when(event)))
         state = Text(event["state"], COLORS.get(State(event["state"]), ""))
-        table.add_row(when, f"+{duration(event['time'] - first)}", state, ", ".join(details))
+        table.add_row(clock_time, f"+{duration(when(event) - first)}", state, ", ".join(details))
     return table
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from trainer import config as schema
 from trainer.build import build
-from trainer.errors import HeadwayError, UserError
+from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.job import Job, State
 from trainer.signature import short_name
 
@@ -103,6 +103,28 @@ def run(
         _stop_in_order(job, launcher, follow, announce)
     launcher.wait(job)
     return job, exit_code(job)
+
+
+def resumed(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
+    """The config of a job that is to go on, with `KEY=VALUE` overrides of keys that it has. Raises UserError."""
+    import yaml
+
+    config = schema.load(job.config_path)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        *parents, last = key.lstrip("+").split(".")
+        node: Any = config
+        for name in parents:
+            node = node.get(name) if isinstance(node, dict) else None
+        if not equals or not isinstance(node, dict) or last not in node:
+            known = [f"{noun}.{name}" for noun, value in config.items() if isinstance(value, dict) for name in value]
+            raise UserError(f"{override}: the job has no such key; {did_you_mean(key, known)}")
+        try:
+            node[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"{override}: {text!r} is no value") from None
+    config["job"]["dir"] = str(job.dir)
+    return config
 
 
 def _stop_in_order(job: Job, launcher: Any, follow: Follow, announce: Callable[[str], None]) -> None:

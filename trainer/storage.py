@@ -284,11 +284,17 @@ class S3:
         raise Damaged(f"{self._where(name)} arrived incomplete {self._attempts} times: {reason}")
 
     def _call(self, operation: str, name: str, **parameters: Any) -> dict[str, Any]:
-        with self._telling(name):
-            answer: dict[str, Any] = getattr(self._client, operation)(
-                Bucket=self.bucket, Key=f"{self.key}/{name}", **parameters
-            )
-            return answer
+        for attempt in range(1, self._attempts + 1):
+            try:
+                with self._telling(name):
+                    answer: dict[str, Any] = getattr(self._client, operation)(
+                        Bucket=self.bucket, Key=f"{self.key}/{name}", **parameters
+                    )
+                    return answer
+            except Damaged:  # on its way up, as the server noticed: boto3 doesn't try that again
+                if attempt == self._attempts:
+                    raise
+        raise AssertionError
 
     def _pages(self, operation: str, prefix: str) -> Iterator[dict[str, Any]]:
         pages = self._client.get_paginator(operation).paginate(Bucket=self.bucket, Prefix=f"{self.key}/{prefix}")
@@ -355,6 +361,8 @@ def _told(error: Any, where: str, bucket: str, endpoint: str) -> HeadwayError:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code == "NoSuchBucket":
         return UserError(f"{where}: there is no bucket {bucket!r} at {endpoint}")
+    if code in ("BadDigest", "XAmzContentSHA256Mismatch"):
+        return Damaged(f"{where}: {message or code}")
     if status in (409, 412):
         return Conflict(f"{where}: {message or code}")
     if status == 404:

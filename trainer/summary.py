@@ -91,8 +91,7 @@ def closing(job: Job) -> None:
         pair(console, "model", short_path(result["model"]))
         pair(console, "next", next_command(job, result["model"]))
     else:
-        again = f"the same command with job.dir={shlex.quote(short_path(job.dir))} goes on from here"
-        pair(console, "next", again)
+        pair(console, "next", f"headway resume {shlex.quote(short_path(job.dir))}")
     pair(console, "", f"headway show {shlex.quote(short_path(job.dir))}")
 
 
@@ -111,7 +110,7 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> RenderableType:
 
 
 def amounts(result: Mapping[str, Any]) -> list[str]:
-    """How much was done and how long it took, in two lines."""
+    """How much was done and how long it took, in two lines; a third says what interruptions cost."""
     done = [
         plural(result["steps"], "step"),
         f"{result['epochs']:.4g} epochs",
@@ -122,7 +121,23 @@ def amounts(result: Mapping[str, Any]) -> list[str]:
     took = [f"{duration(result['seconds']['training'])} training of {duration(result['seconds']['wall'])} in all"]
     if result.get("samples_per_second"):
         took.append(f"{count(result['samples_per_second'])} samples/s")
-    return [", ".join(done), ", ".join(took)]
+    return [", ".join(done), ", ".join(took), *_interruptions(result)]
+
+
+def _interruptions(result: Mapping[str, Any]) -> list[str]:
+    """What interruptions cost, in a line, if there were any."""
+    lines = result.get("interruptions") or []
+    if not lines:
+        return []
+    steps = sum(line["steps_lost"] or 0 for line in lines)
+    waits = sorted(line["recovery_seconds"] for line in lines if line["recovery_seconds"] is not None)
+    parts = [plural(len(lines), "interruption")]
+    parts.append(f"{plural(steps, 'step')} ({duration(result['seconds']['lost'])}) lost" if steps else "nothing lost")
+    if waits:
+        parts.append(f"back after {duration(waits[len(waits) // 2])}" + (" (median)" if len(waits) > 1 else ""))
+    if result.get("goodput") is not None:
+        parts.append(f"goodput {result['goodput']:.0%}")
+    return [", ".join(parts)]
 
 
 def next_command(job: Job, model: str) -> str:

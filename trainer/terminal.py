@@ -92,7 +92,7 @@ class Follower:
         self.since = submitted[-1] if submitted else 0.0
 
     def follow(self, alive: Callable[[], bool]) -> State:
-        """Shows the job until it is final or interrupted, or until nobody is `alive` and all is read."""
+        """Shows the job until it is final, or until nobody is `alive` and all is read: an interrupted one may go on."""
         console = make_console()
         if console.is_terminal and not console.is_dumb_terminal:
             return self._follow_live(console, alive)
@@ -106,7 +106,7 @@ class Follower:
                 last = not alive()
                 self._poll(console)
                 live.update(self._bar(console.width), refresh=True)
-                if last or self._at_rest():
+                if last or self.state.is_final:
                     return self.state
                 time.sleep(POLL)
 
@@ -117,16 +117,13 @@ class Follower:
             last = not alive()
             self._poll(console)
             console.file.flush()
-            if last or self._at_rest():
+            if last or self.state.is_final:
                 return self.state
             step = self._progress.get("step")
             if step is not None and step != shown_step and time.monotonic() - shown >= PLAIN_EVERY:
                 console.print(", ".join(self._parts()), soft_wrap=True)
                 shown, shown_step = time.monotonic(), step
             time.sleep(POLL)
-
-    def _at_rest(self) -> bool:
-        return self.state.is_final or self.state is State.INTERRUPTED
 
     def _poll(self, console: Console) -> None:
         for event in self._events.records():
@@ -263,7 +260,7 @@ _followers: dict[tuple[Path, float], Follower] = {}
 
 
 def follow(job: Job, alive: Callable[[], bool]) -> State:
-    """Shows a job until it is final or interrupted, or until nobody is `alive` and all is read.
+    """Shows a job until it is final, or until nobody is `alive` and all is read.
 
     Call it once the job is submitted and its Pending event written. Called again, as after Ctrl-C, it goes on
     where it was. Returns the job's state.

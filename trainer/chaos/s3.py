@@ -41,7 +41,7 @@ KINDS = (
     "reset-request",  # the connection is reset before the request was read, nothing done
     "reset-response",  # what was asked is done, and the connection reset in the middle of the answer
     "truncated",  # what was asked is done, and the answer ends too soon
-    "corrupt",  # a bit of the content that was asked for is flipped
+    "corrupt",  # a bit of the content is flipped on its way, up or down
     "slow",  # the answer takes its time
 )
 ERRORS = {
@@ -172,6 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
         if len(body) < length:
             self.close_connection = True
             return None
+        if fault == "corrupt" and body:
+            body = _flipped(body)
         if fault == "slow":
             time.sleep(s3.slow_seconds)
         try:
@@ -216,8 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             content = b""
         if fault == "corrupt" and content and self.command == "GET":
-            middle = len(content) // 2
-            content = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+            content = _flipped(content)
         if fault in ("truncated", "reset-response"):
             head = b"".join(self._headers_buffer) + b"\r\n"
             self._headers_buffer = []
@@ -237,3 +238,8 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             socket.close(self.connection.detach())
+
+
+def _flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]

@@ -108,7 +108,7 @@ def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
     def told() -> None:
         beat[1] += 1
 
-    saver = Saver(job.checkpoints, ranks, str(attempt), retention, told)
+    saver = Saver(job.checkpoints, ranks, str(attempt), retention, told, job.metrics_path)
     interruption = Interruption(ranks, node_folder)
     interruption.save_seconds = lambda: saver.seconds
     cadence = Cadence(ranks, **checkpoint_interval(options["every"]))

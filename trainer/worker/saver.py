@@ -41,19 +41,27 @@ class Snapshot:
 class Saver:
     """Takes snapshots and writes them. `tag` names the attempt.
 
+    journal: a file that must be on the disk, as far as it is written, before a checkpoint counts (the metrics).
+
     stall, writing: seconds that the last save kept a step waiting, and that its writing took. failed: why the last
     one failed, or None. saved: the step of the newest that was committed (rank 0).
     """
 
     def __init__(
-        self, root: Path, ranks: Ranks, tag: str, retention: checkpoint.Retention, told: Callable[[], None]
+        self,
+        root: Path,
+        ranks: Ranks,
+        tag: str,
+        retention: checkpoint.Retention,
+        told: Callable[[], None],
+        journal: Path | None = None,
     ) -> None:
         self.stall = self.writing = 0.0
         self.failed: OSError | None = None
         self.saved: int | None = None
         self.count = self.failures = 0
         self.retention = retention
-        self._root, self._ranks, self._tag, self._told = root, ranks, tag, told
+        self._root, self._ranks, self._tag, self._told, self._journal = root, ranks, tag, told, journal
         self._staging: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None
 
@@ -143,6 +151,8 @@ class Saver:
                 if "error" in answer:
                     raise OSError(f"worker {rank}: {answer['error']}")
                 files |= answer
+            if self._journal is not None and self._journal.exists():
+                checkpoint.sync(self._journal)
             details = {"workers": ranks.world_size, **snapshot.details}
             checkpoint.commit(self._root, step, self._tag, files, details)
         except OSError as error:

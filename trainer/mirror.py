@@ -1,0 +1,314 @@
+"""A job's local folder carried to S3 beside training.
+
+    one pass     small files that changed        config, metrics, logs
+                 checkpoints, newest first       data in parallel, then whose job it is, then the manifest
+                 the model                       its artifact.json last
+                 result.json, then events.jsonl  who sees a final state finds all the rest
+                 checkpoints that were replaced  the manifest first
+
+A checkpoint on S3 is complete exactly when its manifest is there, as on a disk; nothing of it is ever written over something that
+is there, so two copies of a job can't mix their files. If S3 can't be reached training goes on, and so do the tries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from trainer import checkpoint
+from trainer.checkpoint import MANIFEST, Retention
+from trainer.errors import HeadwayError
+from trainer.job import Job
+from trainer.ownership import Ownership, Superseded
+from trainer.storage import S3, Conflict
+
+INTERVAL = 2.0  # seconds between passes
+HEARTBEAT = 15.0  # seconds after which the owner says again that it lives, when there is nothing to carry
+LONGEST_PAUSE = 30.0
+FILES = 4  # carried at once
+ARTIFACT = "artifact.json"
+Stamp = tuple[int, int, int]
+
+
+def _log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class Mirror:
+    """Carries `folder` to `storage`.
+
+    on_superseded is called once, on the mirror's thread, with who has taken the job over; nothing is uploaded any more. say tells
+    once when S3 can't be reached, and once when it can again.
+    """
+
+    def __init__(
+        self,
+        storage: S3,
+        folder: Path,
+        *,
+        on_superseded: Callable[[str], None],
+        retention: Retention | None = None,
+        say: Callable[[str], None] = _log,
+        interval: float = INTERVAL,
+    ) -> None:
+        self.superseded = False
+        self._storage, self._job = storage, Job(folder)
+        self._on_superseded, self._say, self._interval = on_superseded, say, interval
+        self._retention = retention or Retention()
+        self._ownership = Ownership(storage, folder)
+        self._pool = ThreadPoolExecutor(FILES, thread_name_prefix="mirror-file")
+        self._thread = threading.Thread(target=self._run, daemon=True, name="mirror")
+        self._wake = threading.Condition()
+        self._asked, self._done, self._stopping = 0, 0, False
+        self._sent: dict[str, Stamp | None] = {}  # small files, as they were when they were carried
+        self._sent_at: dict[str, float] = {}
+        self._up: dict[str, bytes] | None = None  # complete checkpoints on S3, with their manifests
+        self._landed: set[tuple[str, bytes]] = set()  # data files carried, of which manifest
+        self._model: dict[str, Stamp] | None = None
+
+    # for the agent
+
+    def take_over(self) -> dict[str, Any] | None:
+        """Makes this copy of the job the one that may advance it, before anything is pulled. Returns the record of the one
+        before, if any. Raises HeadwayError if S3 can't be reached."""
+        before = self._ownership.take_over(self._step())
+        with contextlib.suppress(HeadwayError):  # not everyone may list these
+            self._storage.abort_uploads("checkpoints/")
+        return before
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def flush(self, timeout: float) -> bool:
+        """Waits until all that is in the folder now is on S3. False if that took too long, or can't be any more."""
+        with self._wake:
+            self._asked += 1
+            mine = self._asked
+            self._wake.notify_all()
+            ended = self._wake.wait_for(lambda: self._done >= mine or self.superseded or self._stopping, timeout)
+            return ended and self._done >= mine
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Ends it as it is; what isn't up by now stays local."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+
+    # its thread
+
+    def _run(self) -> None:
+        trouble, pause = "", self._interval
+        while not self._stopping:
+            asked = self._asked
+            try:
+                self._pass(everything=asked > self._done)
+            except Superseded as who:
+                with self._wake:
+                    self.superseded = True
+                    self._wake.notify_all()
+                self._say(f"{self._storage.url}: taken over by {who}; this copy uploads nothing more")
+                self._on_superseded(str(who))
+                return
+            except (HeadwayError, OSError) as error:
+                if not trouble:
+                    self._say(f"{error}; what is new stays local, and is tried again")
+                trouble, pause = str(error), min(2 * pause, LONGEST_PAUSE)
+            else:
+                if trouble:
+                    self._say(f"{self._storage.url} is up to date again")
+                trouble, pause = "", self._interval
+                with self._wake:
+                    self._done = asked
+                    self._wake.notify_all()
+            with self._wake:
+                awaited = self._asked > self._done
+                if not (awaited and not trouble):
+                    known = self._asked
+                    self._wake.wait_for(
+                        lambda known=known: self._stopping or self._asked > known,  # type: ignore[misc]
+                        min(pause, 1.0) if awaited else pause,
+                    )
+
+    def _pass(self, *, everything: bool) -> None:
+        ended = self._job.result_path.exists()  # before looking at the rest, which is then complete
+        if time.monotonic() - self._ownership.renewed > HEARTBEAT:
+            self._ownership.renew(self._step())
+        self._send_small(closing=False, everything=everything)
+        self._send_checkpoints()
+        self._send_model()
+        self._send_small(closing=ended, everything=everything)
+
+    # small files
+
+    def _send_small(self, *, closing: bool, everything: bool = False) -> None:
+        changed = list(self._changed(closing, everything))
+        result = self._job.result_path.name
+        withdrawn = not self._job.result_path.exists() and self._sent.get(result, ()) is not None
+        if not changed and not withdrawn:
+            return
+        if time.monotonic() - self._ownership.renewed > self._interval / 2:
+            self._ownership.renew(self._step())
+        if withdrawn:  # of an earlier attempt: the job goes on
+            self._storage.delete([result])
+            self._sent[result] = None
+        for name, path, stamp in changed:
+            with contextlib.suppress(FileNotFoundError):
+                self._storage.upload(path, name)
+                self._sent[name], self._sent_at[name] = stamp, time.monotonic()
+
+    def _changed(self, closing: bool, everything: bool) -> Iterator[tuple[str, Path, Stamp]]:
+        job = self._job
+        paths = [job.config_path, job.metrics_path, *sorted(job.logs.rglob("*"))]
+        if closing or not job.result_path.exists():
+            paths += [job.result_path, job.events_path]
+        for path in paths:
+            stamp = _stamp(path)
+            name = path.relative_to(job.dir).as_posix()
+            if stamp is None or path.name.startswith(".") or self._sent.get(name) == stamp:
+                continue
+            patience = self._interval * stamp[0] / (1 << 20)  # a file is carried as a whole: a large one less often
+            if everything or time.monotonic() - self._sent_at.get(name, -math.inf) >= patience:
+                yield name, path, stamp
+
+    # checkpoints
+
+    def _send_checkpoints(self) -> None:
+        if self._up is None:
+            self._up = self._look()
+        sent = False
+        while waiting := self._next():
+            sent = self._send_checkpoint(*waiting, self._up) or sent
+        if sent:
+            self._retire(self._up)
+
+    def _look(self) -> dict[str, bytes]:
+        names = [name for name in self._storage.list("checkpoints/") if name.endswith(f"/{MANIFEST}")]
+        read = [(name.split("/")[1], self._storage.read(name)) for name in names]
+        return {name: found[0] for name, found in read if found}
+
+    def _next(self) -> tuple[Path, bytes] | None:
+        """The newest whole checkpoint that isn't up."""
+        for place in reversed(checkpoint.listing(self._job.checkpoints)):
+            with contextlib.suppress(FileNotFoundError):
+                manifest = (place / MANIFEST).read_bytes()
+                if (self._up or {}).get(place.name) != manifest and checkpoint.problem(place, content=False) is None:
+                    return place, manifest
+        return None
+
+    def _send_checkpoint(self, place: Path, manifest: bytes, up: dict[str, bytes]) -> bool:
+        """Whether it is up; not if it was deleted here meanwhile."""
+        prefix, step = f"checkpoints/{place.name}/", checkpoint.step_of(place)
+        self._ownership.renew(self._step())
+        there = self._storage.list(prefix)
+        files = list(json.loads(manifest)["files"])
+        kept = {name for name in files if prefix + name in there and (prefix + name, manifest) in self._landed}
+        remains = [name for name in there if name.removeprefix(prefix) not in kept]
+        up.pop(place.name, None)
+        self._storage.delete(name for name in remains if name == prefix + MANIFEST)
+        self._storage.delete(name for name in remains if name != prefix + MANIFEST)
+        try:
+            self._carry({prefix + name: place / name for name in files if name not in kept}, manifest)
+            self._ownership.renew(step)
+            self._storage.write(prefix + MANIFEST, manifest, if_absent=True)
+        except FileNotFoundError:
+            if (place / MANIFEST).exists():
+                raise
+            return False
+        except Conflict:
+            self._landed -= {(prefix + name, manifest) for name in files}
+            self._ownership.renew(self._step())  # is it still ours? Then once more, over what was left there
+            raise
+        self._landed.clear()
+        up[place.name] = manifest
+        return True
+
+    def _carry(self, files: dict[str, Path], manifest: bytes) -> None:
+        """Uploads files in parallel, and meanwhile what changes of the small ones."""
+
+        def upload(name: str) -> None:
+            self._storage.upload(files[name], name, if_absent=True)
+            self._landed.add((name, manifest))
+
+        waiting = {self._pool.submit(upload, name) for name in files}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, self._interval, FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+                if waiting:
+                    with contextlib.suppress(HeadwayError):
+                        self._send_small(closing=False)
+        finally:
+            for future in waiting:
+                future.cancel()
+            wait(waiting)
+
+    def _retire(self, up: dict[str, bytes]) -> None:
+        """Deletes on S3 what was deleted here or on another machine before, and what never got a manifest."""
+        here = {place.name for place in checkpoint.listing(self._job.checkpoints)}
+        by_age = sorted(up, key=lambda name: checkpoint.step_of(Path(name)))
+        kept = set(by_age[-self._retention.newest :])
+        if self._retention.best:
+            kept |= set(sorted(by_age, key=lambda name: _score(up[name], self._retention))[: self._retention.best])
+        gone: dict[str, list[str]] = {}
+        for name in self._storage.list("checkpoints/"):
+            gone.setdefault(name.split("/")[1], []).append(name)
+        for name, objects in gone.items():
+            is_checkpoint = name.startswith(checkpoint.PREFIX) and name[len(checkpoint.PREFIX) :].isdigit()
+            if name in here or name in kept or not is_checkpoint:
+                continue
+            if checkpoint.step_of(Path(name)) < checkpoint.step_of(Path(by_age[-1])):
+                self._storage.delete(object_ for object_ in objects if object_.endswith(f"/{MANIFEST}"))
+                self._storage.delete(object_ for object_ in objects if not object_.endswith(f"/{MANIFEST}"))
+                up.pop(name, None)
+
+    def _send_model(self) -> None:
+        folder = self._job.model
+        if not (folder / ARTIFACT).is_file():
+            return
+        stamps = {p.relative_to(folder).as_posix(): stamp for p in folder.rglob("*") if (stamp := _stamp(p))}
+        if stamps == self._model:
+            return
+        self._ownership.renew(self._step())
+        there = self._storage.list("model/")
+        self._storage.delete(name for name in there if name == f"model/{ARTIFACT}")
+        self._storage.delete(name for name in there if name != f"model/{ARTIFACT}")
+        self._carry({f"model/{name}": folder / name for name in stamps if name != ARTIFACT}, b"")
+        self._ownership.renew(self._step())
+        self._storage.upload(folder / ARTIFACT, f"model/{ARTIFACT}", if_absent=True)
+        self._model = stamps
+
+    def _step(self) -> int:
+        """Of the newest checkpoint here."""
+        places = checkpoint.listing(self._job.checkpoints)
+        return checkpoint.step_of(places[-1]) if places else 0
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """Changes when the file does; None if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        stat = path.stat()
+        if path.is_file():
+            return stat.st_size, stat.st_mtime_ns, stat.st_ino
+    return None
+
+
+def _score(manifest: bytes, retention: Retention) -> float:
+    """Lower is better."""
+    try:
+        value = float(json.loads(manifest).get("metrics", {}).get(retention.metric))
+    except (ValueError, TypeError):
+        return math.inf
+    if math.isnan(value):
+        return math.inf
+    return -value if retention.maximize else value

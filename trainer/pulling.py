@@ -1,0 +1,172 @@
+"""What lies of a job on S3, brought into a local folder: the small files for whoever reads, and the state to go on from.
+
+What is there already is kept where it is ahead of S3, as on a machine that was away and came back, unless it is of another job
+that once had the same address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from trainer import checkpoint
+from trainer.job import Job
+from trainer.ownership import be_of_job, known_job, owner
+from trainer.storage import S3, Damaged, Missing, in_parallel
+
+CONFIG, EVENTS = "config.yaml", "events.jsonl"
+SMALL = (CONFIG, EVENTS, "metrics.jsonl", "result.json", "logs/progress.json", "logs/mlflow.json")
+PARALLEL = 4  # files at once
+
+
+def pull_small(storage: S3, folder: Path, *, logs: bool = False) -> bool:
+    """Brings the files by which a job is read, and the workers' logs if asked for. Returns whether there is such a job,
+    there or here. Where an agent of this machine is at work on it, its own files are newer, and are left alone."""
+    if _is_live(folder):
+        return True
+    there = owner(storage)
+    known = known_job(folder)
+    if known and known != (there or {}).get("job"):
+        shutil.rmtree(folder)  # of a job that was deleted, or replaced by another
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        found = dict(zip(SMALL, in_parallel(pool, storage.read, SMALL), strict=True))
+        if found[CONFIG] is None:
+            return Job(folder).exists()
+        _take(storage, folder, {name: read and read[0] for name, read in found.items()})
+        if there and there.get("job"):
+            be_of_job(folder, str(there["job"]))
+        if logs:
+            names = {n: size for n, size in storage.list("logs/").items() if n.endswith(".log")}
+            other = [n for n, size in names.items() if _size(folder / n) != size]
+            in_parallel(pool, lambda name: storage.download(name, folder / name), other)
+    return True
+
+
+def pull(storage: S3, folder: Path, *, keep_config: bool = True) -> list[str]:
+    """Brings all that the workers need to go on: the small files and the newest complete checkpoint, unless a newer one is
+    here. Returns a line for each checkpoint that was passed over, and why.
+
+    For the agent, which holds the job: `events.jsonl` stays the same file, and the config the submitter's.
+    """
+    names = [name for name in SMALL if not (name == CONFIG and keep_config and (folder / CONFIG).exists())]
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        found = dict(zip(names, in_parallel(pool, storage.read, names), strict=True))
+        _take(storage, folder, {name: read and read[0] for name, read in found.items()})
+        root = Job(folder).checkpoints
+        here = _newest_here(root, content=True)
+        passed_over = []
+        for name in reversed(_complete(storage)):
+            if checkpoint.step_of(root / name) <= here:
+                break
+            reason = _fetch(storage, name, root, pool)
+            if reason is None:
+                break
+            passed_over.append(f"{storage.url}/checkpoints/{name} was passed over: {reason}")
+    return passed_over
+
+
+def _take(storage: S3, folder: Path, found: dict[str, bytes | None]) -> None:
+    """What is on S3 replaces what is here, except where the folder is ahead: it knows all events that S3 knows and more, or has
+    a newer checkpoint."""
+    events_here, events_there = _content(folder / EVENTS) or b"", found[EVENTS] or b""
+    more_events = len(events_here) > len(events_there) and events_here.startswith(events_there)
+    here = _newest_here(Job(folder).checkpoints, content=False)
+    ahead = more_events
+    if here >= 0 and not ahead:
+        ahead = here > max((checkpoint.step_of(Path(name)) for name in _complete(storage)), default=-1)
+    for name, there in found.items():
+        path = folder / name
+        content = _content(path)
+        if name == EVENTS:
+            keep = more_events
+        elif name == CONFIG:
+            keep = there is None
+        else:
+            keep = ahead and content is not None and not (there and there.startswith(content))
+        if keep or content == there:
+            continue
+        if there is None:
+            path.unlink()
+        elif name == EVENTS and content is not None:
+            _write_in_place(path, there)  # the agent's lock is on this very file
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = path.with_name(f".{path.name}.{os.getpid()}")
+            beside.write_bytes(there)
+            os.replace(beside, path)
+
+
+def _fetch(storage: S3, name: str, root: Path, pool: ThreadPoolExecutor) -> str | None:
+    """Brings one checkpoint. Returns what is wrong with it, or None."""
+    place, target = root / f".{name}.pulled.partial", root / name
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    try:
+        found = storage.read(f"checkpoints/{name}/{checkpoint.MANIFEST}")
+        if found is None:
+            return "it has no manifest"
+        files = list(json.loads(found[0])["files"])
+        if any(Path(file).is_absolute() or ".." in Path(file).parts for file in files):
+            return "its manifest is damaged"
+        fetch: Callable[[str], None] = lambda file: storage.download(f"checkpoints/{name}/{file}", place / file)  # noqa: E731
+        in_parallel(pool, fetch, files)
+        (place / checkpoint.MANIFEST).write_bytes(found[0])
+        reason = checkpoint.problem(place)
+        if reason is None:
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(place, target)
+        return reason
+    except (ValueError, KeyError, TypeError):
+        return "its manifest is damaged"
+    except (Missing, Damaged) as error:
+        return str(error)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _complete(storage: S3) -> list[str]:
+    """The checkpoints on S3 that have a manifest, oldest first."""
+    parts = [name.split("/") for name in storage.list("checkpoints/")]
+    names = {part[1] for part in parts if len(part) == 3 and part[2] == checkpoint.MANIFEST}
+    claims = [n for n in names if n.startswith(checkpoint.PREFIX) and n[len(checkpoint.PREFIX) :].isdigit()]
+    return sorted(claims, key=lambda name: checkpoint.step_of(Path(name)))
+
+
+def _newest_here(root: Path, *, content: bool) -> int:
+    """The step of the newest whole checkpoint of a folder, or -1."""
+    newest = checkpoint.newest(root, content=content).checkpoint
+    return checkpoint.step_of(newest) if newest else -1
+
+
+def _is_live(folder: Path) -> bool:
+    """Whether an agent on this machine holds the job: it keeps a lock on events.jsonl while it lives."""
+    try:
+        with open(folder / EVENTS) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _content(path: Path) -> bytes | None:
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    return None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else -1
+
+
+def _write_in_place(path: Path, content: bytes) -> None:
+    with open(path, "r+b") as file:
+        file.write(content)
+        file.truncate()
