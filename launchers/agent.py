@@ -71,7 +71,7 @@ def hold(job: Job, place: Place, held: ExitStack) -> None:
     (job.dir / "nodes").mkdir(exist_ok=True) if place.nodes > 1 else None
     several = [(job.dir / "nodes" / f"node-{place.node}.lock", fcntl.LOCK_EX)] if place.nodes > 1 else []
     for path, kind in [*several, (job.events_path, fcntl.LOCK_SH if several else fcntl.LOCK_EX)]:
-        file = held.enter_context(open(path, "a"))
+        file = held.enter_context(open(path, "a"))  # noqa: SIM115 - closed by the stack
         for _ in range(20):  # who looks whether the job is alive holds it for a moment
             try:
                 fcntl.flock(file, kind | fcntl.LOCK_NB)
