@@ -24,6 +24,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from launchers.carrying import bring_up, carry
 from launchers.control import Control
 from launchers.elastic import Ended, run_workers, start_workers_parent
 from launchers.errors import first_error
@@ -33,10 +34,12 @@ from launchers.restart import Attempt, why_not
 from launchers.watch import STACK_SECONDS, Beats, HangWatch
 from trainer import checkpoint
 from trainer.config import load, seconds
-from trainer.errors import UserError
+from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State, write_json
+from trainer.mirror import Mirror
 from trainer.node import steps_left_in
 from trainer.result import write_result
+from trainer.storage import is_remote
 
 EX_TEMPFAIL = 75
 RESERVE_BYTES = 1 << 16
@@ -93,6 +96,8 @@ class Agent:
         self.control.listen()
         self.watcher = Watcher(choose(config["launcher"].get("notices") or []), self.control.on_notice)
         self.meeting: Meeting | None = None
+        self.config = config
+        self.mirror: Mirror | None = None
         self.history: list[Attempt] = []
 
     def run(self) -> int:
@@ -108,11 +113,17 @@ class Agent:
                 meet = self._meet()
                 if meet is None:
                     return self._not_met(started)
-                code = self._live(meet, started)
+                try:
+                    code = self._live(meet, started)
+                except HeadwayError as error:  # S3 can't be reached, or refuses
+                    return self._end(State.FAILED, str(error), self._own_error(error), {}, started)
                 if code is not None:
                     return code
         finally:
             self.watcher.stop()
+            if self.mirror is not None:
+                leave = self.control.leave
+                bring_up(self.mirror, leave.deadline if leave else None)
             if self.meeting:
                 self.meeting.close()
 
@@ -135,6 +146,8 @@ class Agent:
         """One life of the workers. The exit code if it was the last one on this node."""
         job = self.job
         if meet.leads:
+            if self.mirror is None:
+                self.mirror = carry(job, self.config, self._on_superseded, fetch=self.place.nodes == 1)
             self._note_death()
             job.reserve.write_bytes(b"\0" * RESERVE_BYTES)
         beats = Beats(self.folder, self.workers)
@@ -258,11 +271,19 @@ class Agent:
         job, attempt = self.job, max(0, self._lives() - 1)
         job.reserve.unlink(missing_ok=True)
         user_error = bool(error and error.get("user_error"))
+        address = str(self.config["job"]["dir"])
         event = {"attempt": attempt, "reason": reason, "source": source, "user_error": user_error}
         # the result is written before the event: who sees a final state finds it
         now = time.time()
         result = write_result(
-            job, state, attempt=attempt, error=error, wall=now - started, outcome=outcome, last={**event, "time": now}
+            job,
+            state,
+            attempt=attempt,
+            error=error,
+            wall=now - started,
+            outcome=outcome,
+            last={**event, "time": now},
+            address=address if is_remote(address) else None,
         )
         job.add_event(state, **event, step=result["steps"])
         if state is State.COMPLETED:
@@ -301,6 +322,14 @@ class Agent:
             reason="its agent was killed, or its machine was lost",
             step=reached,
         )
+
+    def _own_error(self, error: HeadwayError) -> dict[str, Any]:
+        user_error = isinstance(error, UserError)
+        return {"type": type(error).__name__, "message": str(error), "rank": None, "user_error": user_error}
+
+    def _on_superseded(self, who: str) -> None:
+        reason = f"this job was taken over by {who}"
+        self.control.on_notice(Notice(source="superseded", reason=reason, seconds=None, by_hand=True))
 
     def _on_ask(self, notice: Notice, regroup: bool) -> None:
         self.control.hear(notice, here=False, regroup=regroup)

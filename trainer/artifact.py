@@ -149,9 +149,19 @@ class Model:
         return columns
 
 
+def _fetched(url: str) -> Path:
+    """A model on S3, brought here."""
+    from trainer.storage import S3, staging
+
+    storage, folder = S3(url), staging(url)
+    for name in storage.list():
+        storage.download(name, folder / name)
+    return folder
+
+
 def load(folder: str | Path) -> Model:
-    """Loads a model folder. Raises UserError if there is none, or one of a newer format."""
-    folder = Path(folder)
+    """Loads a model folder, local or `s3://`. Raises UserError if there is none, or one of a newer format."""
+    folder = _fetched(str(folder)) if "://" in str(folder) else Path(folder)
     description = read_json(folder / DESCRIPTION)
     if description is None:
         hint = (

@@ -64,6 +64,8 @@ def age(seconds: float) -> str:
 
 def short_path(path: Path | str) -> str:
     """A path as one would type it here: relative when it lies below the current folder."""
+    if "://" in str(path):
+        return str(path)
     path = Path(os.path.abspath(path))
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -107,6 +107,7 @@ def known_job(folder: Path) -> str | None:
 
 
 def be_of_job(folder: Path, job: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / KNOWN).write_text(job + "\n", encoding="utf-8")
 
 

@@ -123,7 +123,8 @@ def resumed(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
             node[last] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise UserError(f"{override}: {text!r} is no value") from None
-    config["job"]["dir"] = str(job.dir)
+    if "://" not in str(config["job"]["dir"]):
+        config["job"]["dir"] = str(job.dir)
     return config
 
 
@@ -158,16 +159,17 @@ def place(config: dict[str, Any], launcher: Any) -> tuple[Job, bool]:
     name = options["name"]
     if name is not None and ("/" in name or name.startswith(".") or not name):
         raise UserError(f"job.name: {name!r} can't be a folder's name; use job.dir for a path")
-    if options["dir"] is not None and "://" in options["dir"]:
-        raise UserError(f"job.dir: {options['dir']!r} is not a local folder, and only those are supported so far")
-    if options["dir"] is None and name is None:
+    url = str(options["dir"]) if options["dir"] is not None and "://" in str(options["dir"]) else None
+    if url is not None:
+        directory = _staged(url, options)
+    elif options["dir"] is None and name is None:
         directory = _fresh(config)
     else:
         directory = Path(options["dir"]).expanduser() if options["dir"] else ROOT / str(name)
     job = Job(directory.absolute())
-    options["name"], options["dir"] = name or job.name, str(job.dir)
+    options["name"], options["dir"] = name or job.name, url or str(job.dir)
     if not job.exists():
-        if job.dir.exists() and (not job.dir.is_dir() or any(job.dir.iterdir())):
+        if url is None and job.dir.exists() and (not job.dir.is_dir() or any(job.dir.iterdir())):
             raise UserError(f"job.dir: {job.dir} exists and is not a job's directory; choose another")
         return job, True
     differing = schema.differing_keys(schema.load(job.config_path), config)
@@ -177,6 +179,19 @@ def place(config: dict[str, Any], launcher: Any) -> tuple[Job, bool]:
     if launcher.state(job).is_active:
         raise UserError(f"{job.name} is running; `headway stop {job.name}` stops it")
     return job, False
+
+
+def _staged(url: str, options: Mapping[str, Any]) -> Path:
+    """The local folder of a job on S3, with what is known of it there."""
+    from trainer.pulling import pull_small
+    from trainer.storage import S3, Encryption, is_remote, staging
+
+    if not is_remote(url):
+        raise UserError(f"job.dir: {url!r} is neither a local folder nor on S3; write a path, or s3://BUCKET/FOLDER")
+    folder = staging(url)
+    folder.mkdir(parents=True, exist_ok=True)
+    pull_small(S3(url, Encryption(options["encryption"], options["kms_key"])), folder)
+    return folder
 
 
 def _fresh(config: Mapping[str, Any]) -> Path:

@@ -28,6 +28,7 @@ MOST_PARTS = 10_000
 PARALLEL = 8  # parts under way at once
 ATTEMPTS = 10
 DOWNLOADS = 3  # of a file whose content arrives damaged
+MARK = "headway-write"  # metadata by which a write whose answer got lost is told from another's
 DELETES = 1000  # objects in one request, as many as S3 takes
 
 T = TypeVar("T")
@@ -251,15 +252,19 @@ class S3:
     # underneath
 
     def _marked(self, mark: str) -> dict[str, Any]:
-        return {"Metadata": {"headway-write": mark}, **self._encryption}
+        return {"Metadata": {MARK: mark}, **self._encryption}
 
     def _landed(self, name: str, mark: str, error: HeadwayError) -> str:
         """The ETag of what was written although the answer says no: the answer before it got lost, and the second try
         met what the first one wrote. Raises the error if the object is another's."""
         with contextlib.suppress(Missing):
-            head = self._call("head_object", name)
-            if head.get("Metadata", {}).get("headway-write") == mark and (etag := _etag(head)):
-                return etag
+            for _ in range(self._attempts):
+                head = self._call("head_object", name)
+                found, etag = str(head.get("Metadata", {}).get(MARK, "")), _etag(head)
+                if found == mark and etag:
+                    return etag
+                if len(found) == len(mark) and etag:  # else that answer was cut off, too
+                    break
         raise Conflict(str(error)) from error
 
     def _receive(self, name: str, length: int | None = None, **parameters: Any) -> tuple[bytes, dict[str, Any]]:

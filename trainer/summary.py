@@ -83,6 +83,9 @@ def closing(job: Job) -> None:
         ),
         soft_wrap=True,
     )
+    reason = job.last_event().get("reason")
+    if reason and not result.get("model"):
+        line(console, Text(str(reason), "yellow"))
     if result["metrics"]:
         console.print(metrics_table(result["metrics"]))
     for words in amounts(result):
@@ -91,8 +94,16 @@ def closing(job: Job) -> None:
         pair(console, "model", short_path(result["model"]))
         pair(console, "next", next_command(job, result["model"]))
     else:
-        pair(console, "next", f"headway resume {shlex.quote(short_path(job.dir))}")
-    pair(console, "", f"headway show {shlex.quote(short_path(job.dir))}")
+        pair(console, "next", f"headway resume {shlex.quote(address(job))}")
+    pair(console, "", f"headway show {shlex.quote(address(job))}")
+
+
+def address(job: Job) -> str:
+    """What names the job on a command line: its directory, or where that is on S3."""
+    from trainer.config import load
+
+    directory = str((load(job.config_path).get("job") or {}).get("dir"))
+    return directory if "://" in directory else short_path(job.dir)
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> RenderableType:

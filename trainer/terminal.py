@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.algorithm import Algorithm
-from trainer.figures import clock, count, figure, plural, short_path
+from trainer.figures import clock, count, figure, plural
 from trainer.job import Job, State
 from trainer.result import more_is_better
-from trainer.summary import choice, line, make_console, pair, prominence
+from trainer.summary import address, choice, line, make_console, pair, prominence
 from trainer.summary import closing as closing
 from trainer.tail import Tail
 
@@ -40,7 +40,7 @@ def header(job: Job, config: Mapping[str, Any]) -> None:
     if nodes != 1:
         where += f" on each of {nodes} nodes"
     seed = (config.get("job") or {}).get("seed", 0)
-    pair(console, "job", short_path(job.dir))
+    pair(console, "job", address(job))
     pair(console, "train", f"{choice(config, 'algorithm')} on {choice(config, 'data')}, seed {seed}")
     pair(console, "where", f"{choice(config, 'launcher')}, {where}, strategy {choice(config, 'strategy')}")
 

@@ -60,7 +60,7 @@ class Server:
         self.uploads: dict[str, Upload] = {}
         self.page = page  # objects in one answer to a list
         self.given: Counter[str] = Counter()  # faults, by kind
-        self.requests: list[str] = []  # "PUT bucket/key"
+        self.requests: list[str] = []  # "PUT bucket/key?partNumber=1&uploadId=…"
         self.lock = threading.RLock()
         self._random = random.Random(seed)
         self._rate = 0.0
@@ -97,7 +97,7 @@ class Server:
         }
 
     def faults(self, rate: float, kinds: Iterable[str] = KINDS, match: str = "", slow_seconds: float = 0.2) -> None:
-        """From now on a share of the requests meets a fault; `match`: of those whose "METHOD bucket/key" it is found in."""
+        """From now on a share of the requests meets a fault; `match`: of those in which this pattern is found."""
         with self.lock:
             self._rate, self._kinds, self._match, self.slow_seconds = rate, tuple(kinds), match, slow_seconds
         unknown = set(self._kinds) - set(KINDS)
@@ -164,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         bucket, _, key = unquote(address.path).lstrip("/").partition("/")
         query = {name: values[0] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
-        fault = s3.draw(f"{self.command} {bucket}/{key}")
+        fault = s3.draw(f"{self.command} {bucket}/{key}{address.query and '?'}{address.query}")
         if fault == "reset-request":
             return self._reset()
         length = int(self.headers.get("Content-Length") or 0)

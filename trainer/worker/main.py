@@ -137,7 +137,8 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
     config, ranks, opened = session.config, session.ranks, session.opened
     strategy = choose(config["strategy"]["name"], ranks.world_size)
     precision = choose_precision(config["train"]["precision"], ranks.device)
-    total = total_steps(config["train"], opened.train.steps(config["train"]["batch_size"]))
+    steps = opened.train.steps(config["train"]["batch_size"])
+    total = total_steps(config["train"], steps)
 
     def fresh() -> Training:
         seed_all(config["job"]["seed"])
@@ -162,6 +163,7 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
     loss = spread(algorithm, model, strategy, precision, ranks)
     progress = session.reporter.progress
     progress.total, progress.step = total, training.position.step
+    progress.epoch = training.position.epoch + training.position.epoch_step / steps
     progress.samples, progress.training_seconds = training.position.samples, training.position.seconds
     session.reporter.forget_after(training.position.step)
     set_deadline(session)

@@ -1,0 +1,45 @@
+"""A job on S3: its state fetched before the workers start, and carried there while they train."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from trainer.algorithm import Algorithm
+from trainer.checkpoint import Retention
+from trainer.job import Job
+from trainer.mirror import Mirror
+from trainer.pulling import pull
+from trainer.result import more_is_better
+from trainer.storage import S3, Encryption, is_remote
+
+FLUSH_SECONDS = 600.0  # how long the end of a job waits for S3, if nobody presses
+
+
+def carry(job: Job, config: dict[str, Any], on_superseded: Callable[[str], None], *, fetch: bool) -> Mirror | None:
+    """Takes the job over on S3 and begins to carry it there; None for a job that is local.
+
+    fetch: brings what is there first. Raises HeadwayError if S3 can't be reached, or refuses.
+    """
+    url = str(config["job"]["dir"])
+    if not is_remote(url):
+        return None
+    storage = S3(url, Encryption(config["job"].get("encryption"), config["job"].get("kms_key")))
+    options = config["checkpoint"]
+    metric = options.get("metric") or config["train"]["early_stopping"]["metric"]
+    retention = Retention(options["keep"], options["keep_best"], metric, more_is_better(metric, Algorithm.maximize))
+    mirror = Mirror(storage, job.dir, on_superseded=on_superseded, retention=retention)
+    mirror.take_over()
+    for line in pull(storage, job.dir) if fetch else ():
+        print(line, flush=True)
+    mirror.start()
+    return mirror
+
+
+def bring_up(mirror: Mirror, deadline: float | None) -> None:
+    """Waits until all is on S3, as long as there is time. deadline: unix seconds."""
+    left = FLUSH_SECONDS if deadline is None else max(0.5, deadline - time.time() - 0.5)
+    if not mirror.flush(left) and not mirror.superseded:
+        print("not everything is on S3; the rest lies in this machine's folder, and goes up when the job goes on here")
+    mirror.stop()
