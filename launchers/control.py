@@ -76,7 +76,8 @@ class Control:
     def hear(self, notice: Notice, *, here: bool = True, regroup: bool = False) -> None:
         """A notice, for this node or (`here` false) for another one."""
         deadline = None if notice.seconds is None else notice.time + notice.seconds
-        why = f"{notice.source}: {notice.reason}" if notice.reason else notice.source
+        named = notice.reason.startswith(notice.source)
+        why = notice.reason if named else ": ".join(filter(None, (notice.source, notice.reason)))
         if notice.leave:
             state = State.STOPPED if notice.by_hand else State.INTERRUPTED
             known = self.leave

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from botocore import loaders
 
 from trainer.chaos.s3 import KINDS, Server
 from trainer.errors import HeadwayError, UserError
@@ -19,6 +21,14 @@ from trainer.storage import S3, Conflict, Damaged, Encryption, Missing, is_remot
 MIB = 1 << 20
 BIG = random.Random(0).randbytes(17 * MIB + 5)  # three parts
 PART = 8 * MIB
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _models_are_loaded_once() -> Iterator[None]:
+    """What boto3 reads for each client costs more than most of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loaders, "create_loader", functools.cache(loaders.create_loader))
+        yield
 
 
 @pytest.fixture

@@ -119,9 +119,10 @@ class Mirror:
                 self._say(f"{self._storage.url}: taken over by {who}; this copy uploads nothing more")
                 self._on_superseded(str(who))
                 return
-            except (HeadwayError, OSError) as error:
+            except Exception as error:  # whatever it is, training goes on
                 if not trouble:
-                    self._say(f"{error}; what is new stays local, and is tried again")
+                    text = str(error) if isinstance(error, HeadwayError) else f"{self._storage.url}: {error!r}"
+                    self._say(f"{text}; what is new stays local, and is tried again")
                 trouble, pause = str(error), min(2 * pause, LONGEST_PAUSE)
             else:
                 if trouble:
@@ -214,10 +215,14 @@ class Mirror:
         kept = {name for name in files if prefix + name in there and (prefix + name, manifest) in self._landed}
         remains = [name for name in there if name.removeprefix(prefix) not in kept]
         up.pop(place.name, None)
+        if remains:  # what is deleted can't be put on a condition: the shorter ago it was ours, the better
+            self._ownership.renew(self._step())
         self._storage.delete(name for name in remains if name == prefix + MANIFEST)
         self._storage.delete(name for name in remains if name != prefix + MANIFEST)
         try:
             self._carry({prefix + name: place / name for name in files if name not in kept}, manifest)
+            if (place / MANIFEST).read_bytes() != manifest:  # written again meanwhile
+                return False
             self._ownership.renew(step)
             self._storage.write(prefix + MANIFEST, manifest, if_absent=True)
         except FileNotFoundError:
@@ -255,6 +260,7 @@ class Mirror:
 
     def _retire(self, up: dict[str, bytes]) -> None:
         """Deletes on S3 what was deleted here or on another machine before, and what never got a manifest."""
+        self._ownership.renew(self._step())
         here = {place.name for place in checkpoint.listing(self._job.checkpoints)}
         by_age = sorted(up, key=lambda name: checkpoint.step_of(Path(name)))
         kept = set(by_age[-self._retention.newest :])

@@ -84,7 +84,7 @@ def _take(storage: S3, folder: Path, found: dict[str, bytes | None]) -> None:
         path = folder / name
         content = _content(path)
         if name == EVENTS:
-            keep = more_events
+            keep = more_events or there is None
         elif name == CONFIG:
             keep = there is None
         else:
