@@ -115,16 +115,18 @@ def plan(
     rank: int = 0,
     world: int = 1,
     accumulate: int = 1,
+    parts: int | None = None,
     start: int = 0,
     group: int = 1,
 ) -> Iterator[Steps]:
     """One worker's batches from step `start`, up to `group` steps at a time, the last uneven step on its own.
 
     Step s is the positions [s·B, (s+1)·B). Each worker takes a contiguous near-equal share of it, cut into
-    `accumulate` near-equal parts.
+    `accumulate` near-equal parts. With `parts` the step itself is cut into so many near-equal parts, the same for any
+    number of workers, and each worker takes a share of these, whole.
     """
     whole = rows // batch_size
-    pick, lengths, sizes = _cut(batch_size, rank, world, accumulate)
+    pick, lengths, sizes = _cut(batch_size, rank, world, accumulate, parts)
     for first in range(start, whole, group):
         steps = min(group, whole - first)
         taken = ids(first * batch_size, (first + steps) * batch_size)
@@ -132,14 +134,18 @@ def plan(
             taken = taken.reshape(steps, batch_size)[:, pick].ravel()
         yield Steps(taken, lengths * steps, sizes * steps, batch_size)
     if (rest := rows % batch_size) and start <= whole:
-        pick, lengths, sizes = _cut(rest, rank, world, accumulate)
+        pick, lengths, sizes = _cut(rest, rank, world, accumulate, parts)
         yield Steps(ids(whole * batch_size, rows)[pick], lengths, sizes, rest)
 
 
-def _cut(n: int, rank: int, world: int, accumulate: int) -> tuple[np.ndarray, list[int], list[int]]:
+def _cut(n: int, rank: int, world: int, accumulate: int, parts: int | None) -> tuple[np.ndarray, list[int], list[int]]:
     """Which of a global batch's n rows a worker takes, in which lengths, of which sizes count."""
-    start, stop = share(n, rank, world)
-    parts = [share(stop - start, part, accumulate) for part in range(accumulate)]
-    sizes = [end - begin for begin, end in parts]
-    pick = [np.arange(start + begin, start + end) if end > begin else np.zeros(1, np.int64) for begin, end in parts]
+    if parts is None:
+        start, stop = share(n, rank, world)
+        runs = [share(stop - start, part, accumulate) for part in range(accumulate)]
+        runs = [(start + begin, start + end) for begin, end in runs]
+    else:
+        runs = [share(n, part, parts) for part in range(*share(parts, rank, world))]
+    sizes = [end - begin for begin, end in runs]
+    pick = [np.arange(begin, end) if end > begin else np.zeros(1, np.int64) for begin, end in runs]
     return np.concatenate(pick), [max(1, s) for s in sizes], sizes

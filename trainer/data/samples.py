@@ -46,11 +46,14 @@ class Samples(ABC):
         rank: int = 0,
         world: int = 1,
         accumulate: int = 1,
+        parts: int | None = None,
         start: int = 0,
     ) -> Iterator[Batch]:
         """One worker's batches of an epoch in its order, `accumulate` a step, from step `start`.
 
         batch_size: of the whole step, over all workers and parts. The order depends on (seed, epoch) alone.
+        parts: cuts a step into so many batches, whatever the number of workers; a worker's are its share of them, in
+        order, as many in each step (`share(parts, rank, world)` says which).
         """
         order = Order(self.rows, seed, self.order.per_block, self.order.window)
         group = self._group(batch_size, world)
@@ -62,19 +65,23 @@ class Samples(ABC):
                 rank=rank,
                 world=world,
                 accumulate=accumulate,
+                parts=parts,
                 start=start,
                 group=group,
             )
         )
 
-    def sequential(self, *, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+    def sequential(
+        self, *, batch_size: int, rank: int = 0, world: int = 1, parts: int | None = None
+    ) -> Iterator[Batch]:
         """The rows as they lie, each exactly once over all workers.
 
-        Each worker takes its contiguous share of every `batch_size` rows, so all have as many batches.
+        Each worker takes its contiguous share of every `batch_size` rows, so all have as many batches; or, of the
+        `parts` that these are cut into, its share as `stream` has it.
         """
         ids = lambda start, stop: np.arange(start, stop)  # noqa: E731
         group = self._group(batch_size, world)
-        return self._batches(plan(ids, self.rows, batch_size, rank=rank, world=world, group=group))
+        return self._batches(plan(ids, self.rows, batch_size, rank=rank, world=world, parts=parts, group=group))
 
     def chunks(self, *, rank: int = 0, world: int = 1, rows: int = 65536) -> Iterator[tuple[Any, np.ndarray | None]]:
         """The worker's contiguous share of all rows as numpy (x float32 [n, columns] or a scipy CSR matrix, y)."""

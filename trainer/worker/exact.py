@@ -25,8 +25,8 @@ import hashlib
 import os
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,8 +39,6 @@ from trainer.errors import UserError
 from trainer.worker.ranks import Ranks
 
 PARTS = 8  # of a global batch, for each part of gradient accumulation
-
-T = TypeVar("T")
 
 
 def parts_of(batch_size: int, accumulation: int, world: int) -> int:
@@ -88,37 +86,46 @@ def _aligned(tensor: Tensor) -> Tensor:
 
 
 def blocks(start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """The nodes of the tree that make up the parts from `start` to `stop`: (first part, how many), powers of two."""
+    """The largest nodes of the tree that make up the parts from `start` to `stop`: (first part, how many)."""
     while start < stop:
-        size = start & -start or 1 << (stop - start).bit_length()
-        while start + size > stop:
-            size //= 2
+        size = 1
+        while start % (2 * size) == 0 and start + 2 * size <= stop:
+            size *= 2
         yield start, size
         start += size
 
 
-def fold(nodes: list[tuple[int, int, T]], add: Callable[[T, T], T]) -> T:
-    """The sum of all nodes, in order of their parts, along the tree; those of an odd rest from the right."""
-    done: list[tuple[int, int, T]] = []
-    for start, size, value in nodes:
-        done.append((start, size, value))
-        while len(done) > 1 and done[-2][1] == done[-1][1] and done[-2][0] % (2 * done[-1][1]) == 0:
-            (first, half, left), (_, _, right) = done[-2:]
-            done[-2:] = [(first, 2 * half, add(left, right))]
-    while len(done) > 1:
-        (first, half, left), (_, more, right) = done[-2:]
-        done[-2:] = [(first, half + more, add(left, right))]
-    return done[0][2]
-
-
 @dataclass
-class _Sum:
-    """Gradients of all parameters in one row, the losses of all parts behind them; `views`: of each parameter."""
+class Sum:
+    """Of the `size` parts from `start` on: all gradients in one row, the losses of all parts behind them.
 
+    views: the gradients of each parameter.
+    """
+
+    start: int
+    size: int
     row: Tensor
-    views: list[Tensor]
-    start: int = 0  # whose sum it is
-    size: int = 0
+    views: list[Tensor] = field(default_factory=list)
+
+
+def merge(sums: list[Sum], *, rest: bool = False) -> list[Sum]:
+    """Adds up the last sums where they are siblings in the tree, or all with `rest`. Returns those not needed any more.
+
+    With every sum that comes, in order of their parts, the tree is gone through from the left.
+    """
+    spare = []
+    while len(sums) > 1 and (rest or (sums[-2].size == sums[-1].size and sums[-2].start % (2 * sums[-1].size) == 0)):
+        right = sums.pop()
+        sums[-1].row.add_(right.row)
+        sums[-1].size += right.size
+        spare.append(right)
+    return spare
+
+
+def swap(messages: list[dist.P2POp]) -> None:
+    """Sends and receives; returns once all is there."""
+    for work in dist.batch_isend_irecv(messages) if messages else ():
+        work.wait()
 
 
 class ExactGradient:
@@ -140,31 +147,29 @@ class ExactGradient:
         *,
         seed: int,
         parts: int,
-        check: Callable[[Any], object] | None = None,
+        check: Callable[[Any], object] = lambda loss: None,
     ) -> None:
         settle(ranks.device)
-        _refuse_statistics(model)
         self.loss, self.model, self.ranks, self.seed, self.parts, self.check = loss, model, ranks, seed, parts, check
         self.first, stop = share(parts, ranks.rank, ranks.world_size)
         self.count = stop - self.first  # parts of this worker, in each step
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         kinds = {p.dtype for p in self.parameters}
-        if len(kinds) != 1 or not kinds <= {torch.float32, torch.float64}:
+        if kinds != {torch.float32} and kinds != {torch.float64}:
             found = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds)) or "none"
             raise UserError(
-                f"train.elastic=exact: all trained weights must be float32, or all float64, and there is {found}; "
+                f"train.elastic=exact: all weights must be float32, or all float64, and there is {found}; "
                 f"choose train.elastic=fast"
             )
-        self.kind = kinds.pop()
         self.weights = sum(p.numel() for p in self.parameters)
         self.segment = -(-(self.weights + parts) // ranks.world_size)
-        self._sums: list[_Sum] = []  # of this step, as far as added
-        self._free: list[_Sum] = []
-        self._target: _Sum | None = None  # that the parameters' gradients lie in
+        self._sums: list[Sum] = []  # of this step, as far as added
+        self._spare: list[Sum] = []
+        self._target: Sum | None = None  # that the parameters' gradients lie in
         self._result = self._make() if ranks.world_size > 1 else None
-        self._received = torch.empty(0, dtype=self.kind, device=ranks.device)
+        self._segments: list[Tensor] = []  # for those of other workers
+        self._shares: dict[int, Tensor] = {}  # of a batch's samples, by part
         self._step = self._total = 0
-        self._sizes: dict[int, Tensor] = {}
         self._unchecked = True
         if ranks.world_size > 1:
             for tensor in [*model.parameters(), *model.buffers()]:
@@ -177,75 +182,106 @@ class ExactGradient:
         if not batch.size:
             return
         seed_by(self.seed, step, part)
-        self._aim(self._sum_for(part))
+        target = self._sum_for(part)
+        self._aim(target)
         batch = aligned(batch)
-        before = _kept_buffers(self.model) if self._unchecked else None
+        before = {n: t.clone() for n, t in _buffers(self.model).items()} if self._unchecked else None
         loss = self.loss(batch)
         if before is not None:
             self._unchecked = False
-            if self.check is not None:
-                self.check(loss)
+            self.check(loss)
             _refuse_changed(self.model, before)
         (loss * (batch.size / batch.total)).backward()
-        assert self._target is not None
-        self._target.row[self.weights + part] = loss.detach()
+        target.row[self.weights + part] = loss.detach()
 
     def combine(self) -> Tensor:
         """Leaves the gradient of the whole batch on the parameters. Returns its mean loss, float64, on the device."""
-        if self._result is None:
-            result = fold([(s.start, s.size, s) for s in self._sums], self._add)
-        else:
-            result = self._exchange()
-        self._free += self._sums
-        self._sums = []
+        self._spare += merge(self._sums, rest=self._result is None)
+        result = self._result or self._sums[0]
+        if self._result:
+            self._exchange(result)
         self._aim(result)
         self._target = None  # whoever clears the gradients takes them away
+        self._spare += self._sums
+        self._sums = []
         seed_by(self.seed, self._step, self.parts)  # an optimizer that draws, draws the same everywhere
-        losses = result.row[self.weights : self.weights + self.parts].double()
-        return losses.dot(self._shares())
+        total = self._total
+        if total not in self._shares:
+            ends = [share(total, part, self.parts) for part in range(self.parts)]
+            sizes = torch.tensor([stop - start for start, stop in ends], dtype=torch.float64)
+            self._shares[total] = (sizes / total).to(self.ranks.device)
+        return result.row[self.weights : self.weights + self.parts].double().dot(self._shares[total])
 
-    def _sum_for(self, part: int) -> _Sum:
+    def _sum_for(self, part: int) -> Sum:
         """Where the gradient of the next part is to be added: a sum of zeros, or that of its sibling in the tree."""
-        sums = self._sums
-        if part % 2 and sums and sums[-1].start == part - 1:
-            sums[-1].size = 2  # once the backward is through
-            return sums[-1]
-        while len(sums) > 1 and sums[-2].size == sums[-1].size and sums[-2].start % (2 * sums[-1].size) == 0:
-            self._add(sums[-2], sums[-1])
-            self._free.append(sums.pop())
-        target = self._free.pop() if self._free else self._make()
+        if part % 2 and self._sums and self._sums[-1].start == part - 1:
+            self._sums[-1].size = 2
+            return self._sums[-1]
+        self._spare += merge(self._sums)
+        target = self._spare.pop() if self._spare else self._make()
         target.row.zero_()
         target.start, target.size = part, 1
-        sums.append(target)
+        self._sums.append(target)
         return target
 
-    def _exchange(self) -> _Sum:
+    def _exchange(self, result: Sum) -> None:
         """The sum over all workers: each adds up one segment of it and gives it to the others."""
-        result, ranks, segment = self._result, self.ranks, self.segment
-        assert result is not None
-        whole = fold_own(self._sums, self._add)
+        rank, world, segment = self.ranks.rank, self.ranks.world_size, self.segment
+        others = [r for r in range(world) if r != rank]
+        own = [s.row.split(segment) for s in self._sums]
+        messages = [dist.P2POp(dist.isend, row[r], r) for row in own for r in others]
+        nodes, come = [], 0
         there = min(self.parts, self._total)  # parts that have a sample
-        nodes = [
-            (owner, start, size)
-            for owner in range(ranks.world_size)
-            for start, size in blocks(*(min(end, there) for end in share(self.parts, owner, ranks.world_size)))
-        ]
-        if self._received.numel() < len(nodes) * segment:
-            self._received = self._received.new_empty(len(nodes) * segment)
-        places = list(self._received.split(segment))
-        own = slice(ranks.rank * segment, (ranks.rank + 1) * segment)
-        sends, receives, mine = [], [], iter(whole)
-        for place, (owner, _, _) in zip(places, nodes, strict=False):
-            if owner != ranks.rank:
-                receives.append(dist.P2POp(dist.irecv, place, owner))
-                continue
-            row = next(mine).row
-            place.copy_(row[own])
-            for other in range(ranks.world_size):
-                if other != ranks.rank:
-                    sends.append(dist.P2POp(dist.isend, row[other * segment : (other + 1) * segment], other))
-        for work in dist.batch_isend_irecv([*sends, *receives]) if sends or receives else ():
-            work.wait()
-        pieces = [(start, size, place) for place, (_, start, size) in zip(places, nodes, strict=False)]
-        dist.all_gather_into_tensor(result.row, fold(pieces, Tensor.add_))
-        return result
+        for owner in range(world):
+            start, stop = share(self.parts, owner, world)
+            for i, (first, size) in enumerate(blocks(min(start, there), min(stop, there))):
+                if owner != rank and come == len(self._segments):
+                    self._segments.append(torch.empty_like(result.row[:segment]))
+                row = own[i][rank] if owner == rank else self._segments[come]
+                if owner != rank:
+                    messages.append(dist.P2POp(dist.irecv, row, owner))
+                    come += 1
+                nodes.append(Sum(first, size, row))
+        swap(messages)
+        done: list[Sum] = []
+        for node in nodes:
+            done.append(node)
+            merge(done)
+        merge(done, rest=True)
+        segments = result.row.split(segment)
+        segments[rank].copy_(done[0].row)
+        gives = [dist.P2POp(dist.isend, segments[rank], r) for r in others]
+        swap(gives + [dist.P2POp(dist.irecv, segments[r], r) for r in others])
+
+    def _make(self) -> Sum:
+        row = torch.empty(
+            self.ranks.world_size * self.segment, dtype=self.parameters[0].dtype, device=self.ranks.device
+        )
+        views = row[: self.weights].split([p.numel() for p in self.parameters])
+        return Sum(0, 0, row, [view.view_as(p) for view, p in zip(views, self.parameters, strict=True)])
+
+    def _aim(self, target: Sum) -> None:
+        """From here on the parameters' gradients are those of `target`."""
+        if target is not self._target:
+            for parameter, view in zip(self.parameters, target.views, strict=True):
+                parameter.grad = view
+            self._target = target
+
+
+def _buffers(model: nn.Module) -> dict[str, Tensor]:
+    """The model's saved tensors that are no parameters."""
+    kept = model.state_dict(keep_vars=True).items()
+    return {name: t for name, t in kept if isinstance(t, Tensor) and not isinstance(t, nn.Parameter)}
+
+
+def _refuse_changed(model: nn.Module, before: dict[str, Tensor]) -> None:
+    """Running statistics, as batch normalisation keeps them: each worker would have its own."""
+    for name, now in _buffers(model).items():
+        old = before.get(name)
+        if old is None or old.shape != now.shape or not bool(((old == now) | (old != old)).all()):
+            module, _, buffer = name.rpartition(".")
+            kind = type(model.get_submodule(module)).__name__
+            raise UserError(
+                f"train.elastic=exact: the model's {module or 'root'} ({kind}) changes its {buffer} with every batch "
+                f"that its worker sees; normalise by layer or group, or choose train.elastic=fast"
+            )

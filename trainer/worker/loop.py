@@ -2,7 +2,7 @@
 
 for epoch in epochs:
     for batch in this worker's part of each step's samples, in the order of (seed, epoch):
-        loss(batch).backward()                        gradients averaged over workers by the strategy
+        loss(batch).backward()                        gradients averaged over workers by the strategy, or exactly
         stop if the loss is not finite                before the weights are touched
         clip, optimizer.step(), schedule.step()
         every log_every steps:        report the mean training loss
@@ -31,6 +31,7 @@ from trainer.errors import HeadwayError, UserError
 from trainer.job import State
 from trainer.worker.cadence import NEVER
 from trainer.worker.evaluation import evaluate
+from trainer.worker.exact import ExactGradient
 from trainer.worker.interruption import LEAVE, OUT_OF_TIME, Verdict
 from trainer.worker.ranks import Ranks
 from trainer.worker.saver import Saver
@@ -71,6 +72,7 @@ class Loop:
     session: Session
     total: int | None
     precision: str
+    exact: ExactGradient | None = None
     verdict: Verdict | None = None  # why it leaves before the end
     prepared: bool = False
 
@@ -100,7 +102,9 @@ class Loop:
         model, optimizer, schedule = training.model, training.optimizer, training.schedule
         interruption, progress, loss_of = self.session.interruption, reporter.progress, self.loss
         options, device, world = self.session.config["train"], self.session.ranks.device, self.session.ranks.world_size
-        parts = options["gradient_accumulation"]
+        rank = self.session.ranks.rank
+        exact = self.exact
+        parts = exact.count if exact else options["gradient_accumulation"]
         clip = options["gradient_clip"]
         log_every, validate_every = options["log_every"], options["validate_every"]
         cadence, saver, beat = self.session.cadence, self.session.saver, self.session.beat
@@ -114,9 +118,10 @@ class Loop:
             seed=self.session.config["job"]["seed"],
             epoch=position.epoch,
             batch_size=options["batch_size"],
-            rank=self.session.ranks.rank,
+            rank=rank,
             world=world,
             accumulate=parts,
+            parts=exact.parts if exact else None,
             start=position.epoch_step,
         )
         pending: list[tuple[Tensor, int]] = []  # on a GPU, losses not yet read, and of how many samples
@@ -136,7 +141,12 @@ class Loop:
             if on_gpu:
                 batch = batch.to(device)
             part += 1
-            if part < parts:
+            if exact is not None:
+                exact.part(batch, position.step, part - 1)
+                if part < parts:
+                    continue
+                loss, counted = exact.combine(), batch.total if rank == 0 else 0
+            elif part < parts:
                 with no_sync():
                     loss = loss_of(batch)
                     if unchecked:
@@ -152,14 +162,16 @@ class Loop:
                     (loss * weight).backward()
                 else:
                     loss.backward()
+            if exact is None:
+                counted = batch.size
             if on_gpu:
-                pending.append((loss.detach(), batch.size))
+                pending.append((loss.detach(), counted))
             else:
                 value = loss.item()
                 if not math.isfinite(value):
                     raise self._diverged(value, position.step + 1)
-                step_loss += value * batch.size
-            position.loss_count += batch.size
+                step_loss += value * counted
+            position.loss_count += counted
             if part < parts:
                 continue
             part = 0
@@ -212,7 +224,7 @@ class Loop:
             return
         values = torch.stack([loss for loss, _ in pending]).double().cpu().tolist()
         position = self.training.position
-        parts = self.session.config["train"]["gradient_accumulation"]
+        parts = 1 if self.exact else self.session.config["train"]["gradient_accumulation"]
         first = position.step - len(values) // parts + 1
         for i, (value, (_, size)) in enumerate(zip(values, pending, strict=True)):
             if not math.isfinite(value):
@@ -263,6 +275,8 @@ class Loop:
             self.session.ranks,
             batch_size=self.session.config["train"]["batch_size"],
             precision=self.precision,
+            parts=self.exact.parts if self.exact else None,
+            told=self._told,
         )
         values = {f"validation_{name}": float(value) for name, value in metrics.items()}
         self._report(values)
@@ -272,6 +286,9 @@ class Loop:
         if metric in values and self.session.reporter.best.get(metric) == values[metric]:
             position.improved = position.step
         return self._stops_early(values)
+
+    def _told(self) -> None:
+        self.session.beat[1] += 1
 
     def _stops_early(self, values: dict[str, float]) -> bool:
         options, position = self.session.config["train"]["early_stopping"], self.training.position

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from trainer.result import more_is_better
 from trainer.worker import failure
 from trainer.worker.cadence import Cadence
 from trainer.worker.context import CONTEXT, JobContext
+from trainer.worker.exact import ExactGradient, parts_of, settle
 from trainer.worker.interruption import OUT_OF_TIME, Interruption
-from trainer.worker.loop import Loop, total_steps
+from trainer.worker.loop import Loop, check_scalar, total_steps
 from trainer.worker.metrics import Reporter
 from trainer.worker.ranks import Ranks
 from trainer.worker.saver import ESTIMATOR, Saver
@@ -140,6 +142,10 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
     steps = opened.train.steps(config["train"]["batch_size"])
     total = total_steps(config["train"], steps)
 
+    exactly = config["train"]["elastic"] == "exact"
+    if exactly:
+        settle(ranks.device)
+
     def fresh() -> Training:
         seed_all(config["job"]["seed"])
         model = algorithm.build(opened.schema).to(ranks.device)
@@ -152,7 +158,7 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
     model = training.model
     parameters = sum(p.numel() for p in model.parameters())
     work = parameters * config["train"]["batch_size"] * (algorithm.sequence_length or 1)
-    if ranks.device.type == "cpu" and work < ranks.world_size * SMALL_STEP:
+    if ranks.device.type == "cpu" and (exactly or work < ranks.world_size * SMALL_STEP):
         facts["threads"] = 1
         torch.set_num_threads(1)
     found, touched = resume(session, lambda folder, manifest: training.restore(folder, manifest, ranks))
@@ -160,7 +166,8 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
         training = fresh()
         model = training.model
     session.reporter.best = dict(training.position.best)
-    loss = spread(algorithm, model, strategy, precision, ranks)
+    loss = spread(algorithm, model, "single" if exactly else strategy, precision, ranks)
+    exact = exact_gradient(algorithm, model, loss, session) if exactly else None
     progress = session.reporter.progress
     progress.total, progress.step = total, training.position.step
     progress.epoch = training.position.epoch + training.position.epoch_step / steps
@@ -168,21 +175,38 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
     session.reporter.forget_after(training.position.step)
     set_deadline(session)
     if ranks.rank == 0:
-        facts |= {"strategy": strategy, "precision": precision, "parameters": parameters, "steps": total}
+        facts |= {
+            "strategy": "exact sums" if exactly else strategy,
+            "precision": precision,
+            "parameters": parameters,
+            "steps": total,
+        }
         session.job.add_event(
             State.RUNNING, **facts, **told_of(session, training.position.step, training.position.seconds)
         )
     begin(session, training.position.step)
-    state, reason = Loop(algorithm, training, loss, session, total, precision).run()
+    state, reason = Loop(algorithm, training, loss, session, total, precision, exact).run()
     if ranks.rank == 0 and state is State.COMPLETED:
         best = session.reporter.best
         artifact.write_module(session.job.model, algorithm, model, opened.schema, config, best)
     return {"state": state.value, "reason": reason, "step": training.position.step}
 
 
+def exact_gradient(algorithm: Module, model: Any, loss: Callable[[Any], Any], session: Session) -> ExactGradient:
+    """The gradient of `train.elastic=exact`."""
+    config = session.config
+    parts = parts_of(config["train"]["batch_size"], config["train"]["gradient_accumulation"], session.ranks.world_size)
+    check = partial(check_scalar, algorithm)
+    return ExactGradient(loss, model, session.ranks, seed=config["job"]["seed"], parts=parts, check=check)
+
+
 def fit_estimator(algorithm: Estimator, session: Session, facts: dict[str, Any]) -> dict[str, Any]:
     """Lets an `Estimator` fit by itself."""
     job, config, ranks, reporter = session.job, session.config, session.ranks, session.reporter
+    if config["train"]["elastic"] == "exact":
+        raise UserError(
+            f"train.elastic=exact: {type(algorithm).__name__} fits by itself, in an order of its own; leave it at fast"
+        )
     seed_all(config["job"]["seed"] + 1_000_003 * ranks.rank)
     progress, state = reporter.progress, {}
 
