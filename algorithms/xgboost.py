@@ -38,6 +38,13 @@ OURS = {
     "reg_lambda": "l2",
     "min_split_loss": "gamma",
 }
+# parameters of the library with which a job could not be interrupted and end as if it had not been
+REFUSED = {
+    "seed_per_iteration": "is always true: a round draws by its number, so that a job goes on from any of them",
+    "lambdarank_unbiased": "is not to be had: what it learns is in no model file, so that a job could not go on",
+}
+SAMPLES = ("subsample", "colsample_bytree", "colsample_bylevel", "colsample_bynode")
+MODEL = "model.ubj"
 
 
 @dataclass(kw_only=True)
@@ -46,6 +53,10 @@ class XGBoost(Estimator):
 
     Every worker reads its own share of the rows, chunk by chunk, into the library's quantised matrix; the workers
     add up their histograms each round, so that all end with the same model. A round is a step.
+
+    Its state is the model: the margins of the rows, the best round and the draws of the next one follow from it. An
+    interrupted job ends with the same bytes and figures as any other, on as many workers with as many threads; on
+    another number it goes on as well, to a model as good that differs where sums are rounded and rows are drawn.
     """
 
     lr: Annotated[float, Range(above=0)] = 0.3
@@ -72,6 +83,10 @@ class XGBoost(Estimator):
         for key in self.params:
             if key in OURS or hasattr(self, key):
                 raise UserError(f"algorithm.params.{key}: set it as algorithm.{OURS.get(key, key)}")
+            if key in REFUSED:
+                raise UserError(f"algorithm.params.{key} {REFUSED[key]}")
+        if self.params.get("booster") == "gblinear":
+            raise UserError("algorithm.params.booster: gblinear grows no trees; use algorithm=linear")
 
     def target(self, schema: Schema) -> str | None:
         return "number" if self._task(schema) == "regression" else "class"
@@ -79,7 +94,6 @@ class XGBoost(Estimator):
     def fit(self, context: Context) -> None:
         xgboost = _library()
         settings = self._settings(context)
-        metrics = settings["eval_metric"]
         if self.early_stopping_rounds and context.validation is None:
             raise UserError("algorithm.early_stopping_rounds needs validation data: set data.validation")
         if self.tree_method == "exact" and context.world_size > 1:
@@ -90,23 +104,47 @@ class XGBoost(Estimator):
                 evaluated = [(train, "train")]
                 if context.validation is not None:
                     evaluated.append((self._matrix(context, context.validation, train), "validation"))
-                callbacks = [_reporter(context, self.rounds)]
-                if self.early_stopping_rounds:
-                    callbacks.append(
-                        xgboost.callback.EarlyStopping(
-                            rounds=self.early_stopping_rounds,
-                            metric_name=metrics[0],
-                            data_name="validation",
-                            save_best=True,
-                        )
-                    )
-                self._booster = xgboost.train(
-                    settings, train, self.rounds, evals=evaluated, callbacks=callbacks, verbose_eval=False
-                )
+                self._booster = self._boost(context, settings, evaluated)
         except xgboost.core.XGBoostError as error:
             lost_a_worker = "/collective/" in str(error)
             kind = HeadwayError if lost_a_worker else UserError
             raise kind(f"algorithm=xgboost: {_first_line(error)}") from error
+
+    def _boost(self, context: Context, settings: dict[str, Any], evaluated: list[tuple[Any, str]]) -> Any:
+        """The library's own loop, round by round, from wherever an earlier session came to:
+
+        restore → (draw afresh → grow the round's trees → evaluate → report → checkpoint)… → keep the best
+        """
+        folder, train = context.resume(), evaluated[0][0]
+        matrices = [data for data, _ in evaluated]
+        booster = _library().Booster(settings, matrices, model_file=folder and folder / MODEL)
+        done = booster.num_boosted_rounds()
+        stopping = self._stopping(booster, settings["eval_metric"][0], done) if self.early_stopping_rounds else None
+        ended = stopping is not None and stopping.current_rounds >= stopping.rounds
+        samples = any(settings.get(name, 1) != 1 for name in SAMPLES)
+        while done < self.rounds and not ended:
+            if samples:
+                _renew(booster)
+            booster.update(train, done)
+            scores = _scores(booster.eval_set(evaluated, done))
+            if stopping is not None:
+                ended = stopping.after_iteration(booster, done, {"validation": scores["validation"]})
+            done += 1
+            context.report(done, _figures(scores), total=self.rounds, epoch=done, samples=done * context.schema.rows)
+            context.checkpoint(done, lambda folder: booster.save_model(folder / MODEL))
+            ended = context.should_stop() or ended
+        return (booster if stopping is None else stopping.after_training(booster)).reset()
+
+    def _stopping(self, booster: Any, metric: str, done: int) -> Any:
+        """The library's early stopping, as it stood after `done` rounds: the model knows its best one."""
+        stopping = _library().callback.EarlyStopping(
+            rounds=self.early_stopping_rounds, metric_name=metric, data_name="validation", save_best=True
+        )
+        if done:
+            best = booster.best_iteration
+            stopping.after_iteration(booster, best, {"validation": {metric: [booster.best_score]}})
+            stopping.current_rounds = done - 1 - best
+        return stopping
 
     def predict(self, batch: Batch) -> dict[str, np.ndarray]:
         """`prediction`, and `probability` of the second class or `probabilities` [n, classes]."""
@@ -127,10 +165,10 @@ class XGBoost(Estimator):
         return {"prediction": outputs}
 
     def save(self, folder: Path) -> None:
-        self._booster.save_model(folder / "model.ubj")
+        self._booster.save_model(folder / MODEL)
 
     def load(self, folder: Path) -> None:
-        self._booster = _library().Booster(model_file=folder / "model.ubj")
+        self._booster = _library().Booster(model_file=folder / MODEL)
 
     def _task(self, schema: Schema) -> str:
         """Regression, binary or multiclass. Raises UserError where that does not fit the label."""
@@ -173,6 +211,7 @@ class XGBoost(Estimator):
             "tree_method": self.tree_method,
             "nthread": context.threads,
             "seed": context.seed,
+            "seed_per_iteration": True,
         }
         if self.tree_method != "exact":
             settings["max_bin"] = self.max_bin
@@ -275,25 +314,33 @@ def _own_address(workers: int) -> str:
     return socket.gethostbyname(os.environ["MASTER_ADDR"])
 
 
-def _reporter(context: Context, rounds: int) -> Any:
-    """A callback that reports each round's figures and ends the training where the job was asked to stop."""
+def _renew(booster: Any) -> None:
+    """Makes the growers of trees anew, trees and margins untouched; about half a millisecond.
 
-    class Reporter(_library().callback.TrainingCallback):  # type: ignore[misc]
-        def after_iteration(self, model: Any, epoch: int, evals_log: dict[str, dict[str, list[float]]]) -> bool:
-            values = {
-                f"{data}_{metric}": float(history[-1])
-                for data, metrics in evals_log.items()
-                for metric, history in metrics.items()
-            }
-            for data in evals_log:
-                error = values.get(f"{data}_error", values.get(f"{data}_merror"))
-                if error is not None:
-                    values[f"{data}_accuracy"] = 1 - error
-            step = epoch + 1
-            context.report(step, values, total=rounds, epoch=step, samples=step * context.schema.rows)
-            return context.should_stop()
+    Each seeds its draws of columns once, at its first round, and takes a number from the draws of rows to do so: a job
+    that goes on would draw otherwise. So each round has growers of its own, and draws by its number alone.
+    """
+    booster.load_config(booster.save_config())
 
-    return Reporter()
+
+def _scores(line: str) -> dict[str, dict[str, list[float]]]:
+    """The figures of each set of rows in the library's line, such as `[3] train-rmse:0.25 validation-rmse:0.5`."""
+    scores: dict[str, dict[str, list[float]]] = {}
+    for part in line.split()[1:]:
+        name, _, value = part.rpartition(":")
+        data, _, metric = name.partition("-")
+        scores.setdefault(data, {})[metric] = [float(value)]
+    return scores
+
+
+def _figures(scores: dict[str, dict[str, list[float]]]) -> dict[str, float]:
+    """The figures by our names, with the share of right answers beside that of wrong ones."""
+    figures = {f"{data}_{metric}": value for data, of in scores.items() for metric, [value] in of.items()}
+    for data in scores:
+        error = figures.get(f"{data}_error", figures.get(f"{data}_merror"))
+        if error is not None:
+            figures[f"{data}_accuracy"] = 1 - error
+    return figures
 
 
 def _first_line(error: Exception) -> str:

@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import multiprocessing.synchronize
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,14 @@ class Rows:
 
 @dataclass
 class Alone:
-    """The context of a job with one worker."""
+    """The context of a job with one worker. resumed: what it goes on from; saves: the folder of its checkpoints."""
 
     schema: Schema
     train: Rows
     validation: Rows | None = None
     stop_after: int | None = None
+    resumed: Path | None = None
+    saves: Path | None = None
     rank: int = 0
     world_size: int = 1
     seed: int = 7
@@ -60,6 +62,15 @@ class Alone:
         self, step: int, values: Mapping[str, float], *, total: int | None = None, epoch: float = 0.0, samples: int = 0
     ) -> None:
         self.reports.append((step, dict(values), total))
+
+    def resume(self) -> Path | None:
+        return self.resumed
+
+    def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
+        assert step == self.reports[-1][0]
+        if self.saves is not None and self.rank == 0:
+            self.saves.mkdir(exist_ok=True)
+            save(self.saves)
 
     def should_stop(self) -> bool:
         self.asked += 1
@@ -127,13 +138,26 @@ LIBRARY = {
 }
 
 
+class NewGrowers(xgboost.callback.TrainingCallback):
+    """What makes the library's own draws of a round depend on its number alone."""
+
+    def before_iteration(self, model: Any, epoch: int, evals_log: dict) -> bool:
+        model.load_config(model.save_config())
+        return False
+
+
 @pytest.mark.parametrize("classes", LIBRARY)
-def test_on_one_worker_the_model_is_the_librarys_bit_for_bit(classes: int, tmp_path: Path) -> None:
-    algorithm, _, x, y = fitted(classes, lr=0.2, max_depth=4, subsample=0.8)
+@pytest.mark.parametrize("share", [1.0, 0.8])
+def test_on_one_worker_the_model_is_the_librarys_bit_for_bit(classes: int, share: float, tmp_path: Path) -> None:
+    algorithm, _, x, y = fitted(classes, lr=0.2, max_depth=4, subsample=share, colsample_bytree=share)
     types = ["q", "q", "q", "c"]
     data = xgboost.QuantileDMatrix(x[:300], y[:300], feature_types=types, enable_categorical=True)
-    settings = {"eta": 0.2, "max_depth": 4, "subsample": 0.8, "seed": 7, "nthread": 1, **LIBRARY[classes]}
-    booster = xgboost.train(settings, data, 10)
+    settings = {"eta": 0.2, "max_depth": 4, "seed": 7, "nthread": 1, **LIBRARY[classes]}
+    if share == 1:
+        booster = xgboost.train(settings, data, 10)
+    else:
+        settings |= {"subsample": share, "colsample_bytree": share, "seed_per_iteration": True}
+        booster = xgboost.train(settings, data, 10, callbacks=[NewGrowers()])
     expected = booster.predict(xgboost.DMatrix(x, feature_types=types, enable_categorical=True))
     columns = algorithm.predict(batch_of(x))
     name = {0: "prediction", 2: "probability", 3: "probabilities"}[classes]
@@ -188,19 +212,125 @@ def test_a_job_that_is_asked_to_stop_stops_after_the_round() -> None:
     assert len(algorithm.predict(batch_of(x))["prediction"]) == len(x)
 
 
-def test_early_stopping_keeps_the_best_model() -> None:
+def noise() -> tuple[np.ndarray, np.ndarray, Schema]:
+    """Rows of which nothing can be learned, so that early stopping stops."""
     rng = np.random.default_rng(0)
-    _, _, schema = table(2)
-    x, noise = rng.normal(size=(200, 4)).astype(np.float32), rng.integers(0, 2, 200)
+    x, y = rng.normal(size=(200, 4)).astype(np.float32), rng.integers(0, 2, 200)
     x[:, 3] = 0
-    context = Alone(schema, Rows(x[:100], noise[:100]), Rows(x[100:], noise[100:]))
+    return x, y, table(2)[2]
+
+
+def test_early_stopping_keeps_the_best_model() -> None:
+    x, y, schema = noise()
+    context = Alone(schema, Rows(x[:100], y[:100]), Rows(x[100:], y[100:]))
     algorithm = XGBoost(rounds=50, early_stopping_rounds=3)
     algorithm.fit(context)
     losses = [report[1]["validation_logloss"] for report in context.reports]
     assert len(losses) < 50
     chance = algorithm.predict(batch_of(x[100:]))["probability"]
-    loss = -np.log(np.where(noise[100:] == 1, chance, 1 - chance)).mean()
+    loss = -np.log(np.where(y[100:] == 1, chance, 1 - chance)).mean()
     assert loss == pytest.approx(min(losses), rel=1e-4)
+
+
+@dataclass
+class Job:
+    """A job on one worker, over the first three quarters of its rows, that may be interrupted."""
+
+    x: Any
+    y: np.ndarray
+    schema: Schema
+    settings: dict[str, Any]
+    folder: Path
+
+    def run(self, *rounds: int) -> tuple[bytes, list]:
+        """The model and all reports; each session but the last is stopped after so many `rounds` of its own."""
+        reports: list = []
+        cut = self.y.size * 3 // 4
+        for session, stop_after in enumerate([*rounds, None]):
+            before, mine = (self.folder / f"{rounds}-{number}" for number in (session - 1, session))
+            train, validation = Rows(self.x[:cut], self.y[:cut]), Rows(self.x[cut:], self.y[cut:])
+            context = Alone(self.schema, train, validation, stop_after, before if session else None, mine, threads=2)
+            algorithm = XGBoost(**{"rounds": 8, "max_depth": 4, **self.settings})
+            algorithm.fit(context)
+            reports += context.reports
+        algorithm.save(self.folder)
+        return (self.folder / "model.ubj").read_bytes(), reports
+
+
+SHARES = {"subsample": 0.7, "colsample_bytree": 0.8, "params": {"colsample_bylevel": 0.7}}
+DART = {"booster": "dart", "rate_drop": 0.4, "skip_drop": 0.1}
+RESUMED = {
+    "defaults": (2, {}),
+    "regression": (0, {"gamma": 0.3}),
+    "classes": (3, {}),
+    "leaves that are set afterwards": (0, {"objective": "reg:absoluteerror"}),
+    "rows": (2, {"subsample": 0.6}),
+    "columns of a tree": (0, {"colsample_bytree": 0.6}),
+    "columns of a level": (2, {"params": {"colsample_bylevel": 0.5}}),
+    "columns of a node": (2, {"params": {"colsample_bynode": 0.5}}),
+    "rows and columns": (3, SHARES),
+    "gradients": (2, {"subsample": 0.5, "params": {"sampling_method": "gradient_based"}}),
+    "dart": (2, {"params": DART}),
+    "dart and draws": (3, {"subsample": 0.7, "params": {**DART, "colsample_bynode": 0.7}}),
+    "forest": (2, {"params": {"num_parallel_tree": 3}}),
+    "forest and draws": (3, {"subsample": 0.7, "params": {"num_parallel_tree": 3, "colsample_bynode": 0.7}}),
+    "by leaves": (2, {**SHARES, "max_depth": 0, "params": {"grow_policy": "lossguide", "max_leaves": 9}}),
+    "vector leaves": (3, {**SHARES, "params": {"multi_strategy": "multi_output_tree"}}),
+}
+# what the library does not have by a method
+MISSING = {
+    "hist": set(),
+    "approx": {"vector leaves"},
+    "exact": {"columns of a node", "gradients", "dart and draws", "forest and draws", "by leaves", "vector leaves"},
+}
+
+
+def exact(x: Any, y: np.ndarray, schema: Schema, settings: dict[str, Any], folder: Path) -> None:
+    """Cut after one round, in the middle, before the last one, and often: always the bytes and figures of no cut."""
+    job = Job(x, y, schema, settings, folder)
+    whole = job.run()
+    assert [report[0] for report in whole[1]] == list(range(1, 9))
+    for rounds in [(1,), (4,), (7,), (8,), (2, 1, 3)]:
+        assert job.run(*rounds) == whole, rounds
+
+
+@pytest.mark.parametrize(
+    ("method", "case"), [(method, case) for method, no in MISSING.items() for case in RESUMED if case not in no]
+)
+def test_an_interrupted_job_ends_with_the_same_bytes(method: str, case: str, tmp_path: Path) -> None:
+    classes, settings = RESUMED[case]
+    x, y, schema = table(classes, missing=True)
+    if method == "exact" or case == "vector leaves":  # take no categories
+        x, schema = x[:, :3], Schema(features=schema.features[:3], label=schema.label, rows=400, columns=3)
+    exact(x, y, schema, {**settings, "tree_method": method}, tmp_path)
+
+
+@pytest.mark.parametrize("method", ["hist", "approx", "exact"])
+@pytest.mark.parametrize("settings", [{}, SHARES])
+def test_an_interrupted_job_over_sparse_rows_ends_with_the_same_bytes(
+    settings: dict, method: str, tmp_path: Path
+) -> None:
+    x, y, schema = table(2)
+    sparse = scipy.sparse.csr_matrix(np.where(np.abs(x) > 0.5, x, 0))
+    schema = Schema(label=schema.label, rows=400, columns=4, sparse=True)
+    exact(sparse, y, schema, {**settings, "tree_method": method}, tmp_path)
+
+
+@pytest.mark.parametrize("settings", [{}, {"eval_metric": ["auc", "logloss"], **SHARES}, {"params": DART}])
+def test_early_stopping_goes_on_from_before_and_after_the_best_round(settings: dict, tmp_path: Path) -> None:
+    job = Job(*noise(), {"early_stopping_rounds": 3, "rounds": 50, **settings}, tmp_path)
+    whole = job.run()
+    best, last = xgboost.Booster(model_file=tmp_path / "model.ubj").best_iteration + 1, len(whole[1])
+    assert 1 <= best == last - 3 < 47
+    for rounds in range(1, last + 1):
+        assert job.run(rounds) == whole, rounds
+    assert job.run(*[1] * last) == whole
+
+
+def test_a_checkpoint_is_the_model_alone(tmp_path: Path) -> None:
+    model, _ = Job(*table(2), {}, tmp_path).run()
+    [path] = (tmp_path / "()-0").iterdir()
+    assert path.read_bytes() == model
 
 
 def test_chunks_give_the_model_that_one_piece_gives() -> None:
@@ -284,6 +414,10 @@ def test_the_config_file_lists_every_setting_with_its_default() -> None:
 def test_a_setting_that_has_a_name_of_ours_is_not_given_twice() -> None:
     with pytest.raises(UserError, match=r"algorithm\.lr"):
         XGBoost(params={"eta": 0.1})
+    with pytest.raises(UserError, match="always true"):
+        XGBoost(params={"seed_per_iteration": False})
+    with pytest.raises(UserError, match="algorithm=linear"):
+        XGBoost(params={"booster": "gblinear"})
     assert XGBoost(params={"max_leaves": 31}).params == {"max_leaves": 31}
 
 
@@ -294,54 +428,105 @@ def test_without_the_library_the_message_says_what_to_install(monkeypatch: pytes
         XGBoost().fit(Alone(schema, Rows(x, y)))
 
 
-def _worker(rank: int, workers: int, rows: int, stop_after: int | None, queues: list, folder: Path) -> None:
+@dataclass
+class Part:
+    """A session of a job on several workers, over the first `rows` rows."""
+
+    folder: Path
+    rows: int = 300
+    stop_after: int | None = None
+    resumed: Path | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def _worker(rank: int, workers: int, parts: list[Part], queues: list) -> None:
     x, y, schema = table(3, rows=400)
-    context = Together(
-        schema,
-        Rows(x[:rows], y[:rows]),
-        Rows(x[300:], y[300:]),
-        stop_after=stop_after,
-        rank=rank,
-        world_size=workers,
-        queues=queues,
-    )
-    algorithm = XGBoost(rounds=6)
-    algorithm.fit(context)
-    mine = folder / str(rank)
-    mine.mkdir()
-    algorithm.save(mine)
-    (mine / "reports.json").write_text(json.dumps(context.reports))
+    for part in parts:
+        context = Together(
+            schema,
+            Rows(x[: part.rows], y[: part.rows]),
+            Rows(x[300:], y[300:]),
+            stop_after=part.stop_after,
+            resumed=part.resumed,
+            saves=part.folder / "checkpoint",
+            rank=rank,
+            world_size=workers,
+            queues=queues,
+        )
+        algorithm = XGBoost(**{"rounds": 6, **part.settings})
+        algorithm.fit(context)
+        mine = part.folder / str(rank)
+        mine.mkdir()
+        algorithm.save(mine)
+        (mine / "reports.json").write_text(json.dumps(context.reports))
 
 
-def run_workers(workers: int, rows: int, folder: Path, stop_after: int | None = None) -> None:
-    """`workers` real processes that fit the first `rows` rows between them."""
+def run_workers(workers: int, *parts: Part) -> list[list]:
+    """Runs `workers` real processes, all parts in each; the reports of each part, the same for all, as are the models."""
+    for part in parts:
+        part.folder.mkdir(exist_ok=True)
     start = multiprocessing.get_context("spawn")
     queues = [start.Queue() for _ in range(workers)]
     processes = [
-        start.Process(target=_worker, args=(rank, workers, rows, stop_after, queues, folder), daemon=True)
-        for rank in range(workers)
+        start.Process(target=_worker, args=(rank, workers, parts, queues), daemon=True) for rank in range(workers)
     ]
     for process in processes:
         process.start()
     for process in processes:
         process.join(timeout=100)
     assert [process.exitcode for process in processes] == [0] * workers
+    told = []
+    for part in parts:
+        folders = [part.folder / str(rank) for rank in range(workers)]
+        assert len({(folder / "model.ubj").read_bytes() for folder in folders}) == 1
+        reports = [json.loads((folder / "reports.json").read_text()) for folder in folders]
+        assert all(those == reports[0] for those in reports)
+        told.append(reports[0])
+    return told
 
 
 def test_two_workers_end_with_the_same_model_and_close_to_that_of_one(tmp_path: Path) -> None:
-    run_workers(2, 300, tmp_path)
-    assert (tmp_path / "0" / "model.ubj").read_bytes() == (tmp_path / "1" / "model.ubj").read_bytes()
-    reports = [json.loads((tmp_path / str(rank) / "reports.json").read_text()) for rank in range(2)]
-    assert reports[0] == reports[1]
+    [reports] = run_workers(2, Part(tmp_path))
     _, context, _, _ = fitted(3, rounds=6)
-    both, alone = reports[0][-1][1], context.reports[-1][1]
+    both, alone = reports[-1][1], context.reports[-1][1]
     assert both["validation_mlogloss"] == pytest.approx(alone["validation_mlogloss"], abs=0.05)
     assert both["train_mlogloss"] == pytest.approx(alone["train_mlogloss"], abs=0.03)
 
 
 def test_a_worker_without_rows_takes_part_and_all_stop_together(tmp_path: Path) -> None:
-    run_workers(3, 2, tmp_path, stop_after=4)
-    models = {(tmp_path / str(rank) / "model.ubj").read_bytes() for rank in range(3)}
-    assert len(models) == 1
-    for rank in range(3):
-        assert len(json.loads((tmp_path / str(rank) / "reports.json").read_text())) == 4
+    [reports] = run_workers(3, Part(tmp_path, rows=2, stop_after=4))
+    assert len(reports) == 4
+
+
+def test_interrupted_workers_end_with_the_same_bytes(tmp_path: Path) -> None:
+    cases = [
+        {**SHARES, "early_stopping_rounds": 2, "rounds": 9},
+        {"tree_method": "approx", "subsample": 0.7, "params": {**DART, "colsample_bynode": 0.7}},
+        {"params": {"num_parallel_tree": 2}},
+    ]
+    whole = [Part(tmp_path / f"whole-{i}", settings=settings) for i, settings in enumerate(cases)]
+    first = [Part(tmp_path / f"first-{i}", stop_after=2, settings=settings) for i, settings in enumerate(cases)]
+    second = [
+        Part(tmp_path / f"second-{i}", resumed=part.folder / "checkpoint", settings=part.settings)
+        for i, part in enumerate(first)
+    ]
+    told = run_workers(2, *first, *whole)
+    later = run_workers(2, *second)
+    assert told[3:] == [before + after for before, after in zip(told[:3], later, strict=True)]
+    for a, b in zip(whole, second, strict=True):
+        assert (a.folder / "0" / "model.ubj").read_bytes() == (b.folder / "0" / "model.ubj").read_bytes()
+
+
+def test_a_job_of_one_worker_goes_on_with_two_and_back(tmp_path: Path) -> None:
+    x, y, schema = table(3)
+    folders = [tmp_path / "0", tmp_path / "1" / "checkpoint", tmp_path / "2"]
+    rows = Rows(x[:300], y[:300]), Rows(x[300:], y[300:])
+    XGBoost(rounds=6, **SHARES).fit(Alone(schema, *rows, stop_after=2, saves=folders[0]))
+    run_workers(2, Part(tmp_path / "1", stop_after=2, resumed=folders[0], settings=SHARES))
+    context = Alone(schema, *rows, resumed=folders[1])
+    algorithm = XGBoost(rounds=6, **SHARES)
+    algorithm.fit(context)
+    assert [step for step, _, _ in context.reports] == [5, 6]
+    _, never_cut, _, _ = fitted(3, rounds=6, **SHARES)
+    name = "validation_mlogloss"
+    assert context.reports[-1][1][name] == pytest.approx(never_cut.reports[-1][1][name], abs=0.1)
