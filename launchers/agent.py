@@ -219,9 +219,9 @@ class Agent:
             error = {**error, "type": "WorkerDied", "kind": kind, "message": words, "final": False}
         if not meet.leads:
             return None  # the leader decides
-        saved = checkpoint.newest(self.job.checkpoints, content=False).checkpoint
-        began = self._began(attempt)
-        self.history.append(Attempt(began, reached, checkpoint.step_of(saved) if saved else None, error))
+        running = self._running(attempt)
+        began = int(running["step"]) if running else None
+        self.history.append(Attempt(began, reached, self._saved_since(running), error))
         reason = why_not(self.history, self.max_restarts)
         if leave is not None:  # they died while they were to leave: whoever asked counts
             return self._leave(meet, attempt, reached, {}, started)
@@ -292,12 +292,19 @@ class Agent:
             return 2 if user_error else 1
         return EX_TEMPFAIL
 
-    def _began(self, attempt: int) -> int | None:
-        """The step at which the workers of an attempt began; None if they never did."""
-        for event in reversed(self.job.events()):
-            if event["state"] == State.RUNNING and event.get("attempt") == attempt:
-                return int(event["step"])
-        return None
+    def _running(self, attempt: int) -> dict[str, Any] | None:
+        """The event with which the workers of an attempt began to train; None if they never did."""
+        events = reversed(self.job.events())
+        return next((e for e in events if e["state"] == State.RUNNING and e.get("attempt") == attempt), None)
+
+    def _saved_since(self, running: dict[str, Any] | None) -> int | None:
+        """The newest complete checkpoint that these workers wrote. Older ones may be damaged where only a sum shows it."""
+        saved = None
+        for place in checkpoint.listing(self.job.checkpoints) if running else ():
+            if checkpoint.problem(place, content=False) is None and running:
+                written = (place / checkpoint.MANIFEST).stat().st_mtime >= float(running["time"])
+                saved = checkpoint.step_of(place) if written else saved
+        return saved
 
     def _note_death(self) -> None:
         """An agent that was killed could not say so: the next one does, by what the dead one left."""

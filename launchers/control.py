@@ -81,7 +81,7 @@ class Control:
         if notice.leave:
             state = State.STOPPED if notice.by_hand else State.INTERRUPTED
             known = self.leave
-            if known is not None and (known.regroup is False or regroup) and not notice.by_hand:
+            if known is not None and (not known.regroup or regroup) and not notice.by_hand and (known.here or not here):
                 return
             self.leave = Leave(state, notice.source, why, deadline, here, regroup)
         elif self.leave is not None:
@@ -101,7 +101,7 @@ class Control:
         """From now on these workers are told."""
         self._pids = pids
         self.listen()  # the elastic agent has put its own handlers in place, which kill
-        if self.now:
+        if self.now or self.cause:  # what they were to be ended for came before they were known
             self.kill()
         elif self._ask is not None and (self._ask.leave or time.monotonic() < self._tell_until):
             self._tell()
@@ -112,7 +112,7 @@ class Control:
         if self.leave is not None and self.leave.regroup:
             self.leave = None
         if self.leave is None:
-            self._tell_until = 0.0
+            self._ask, self._tell_until = None, 0.0
 
     def kill(self, cause: tuple[str, str] | None = None) -> None:
         """Ends the workers at once. `cause`: what was wrong with them, as a kind and in words."""
@@ -128,9 +128,10 @@ class Control:
         self._signal(signal.SIGUSR1)
 
     def _keep_telling(self) -> None:
-        while time.monotonic() < self._tell_until:
-            time.sleep(TELL_SECONDS)
-            self._tell()
+        while (left := self._tell_until - time.monotonic()) > 0:
+            time.sleep(min(left, TELL_SECONDS))
+            if time.monotonic() < self._tell_until:
+                self._tell()
         leave = self.leave
         if leave is None or not self._pids or leave.regroup:
             return

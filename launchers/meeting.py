@@ -87,7 +87,7 @@ class Meeting:
         self._heard = int((read_json(self._folder / "ask.json") or {}).get("id", 0))
         self._round: dict[str, Any] | None = None
         self._seen: dict[str, tuple[int, float]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler tells, in the middle of anything
         self._ended = threading.Event()
         self._publish()
         threading.Thread(target=self._beat, daemon=True, name="meeting").start()

@@ -16,7 +16,7 @@ class Attempt:
     """One life of the workers that ended in an error.
 
     began: the step they went on from, None if they never came so far; reached: the last step they did;
-    saved: the newest complete checkpoint afterwards; error: as the agent found it.
+    saved: the newest complete checkpoint that it wrote, if any; error: as the agent found it.
     """
 
     began: int | None
@@ -50,11 +50,10 @@ def why_not(attempts: Sequence[Attempt], max_restarts: int) -> str | None:
 
 
 def _without_progress(attempts: Sequence[Attempt]) -> int:
-    """How many attempts in a row, the last one included, ended without a newer checkpoint than the one before left."""
+    """How many attempts in a row, the last one included, ended without a newer checkpoint than they went on from."""
     count = 0
     for i in range(len(attempts) - 1, -1, -1):
-        before = attempts[i - 1].saved if i else attempts[0].began
-        if (attempts[i].saved or 0) > (before or 0):
+        if (attempts[i].saved or 0) > (attempts[i].began or 0):
             break
         count += 1
     return count

@@ -164,7 +164,7 @@ def test_files_arrive_whole_whatever_the_server_does(
     rate = 0.1 if kind == "slow-down" else 0.3
     server.faults(rate, [kind], slow_seconds=0.05)
     big.write_bytes(BIG[: PART + 1])
-    for i in range(3):
+    for i in range(2):
         s3.upload(big, f"file-{i}", if_absent=True)
         s3.download(f"file-{i}", tmp_path / "back")
         assert (tmp_path / "back").read_bytes() == BIG[: PART + 1]
@@ -182,6 +182,17 @@ def test_a_head_that_is_cut_off_makes_no_file_shorter(s3: S3, server: Server, bi
     assert (tmp_path / "back").read_bytes() == BIG
 
 
+@pytest.mark.parametrize("kind", ["reset-response", "truncated"])
+def test_an_answer_that_says_no_may_break_off_too(s3: S3, server: Server, kind: str) -> None:
+    etag = s3.write("a", b"")
+    server.fault(kind, times=2)
+    assert s3.read("other") is None
+    server.fault(kind, times=2)
+    with pytest.raises(Conflict):
+        s3.write("a", b"1", if_absent=True)
+    assert s3.read("a") == (b"", etag)
+
+
 def test_a_list_that_is_cut_off_is_no_empty_folder(s3: S3, server: Server) -> None:
     s3.write("a", b"")
     server.fault("truncated", "GET")
@@ -196,6 +207,22 @@ def test_a_file_that_never_arrives_whole_leaves_the_one_before(server: Server, b
         s3.download("model", big)
     assert big.read_bytes() == BIG
     assert [path.name for path in big.parent.iterdir()] == ["big"]
+
+
+def test_a_file_that_is_replaced_while_it_arrives_is_no_mixture(
+    s3: S3, server: Server, big: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3.upload(big, "log")
+    parts = s3._download_parts
+
+    def replaced_first(*arguments: object) -> bool:
+        monkeypatch.setattr(s3, "_download_parts", parts)
+        server.put("bucket", "jobs/one/log", b"new" * len(BIG))
+        return parts(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(s3, "_download_parts", replaced_first)
+    s3.download("log", tmp_path / "log")
+    assert (tmp_path / "log").read_bytes() == b"new" * len(BIG)
 
 
 def test_what_changes_on_its_way_up_is_refused_and_sent_again(s3: S3, server: Server, big: Path) -> None:
@@ -215,8 +242,8 @@ def test_an_upload_that_fails_leaves_no_parts_behind(server: Server, big: Path) 
 
 
 def test_parts_that_a_dead_process_left_can_be_cleared(s3: S3, server: Server) -> None:
-    s3._call("create_multipart_upload", "checkpoints/a")
-    s3._call("create_multipart_upload", "other")
+    s3._client.call("create_multipart_upload", "checkpoints/a")
+    s3._client.call("create_multipart_upload", "other")
     s3.abort_uploads("checkpoints/")
     assert [upload.key for upload in server.uploads.values()] == ["jobs/one/other"]
 

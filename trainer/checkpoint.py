@@ -163,9 +163,14 @@ class Retention:
     maximize: bool = False
 
 
-def retain(root: Path, retention: Retention) -> None:
-    """Deletes what newer complete checkpoints replace. One that isn't whole counts for nothing."""
+def retain(root: Path, retention: Retention, written: Path | None = None) -> None:
+    """Deletes what newer complete checkpoints replace. One that isn't whole counts for nothing.
+
+    written: the one that was just written, which is known to be whole: those after it are not, and it went on before them.
+    """
     whole = [c for c in listing(root) if problem(c, content=False) is None]
+    if written is not None:
+        whole = [c for c in whole if step_of(c) <= step_of(written)]
     kept = set(whole[-retention.newest :])
     if not kept:
         return

@@ -142,7 +142,7 @@ class Mirror:
 
     def _pass(self, *, everything: bool) -> None:
         ended = self._job.result_path.exists()  # before looking at the rest, which is then complete
-        if time.monotonic() - self._ownership.renewed > HEARTBEAT:
+        if everything or time.monotonic() - self._ownership.renewed > HEARTBEAT:
             self._ownership.renew(self._step())
         self._send_small(closing=False, everything=everything)
         self._send_checkpoints()
@@ -157,8 +157,7 @@ class Mirror:
         withdrawn = not self._job.result_path.exists() and self._sent.get(result, ()) is not None
         if not changed and not withdrawn:
             return
-        if time.monotonic() - self._ownership.renewed > self._interval / 2:
-            self._ownership.renew(self._step())
+        self._ownership.renew(self._step())
         if withdrawn:  # of an earlier attempt: the job goes on
             self._storage.delete([result])
             self._sent[result] = None

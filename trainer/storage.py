@@ -10,17 +10,16 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import random
-import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from trainer.errors import HeadwayError, UserError
+from trainer.s3_client import Client, Conflict, Damaged, Missing, etag_of
 
 SCHEME = "s3://"
 PART = 8 << 20  # bytes carried in one request; S3 takes 5 MiB at least and 10,000 parts at most
@@ -33,18 +32,6 @@ DELETES = 1000  # objects in one request, as many as S3 takes
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Conflict(HeadwayError):
-    """A condition of a write doesn't hold: somebody else wrote meanwhile."""
-
-
-class Missing(HeadwayError):
-    """There is no such object."""
-
-
-class Damaged(HeadwayError):
-    """What arrived isn't what was stored, again and again."""
 
 
 def is_remote(text: str) -> bool:
@@ -107,14 +94,14 @@ class S3:
         self._encryption = (encryption or Encryption()).parameters()
         self._part, self._attempts = part, attempts
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="s3-part")
-        self._client = _client(attempts)
+        self._client = Client(self.bucket, self.key, attempts)
 
     # one object
 
     def read(self, name: str) -> tuple[bytes, str] | None:
         """Content and ETag; None if there is no such object."""
         try:
-            data, answer = self._receive(name)
+            data, answer = self._client.receive(name)
         except Missing:
             return None
         return data, answer["ETag"]
@@ -125,12 +112,12 @@ class S3:
         mark = uuid.uuid4().hex
         condition = {"IfMatch": if_match} if if_match else {"IfNoneMatch": "*"} if if_absent else {}
         try:
-            answer = self._call(
+            answer = self._client.call(
                 "put_object", name, Body=data, ChecksumAlgorithm="CRC32", **self._marked(mark), **condition
             )
         except (Conflict, Missing) as error:
             return self._landed(name, mark, error)
-        return _etag(answer) or self._landed(name, mark, self._cut_off(name))
+        return etag_of(answer) or self._landed(name, mark, self._client.cut_off(name))
 
     def upload(self, path: Path, name: str, *, if_absent: bool = False) -> str:
         """Carries a file up, in parts if it is large, and returns the ETag. A part that the file gains meanwhile isn't
@@ -144,7 +131,7 @@ class S3:
     def _upload_parts(self, fd: int, size: int, name: str, if_absent: bool) -> str:
         length = max(self._part, -(-size // MOST_PARTS))
         mark = uuid.uuid4().hex
-        created = self._call(
+        created = self._client.call(
             "create_multipart_upload",
             name,
             ChecksumAlgorithm="CRC32",
@@ -153,23 +140,23 @@ class S3:
         )
         upload = created.get("UploadId")
         if not upload:
-            raise self._cut_off(name)
+            raise self._client.cut_off(name)
 
         def send(start: int) -> dict[str, Any]:
             data, number = os.pread(fd, length, start), start // length + 1
             if len(data) != min(length, size - start):
                 raise OSError(f"{name} became shorter while it was being uploaded")
             for _ in range(self._attempts):
-                sent = self._call(
+                sent = self._client.call(
                     "upload_part", name, UploadId=upload, PartNumber=number, Body=data, ChecksumAlgorithm="CRC32"
                 )
-                if etag := _etag(sent):
+                if etag := etag_of(sent):
                     return {"PartNumber": number, "ETag": etag, "ChecksumCRC32": _crc32(zlib.crc32(data))}
-            raise self._cut_off(name)
+            raise self._client.cut_off(name)
 
         try:
             parts = in_parallel(self._pool, send, range(0, size, length))
-            answer = self._call(
+            answer = self._client.call(
                 "complete_multipart_upload",
                 name,
                 UploadId=upload,
@@ -182,9 +169,9 @@ class S3:
                 with contextlib.suppress(Conflict, Missing):
                     return self._landed(name, mark, error)
             with contextlib.suppress(HeadwayError):
-                self._call("abort_multipart_upload", name, UploadId=upload)
+                self._client.call("abort_multipart_upload", name, UploadId=upload)
             raise
-        return _etag(answer) or self._landed(name, mark, self._cut_off(name))
+        return etag_of(answer) or self._landed(name, mark, self._client.cut_off(name))
 
     def download(self, name: str, path: Path) -> None:
         """Carries an object down into a file beside and renames it once all of it has arrived and is on the disk."""
@@ -192,23 +179,24 @@ class S3:
         beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
         try:
             for _ in range(DOWNLOADS):
-                head = self._call("head_object", name, ChecksumMode="ENABLED")
-                with open(beside, "w+b", buffering=0) as file:
+                head = self._client.call("head_object", name, ChecksumMode="ENABLED")
+                # a conflict: it was replaced meanwhile
+                with open(beside, "w+b", buffering=0) as file, contextlib.suppress(Conflict):
                     if self._download_parts(name, head, file.fileno()) and self._is_sound(head, file.fileno()):
                         os.fsync(file.fileno())
                         os.replace(beside, path)
                         return
-            raise Damaged(f"{self._where(name)} arrived with another checksum {DOWNLOADS} times")
+            raise Damaged(f"{self._client.where(name)} arrived with another checksum {DOWNLOADS} times")
         finally:
             beside.unlink(missing_ok=True)
 
     def _download_parts(self, name: str, head: dict[str, Any], fd: int) -> bool:
         """Whether all of it has arrived; not if the head was cut off, and told another size."""
-        etag, size = _etag(head), int(head.get("ContentLength", -1))
+        etag, size = etag_of(head), int(head.get("ContentLength", -1))
 
         def receive(start: int) -> bool:
             end = min(start + self._part, size)
-            data, answer = self._receive(name, end - start, Range=f"bytes={start}-{end - 1}", IfMatch=etag)
+            data, answer = self._client.receive(name, end - start, Range=f"bytes={start}-{end - 1}", IfMatch=etag)
             os.pwrite(fd, data, start)
             return str(answer.get("ContentRange", "")).endswith(f"/{size}")
 
@@ -227,7 +215,7 @@ class S3:
     def list(self, prefix: str = "") -> dict[str, int]:
         """Names and sizes of the objects whose names begin so."""
         found: dict[str, int] = {}
-        for page in self._pages("list_objects_v2", prefix):
+        for page in self._client.pages("list_objects_v2", prefix):
             found |= {item["Key"][len(self.key) + 1 :]: int(item["Size"]) for item in page.get("Contents", ())}
         return found
 
@@ -236,18 +224,17 @@ class S3:
         keys = [{"Key": f"{self.key}/{name}"} for name in names]
         for start in range(0, len(keys), DELETES):
             batch = keys[start : start + DELETES]
-            with self._telling(""):
-                answer = self._client.delete_objects(Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
+            answer = self._client.call("delete_objects", None, Delete={"Objects": batch, "Quiet": True})
             for error in answer.get("Errors", ()):
                 raise HeadwayError(f"{SCHEME}{self.bucket}/{error['Key']}: can't be deleted: {error['Message']}")
 
     def abort_uploads(self, prefix: str = "") -> None:
         """Ends what was being uploaded in parts when somebody died, or still is."""
-        for page in self._pages("list_multipart_uploads", prefix):
+        for page in self._client.pages("list_multipart_uploads", prefix):
             for upload in page.get("Uploads", ()):
                 with contextlib.suppress(Missing):
                     name = upload["Key"][len(self.key) + 1 :]
-                    self._call("abort_multipart_upload", name, UploadId=upload["UploadId"])
+                    self._client.call("abort_multipart_upload", name, UploadId=upload["UploadId"])
 
     # underneath
 
@@ -259,87 +246,13 @@ class S3:
         met what the first one wrote. Raises the error if the object is another's."""
         with contextlib.suppress(Missing):
             for _ in range(self._attempts):
-                head = self._call("head_object", name)
-                found, etag = str(head.get("Metadata", {}).get(MARK, "")), _etag(head)
+                head = self._client.call("head_object", name)
+                found, etag = str(head.get("Metadata", {}).get(MARK, "")), etag_of(head)
                 if found == mark and etag:
                     return etag
                 if len(found) == len(mark) and etag:  # else that answer was cut off, too
                     break
         raise Conflict(str(error)) from error
-
-    def _receive(self, name: str, length: int | None = None, **parameters: Any) -> tuple[bytes, dict[str, Any]]:
-        """An object's content, or a range of it, asked for again if it breaks off: boto3 itself tries again only until
-        the first byte of the content has arrived."""
-        from botocore.exceptions import BotoCoreError
-
-        reason = ""
-        for attempt in range(self._attempts):
-            if attempt:
-                time.sleep(random.random() * min(20.0, 0.05 * 2**attempt))
-            answer = self._call("get_object", name, **parameters)
-            try:
-                data = answer["Body"].read()
-            except (BotoCoreError, OSError) as error:  # cut off, reset, too slow, or with another checksum
-                reason = str(error)
-                continue
-            expected = answer.get("ContentLength") if length is None else length
-            if len(data) == expected and _etag(answer):
-                return data, answer
-            reason = f"{len(data)} bytes arrived"
-        raise Damaged(f"{self._where(name)} arrived incomplete {self._attempts} times: {reason}")
-
-    def _call(self, operation: str, name: str, **parameters: Any) -> dict[str, Any]:
-        for attempt in range(1, self._attempts + 1):
-            try:
-                with self._telling(name):
-                    answer: dict[str, Any] = getattr(self._client, operation)(
-                        Bucket=self.bucket, Key=f"{self.key}/{name}", **parameters
-                    )
-                    return answer
-            except Damaged:  # on its way up, as the server noticed: boto3 doesn't try that again
-                if attempt == self._attempts:
-                    raise
-        raise AssertionError
-
-    def _pages(self, operation: str, prefix: str) -> Iterator[dict[str, Any]]:
-        pages = self._client.get_paginator(operation).paginate(Bucket=self.bucket, Prefix=f"{self.key}/{prefix}")
-        with self._telling(prefix):
-            for page in pages:
-                if "IsTruncated" not in page:  # no answer at all must not look like an empty folder
-                    raise self._cut_off(prefix)
-                yield page
-
-    def _cut_off(self, name: str) -> Damaged:
-        return Damaged(f"{self._where(name)}: the server's answer was cut off")
-
-    def _where(self, name: str) -> str:
-        return f"{self.url}/{name}".rstrip("/")
-
-    @contextlib.contextmanager
-    def _telling(self, name: str) -> Iterator[None]:
-        """Makes one line of what boto3 raises, once it has tried often enough."""
-        from botocore import exceptions as boto
-
-        where, endpoint = self._where(name), self._client.meta.endpoint_url
-        try:
-            yield
-        except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError) as error:
-            hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws configure`"
-            raise UserError(f"{where}: no credentials for S3 were found ({error}); {hint}") from None
-        except boto.ClientError as error:
-            raise _told(error, where, self.bucket, endpoint) from None
-        except (boto.HTTPClientError, boto.ConnectionError) as error:
-            raise HeadwayError(f"{where}: {endpoint} can't be reached: {error}") from None
-        except boto.ParamValidationError as error:  # a bucket's name that can't be one
-            raise UserError(f"{where}: {' '.join(str(error).split())}") from None
-        except boto.BotoCoreError as error:
-            raise HeadwayError(f"{where}: {error}") from None
-
-
-def _etag(answer: dict[str, Any]) -> str | None:
-    """None if it was cut off: Python's HTTP client takes headers that end in the middle for all there are."""
-    etag = str(answer.get("ETag", ""))
-    return etag if len(etag) > 2 and etag.startswith('"') and etag.endswith('"') else None
 
 
 def _crc32(digest: int) -> str:
@@ -359,43 +272,3 @@ def in_parallel(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterabl
         if not future.cancelled() and (error := future.exception()):
             raise error
     return [future.result() for future in futures]
-
-
-def _told(error: Any, where: str, bucket: str, endpoint: str) -> HeadwayError:
-    code, message = str(error.response["Error"].get("Code")), error.response["Error"].get("Message", "")
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    if code == "NoSuchBucket":
-        return UserError(f"{where}: there is no bucket {bucket!r} at {endpoint}")
-    if code in ("BadDigest", "XAmzContentSHA256Mismatch"):
-        return Damaged(f"{where}: {message or code}")
-    if status in (409, 412):
-        return Conflict(f"{where}: {message or code}")
-    if status == 404:
-        return Missing(f"{where}: there is no such object")
-    if status in (401, 403):
-        name = error.operation_name
-        return UserError(f"{where}: {name} is not allowed: {code}: {message}; check the credentials and their rights")
-    return HeadwayError(f"{where}: {error.operation_name} failed at {endpoint}: {code}: {message}")
-
-
-def _client(attempts: int) -> Any:
-    try:
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-    except ImportError:
-        raise UserError("s3:// paths need boto3, which isn't installed: pip install boto3") from None
-    own_server = any(os.environ.get(name) for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"))
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": attempts},
-        connect_timeout=10,
-        read_timeout=60,
-        max_pool_connections=4 * PARALLEL,
-        s3={"addressing_style": "path" if own_server else "auto"},
-    )
-    try:
-        session = boto3.session.Session()
-        region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
-        return session.client("s3", region_name=region, config=config)
-    except (BotoCoreError, ValueError) as error:  # a profile that isn't there, an endpoint that is no URL
-        raise UserError(f"S3: {error}") from None

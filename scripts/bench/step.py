@@ -4,9 +4,10 @@
 
 Both sides start from the same weights, see the same samples in the same order and must end with the same weights bit
 for bit. They take turns step by step: whenever our loop asks for its next batch, the bare loop does a step of its own
-first. Ours is the loop as a job runs it: its data, reports every 50 steps, progress thread, TensorBoard, a checkpoint
-every 1000 steps. Compared are blocks of steps (for the MLP 1000, so that each has its checkpoint). Each worker
-computes with one thread: small matrices gain nothing from more, and wait for one another on a busy machine.
+first. Ours is the loop as a job runs it: its data, reports every 50 steps, progress thread, TensorBoard, the beats that
+an agent watches, the handler for its notices, checkpoints beside the steps. For the MLP one is due every 1000 steps,
+and compared are blocks of as many; for GPT `auto` decides. Each worker computes with one thread: small matrices gain
+nothing from more, and wait for one another on a busy machine.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,32 +26,21 @@ import numpy as np
 import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
-import yaml
 from pairing import Pairs, head, row
+from setting import ROOT, SEED, train
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from algorithms.gpt import GPT
+from trainer.algorithm import Batch, Module
+from trainer.data.order import Order
+from trainer.data.samples import InMemory, Samples
+from trainer.data.schema import Schema
+from trainer.data.text import Tokens
+from trainer.job import Job
+from trainer.worker.ranks import Ranks
 
-from algorithms.gpt import GPT  # noqa: E402
-from trainer.algorithm import Batch, Module  # noqa: E402
-from trainer.data.opened import Opened  # noqa: E402
-from trainer.data.order import Order  # noqa: E402
-from trainer.data.samples import InMemory, Samples  # noqa: E402
-from trainer.data.schema import Schema  # noqa: E402
-from trainer.data.text import Tokens  # noqa: E402
-from trainer.job import Job  # noqa: E402
-from trainer.worker.interruption import Interruption  # noqa: E402
-from trainer.worker.loop import Loop  # noqa: E402
-from trainer.worker.metrics import Reporter  # noqa: E402
-from trainer.worker.ranks import Ranks  # noqa: E402
-from trainer.worker.session import Session  # noqa: E402
-from trainer.worker.state import Training  # noqa: E402
-from trainer.worker.strategy import spread  # noqa: E402
-from trainer.worker.trackers import TensorBoard  # noqa: E402
-
-BATCH, SEED = 32, 0
+BATCH = 32
 TEXT = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
 
 
@@ -79,6 +68,7 @@ class Case:
     y: Tensor | None
     block: int
     blocks: int
+    every: int | str  # checkpoint.every
     asked: str
 
     @property
@@ -92,7 +82,7 @@ def mlp(quick: bool) -> Case:
     x = torch.randn(64_000, 32, generator=generator)
     y = x @ torch.randn(32, generator=generator) + torch.randn(64_000, generator=generator)
     block, blocks = (200, 3) if quick else (1_000, 12)
-    return Case("MLP 32→64→1", MLP(), InMemory(x, y), x, y, block, blocks, "at most 1.05")
+    return Case("MLP 32→64→1", MLP(), InMemory(x, y), x, y, block, blocks, 1_000, "at most 1.05")
 
 
 def gpt(quick: bool) -> Case:
@@ -104,7 +94,7 @@ def gpt(quick: bool) -> Case:
     samples = Tokens(np.frombuffer(text, np.uint8).astype(np.uint16), algorithm.sequence_length)
     x = torch.from_numpy(samples.sequences.astype(np.int64))
     block, blocks = (5, 3) if quick else (20, 15)
-    return Case("GPT, 0.9 M weights", algorithm, samples, x, None, block, blocks, "at most 1.01")
+    return Case("GPT, 0.9 M weights", algorithm, samples, x, None, block, blocks, "auto", "at most 1.01")
 
 
 def fresh(case: Case) -> nn.Module:
@@ -187,7 +177,8 @@ def compare(case: Case, ranks: Ranks) -> None:
     model, other = fresh(case), fresh(case)
     samples = Alternating(case.samples, bare(case, other, ranks))
     with tempfile.TemporaryDirectory() as own:
-        train(case, model, samples, ranks, Job(Path(ranks.broadcast(own)) / "job"))
+        job = Job(Path(ranks.broadcast(own)) / "job")
+        train(case.algorithm, model, samples, ranks, job, case.steps, case.every)
         ranks.barrier()
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
         if not torch.equal(a, b):
@@ -197,30 +188,6 @@ def compare(case: Case, ranks: Ranks) -> None:
         what = f"{case.name}, {ranks.world_size} worker{'s' if ranks.world_size > 1 else ''}"
         row(what, times.blocks(times.wall, case.block), case.asked, digits=3)
         row(f"{what}, processor time", times.blocks(times.cpu, case.block), "", digits=3)
-
-
-def train(case: Case, model: nn.Module, samples: Samples, ranks: Ranks, job: Job) -> None:
-    """The trainer's loop, set up as a worker does it."""
-    config = {
-        "train": {**_conf("train"), "max_steps": case.steps},
-        "checkpoint": _conf("checkpoint"),
-        "job": {"seed": SEED},
-    }
-    if ranks.rank == 0:
-        job.logs.mkdir(parents=True)
-    optimizer = case.algorithm.optimizer(model)
-    training = Training(model, optimizer, case.algorithm.schedule(optimizer, case.steps))
-    loss = spread(case.algorithm, model, "ddp" if ranks.world_size > 1 else "single", "fp32", ranks)
-    reporter = Reporter(job, TensorBoard() if ranks.rank == 0 else None, writes=ranks.rank == 0, maximize=())
-    reporter.start(config)
-    opened = Opened(Schema(), samples, None)
-    session = Session(job, config, ranks, opened, reporter, Interruption(ranks))
-    Loop(case.algorithm, training, loss, session, case.steps, "fp32").run()
-    reporter.finish({})
-
-
-def _conf(group: str) -> dict[str, Any]:
-    return dict(yaml.safe_load((ROOT / "conf" / group / "default.yaml").read_text()))
 
 
 def worker(rank: int, world: int, port: int, make: Callable[[bool], Case], quick: bool) -> None:

@@ -4,14 +4,22 @@ import pytest
 from trainer.data.order import Order, plan, share
 
 
-def batches(rows, batch_size, *, world=1, accumulate=1, start=0, group=3, ids=None):
+def batches(rows, batch_size, *, world=1, accumulate=1, parts=None, start=0, group=3, ids=None):
     """Each worker's batches: [rank][step·part] → (ids that count, total)."""
     ids = ids or Order(rows, seed=7).epoch(0)
     result = []
     for rank in range(world):
         mine = []
         for steps in plan(
-            ids, rows, batch_size, rank=rank, world=world, accumulate=accumulate, start=start, group=group
+            ids,
+            rows,
+            batch_size,
+            rank=rank,
+            world=world,
+            accumulate=accumulate,
+            parts=parts,
+            start=start,
+            group=group,
         ):
             at = 0
             for length, size in zip(steps.lengths, steps.sizes, strict=True):
@@ -83,3 +91,30 @@ def test_a_batch_larger_than_the_set_is_one_step_of_all_rows():
     [[(ids, total)]] = batches(5, 64)
     assert sorted(ids) == [0, 1, 2, 3, 4]
     assert total == 5
+
+
+@pytest.mark.parametrize("parts", [5, 8, 16, 24])
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_a_fixed_cut_has_the_same_parts_whoever_takes_them(world, parts):
+    rows, size = 103, 16  # the last step has 7 rows, fewer than most cuts have parts
+    order = Order(rows, seed=7).epoch(0)(0, rows).tolist()
+    found = batches(rows, size, world=world, parts=parts)
+    for step in range(7):
+        mine = [share(parts, rank, world) for rank in range(world)]
+        taken = [
+            found[rank][step * (stop - start) + i][0]
+            for rank, (start, stop) in enumerate(mine)
+            for i in range(stop - start)
+        ]
+        whole = order[step * size : (step + 1) * size]
+        assert taken == [whole[slice(*share(len(whole), part, parts))] for part in range(parts)]
+    assert found[0][0][1] == size
+
+
+@pytest.mark.parametrize("start", [0, 2, 6, 7])
+def test_a_fixed_cut_goes_on_at_a_step(start):
+    for whole, tail in zip(
+        batches(103, 16, world=3, parts=8), batches(103, 16, world=3, parts=8, start=start), strict=True
+    ):
+        each = len(whole) // 7
+        assert tail == whole[start * each :]

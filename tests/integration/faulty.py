@@ -14,23 +14,32 @@ from trainer import Batch, Module, Schema
 
 @dataclass(kw_only=True)
 class Faulty(Module):
-    """A linear classifier with dropout that fails on worker `rank` at step `at` in the way `how`."""
+    """A linear classifier with dropout that fails on worker `rank` at step `at` in the way `how`.
+
+    The step is one of each life of the worker; for `bug`, of the job: started again, it comes to the same step.
+    """
 
     how: str = "none"
     at: int = 20
     rank: int = 1
     lr: float = 0.01
     seconds: float = 0.0
+    validating: float = 0.0  # seconds that each batch of validation takes
+    dropout: float = 0.1
 
     def build(self, schema: Schema) -> nn.Module:
         self.steps = 0
-        return nn.Sequential(nn.Dropout(0.1), nn.Linear(schema.columns, schema.classes))
+        return nn.Sequential(nn.Dropout(self.dropout), nn.Linear(schema.columns, schema.classes))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         output = model(batch.x)
+        if not model.training:
+            time.sleep(self.validating)
         if model.training:
             self.steps += 1
             time.sleep(self.seconds)
+            if self.how == "bug" and self.done() == self.at and int(os.environ["RANK"]) == self.rank:
+                raise RuntimeError("my own bug")
             if self.steps > self.at and int(os.environ["RANK"]) == self.rank:
                 if self.how == "raise":
                     raise RuntimeError("my own bug")
@@ -43,4 +52,9 @@ class Faulty(Module):
         return nn.functional.cross_entropy(output, batch.y)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.Adam(model.parameters(), lr=self.lr)
+        self.adam = torch.optim.Adam(model.parameters(), lr=self.lr)
+        return self.adam
+
+    def done(self) -> int:
+        """The steps done since the job began: a life that went on from a checkpoint knows those before it."""
+        return max((int(state["step"]) for state in self.adam.state.values()), default=0)

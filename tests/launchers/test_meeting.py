@@ -292,7 +292,7 @@ def test_a_node_on_another_machine_lives_as_long_as_it_beats(
     assert one.lost == ["node 1 was lost"]
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(10)
 def test_a_signal_at_any_moment_of_joining_is_told(make: Callable[..., Node], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its handler runs in the thread that joins, between any two lines of it."""
     one, two = make(0), make(1)

@@ -58,7 +58,8 @@ def test_the_decision(lives: list[Attempt], reason: str | None) -> None:
 
 def kills(*saved: int | None) -> list[Attempt]:
     """Lives that were killed at different steps, each leaving this newest checkpoint."""
-    return [life(KILLED, reached=100 + i, saved=step) for i, step in enumerate(saved)]
+    began = [0, *(step or 0 for step in saved)]
+    return [life(KILLED, began=began[i], reached=100 + i, saved=step) for i, step in enumerate(saved)]
 
 
 def test_a_job_that_gets_on_is_started_again_however_often_it_is_interrupted() -> None:

@@ -100,9 +100,7 @@ def test_workers_that_stand_at_the_same_step_all_hang(workers: list[memoryview],
     assert heard.words[0].startswith("the workers made no step")
 
 
-def test_a_worker_that_was_stopped_is_told_from_those_that_wait_for_it(
-    beats: Beats, workers: list[memoryview]
-) -> None:
+def test_a_worker_that_was_stopped_is_told_from_those_that_wait_for_it(beats: Beats, workers: list[memoryview]) -> None:
     sleeper = subprocess.Popen(["sleep", "60"])
     heard = Heard()
     try:

@@ -24,7 +24,7 @@ from trainer.data.samples import InMemory
 from trainer.data.text import Tokens
 from trainer.errors import UserError
 from trainer.worker.evaluation import evaluate
-from trainer.worker.exact import ExactGradient, Sum, aligned, blocks, merge, parts_of
+from trainer.worker.exact import ExactGradient, Sum, aligned, blocks, merge, parts_of, total
 from trainer.worker.ranks import Ranks
 from trainer.worker.strategy import spread
 
@@ -196,7 +196,7 @@ def test_sums_are_added_alike_however_the_parts_are_shared(parts):
     rng = np.random.default_rng(0)
     values = torch.from_numpy(rng.normal(size=parts) * 10.0 ** rng.integers(-6, 6, parts)).float()
 
-    def total(cuts):
+    def added(cuts):
         nodes: list[Sum] = []
         for start, stop in cuts:
             own: list[Sum] = []
@@ -205,18 +205,14 @@ def test_sums_are_added_alike_however_the_parts_are_shared(parts):
                 merge(own)
             assert [(s.start, s.size) for s in own] == list(blocks(start, stop))
             nodes += own
-        done: list[Sum] = []
-        for node in nodes:
-            done.append(node)
-            merge(done)
-        merge(done, rest=True)
-        assert (done[0].start, done[0].size) == (0, parts)
-        return done[0].row.item()
+        whole = total(nodes)
+        assert (whole.start, whole.size) == (0, parts)
+        return whole.row.item()
 
-    alone = total([(0, parts)])
+    alone = added([(0, parts)])
     for cut in range(1, parts):
-        assert total([(0, cut), (cut, parts)]) == alone
-        assert total([(0, cut // 2), (cut // 2, cut), (cut, parts)]) == alone
+        assert added([(0, cut), (cut, parts)]) == alone
+        assert added([(0, cut // 2), (cut // 2, cut), (cut, parts)]) == alone
 
 
 def test_a_batch_is_moved_to_where_it_would_lie_alone():

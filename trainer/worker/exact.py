@@ -9,14 +9,12 @@ batch of its own, so that a part's gradient has the same bits wherever it is mad
               └───+───┘       └───+───┘
                   └───────+───────┘
 
-A worker adds what lies wholly within its own parts. Of the sums that are left (one for each worker if 2, 4 or 8 share 8
-parts, up to four elsewhere) each worker gets its segment from all others, adds it in the tree's order, and gives the
-result to all. Every addition has the same operands then, wherever it is done.
+A worker adds what lies within its own parts. Of the sums that are left (one a worker if 2, 4 or 8 share 8 parts, two
+where 3 do) each worker gets one segment from all, adds it in the tree's order and gives the result to all.
 
-What it costs: smaller batches in more calls; up to log2(parts) gradients of memory; an exchange that moves as much as
-an all-reduce where a worker has one sum, but after the backward instead of beside it; one thread a worker on CPUs,
-deterministic kernels on GPUs. Between machines of different processors or different releases of torch bits differ all
-the same.
+It costs smaller batches in more calls, up to log2(parts) gradients of memory, an exchange after the backward instead
+of beside it (of an all-reduce's size where a worker has one sum), one thread a worker on CPUs and deterministic kernels
+on GPUs. Other processors or another release of torch have other bits all the same.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,6 +120,16 @@ def merge(sums: list[Sum], *, rest: bool = False) -> list[Sum]:
     return spare
 
 
+def total(sums: Iterable[Sum]) -> Sum:
+    """The sum of all parts, of the sums in order."""
+    done: list[Sum] = []
+    for each in sums:
+        done.append(each)
+        merge(done)
+    merge(done, rest=True)
+    return done[0]
+
+
 def swap(messages: list[dist.P2POp]) -> None:
     """Sends and receives; returns once all is there."""
     for work in dist.batch_isend_irecv(messages) if messages else ():
@@ -167,8 +175,8 @@ class ExactGradient:
         self._spare: list[Sum] = []
         self._target: Sum | None = None  # that the parameters' gradients lie in
         self._result = self._make() if ranks.world_size > 1 else None
-        self._segments: list[Tensor] = []  # for those of other workers
-        self._shares: dict[int, Tensor] = {}  # of a batch's samples, by part
+        self._inbox = torch.empty(0)  # segments of other workers' sums
+        self._known: dict[int, Tensor] = {}  # shares of a batch's samples, by its size
         self._step = self._total = 0
         self._unchecked = True
         if ranks.world_size > 1:
@@ -205,12 +213,7 @@ class ExactGradient:
         self._spare += self._sums
         self._sums = []
         seed_by(self.seed, self._step, self.parts)  # an optimizer that draws, draws the same everywhere
-        total = self._total
-        if total not in self._shares:
-            ends = [share(total, part, self.parts) for part in range(self.parts)]
-            sizes = torch.tensor([stop - start for start, stop in ends], dtype=torch.float64)
-            self._shares[total] = (sizes / total).to(self.ranks.device)
-        return result.row[self.weights : self.weights + self.parts].double().dot(self._shares[total])
+        return result.row[self.weights : self.weights + self.parts].double().dot(self._shares())
 
     def _sum_for(self, part: int) -> Sum:
         """Where the gradient of the next part is to be added: a sum of zeros, or that of its sibling in the tree."""
@@ -228,30 +231,29 @@ class ExactGradient:
         """The sum over all workers: each adds up one segment of it and gives it to the others."""
         rank, world, segment = self.ranks.rank, self.ranks.world_size, self.segment
         others = [r for r in range(world) if r != rank]
-        own = [s.row.split(segment) for s in self._sums]
-        messages = [dist.P2POp(dist.isend, row[r], r) for row in own for r in others]
-        nodes, come = [], 0
         there = min(self.parts, self._total)  # parts that have a sample
-        for owner in range(world):
-            start, stop = share(self.parts, owner, world)
-            for i, (first, size) in enumerate(blocks(min(start, there), min(stop, there))):
-                if owner != rank and come == len(self._segments):
-                    self._segments.append(torch.empty_like(result.row[:segment]))
-                row = own[i][rank] if owner == rank else self._segments[come]
-                if owner != rank:
-                    messages.append(dist.P2POp(dist.irecv, row, owner))
-                    come += 1
-                nodes.append(Sum(first, size, row))
-        swap(messages)
-        done: list[Sum] = []
-        for node in nodes:
-            done.append(node)
-            merge(done)
-        merge(done, rest=True)
+        ends = [share(self.parts, r, world) for r in range(world)]
+        nodes = [(r, *n) for r, (start, stop) in enumerate(ends) for n in blocks(min(start, there), min(stop, there))]
+        own = [s.row.split(segment) for s in self._sums]
+        room = (len(nodes) - len(own)) * segment
+        if self._inbox.numel() < room:
+            self._inbox = result.row.new_empty(room)
+        mine, theirs = iter([row[rank] for row in own]), iter(self._inbox.split(segment))
+        sums = [Sum(first, size, next(mine if r == rank else theirs)) for r, first, size in nodes]
+        receives = [dist.P2POp(dist.irecv, s.row, r) for s, (r, _, _) in zip(sums, nodes, strict=True) if r != rank]
+        swap([dist.P2POp(dist.isend, row[r], r) for row in own for r in others] + receives)
         segments = result.row.split(segment)
-        segments[rank].copy_(done[0].row)
+        segments[rank].copy_(total(sums).row)
         gives = [dist.P2POp(dist.isend, segments[rank], r) for r in others]
         swap(gives + [dist.P2POp(dist.irecv, segments[r], r) for r in others])
+
+    def _shares(self) -> Tensor:
+        """Of the batch's samples, for each part."""
+        if self._total not in self._known:
+            ends = [share(self._total, part, self.parts) for part in range(self.parts)]
+            sizes = torch.tensor([stop - start for start, stop in ends], dtype=torch.float64)
+            self._known[self._total] = (sizes / self._total).to(self.ranks.device)
+        return self._known[self._total]
 
     def _make(self) -> Sum:
         row = torch.empty(

@@ -57,7 +57,7 @@ class Saver:
         journal: Path | None = None,
     ) -> None:
         self.stall = self.writing = 0.0
-        self.failed: OSError | None = None
+        self.failed: Exception | None = None
         self.saved: int | None = None
         self.count = self.failures = 0
         self.retention = retention
@@ -110,7 +110,7 @@ class Saver:
             self._thread.join()
 
     def finish(self) -> None:
-        """Waits until all is written, with all workers. Raises the OSError, or HeadwayError, of a save that failed."""
+        """Waits until all is written, with all workers. Raises the error of a save that failed, HeadwayError on the others."""
         self.wait()
         failures = [why for why in self._ranks.gather(str(self.failed) if self.failed else None) if why]
         if self.failed:
@@ -136,7 +136,7 @@ class Saver:
         ranks, step = self._ranks, snapshot.step
         try:
             files = self._write_files(snapshot)
-        except OSError as error:
+        except Exception as error:  # whatever it is, nobody may wait for this part for ever
             self.fail(step, error)
             if ranks.rank:
                 ranks.tell(f"saved/{step}/{ranks.rank}", json.dumps({"error": str(error)}))
@@ -154,14 +154,14 @@ class Saver:
             if self._journal is not None and self._journal.exists():
                 checkpoint.sync(self._journal)
             details = {"workers": ranks.world_size, **snapshot.details}
-            checkpoint.commit(self._root, step, self._tag, files, details)
-        except OSError as error:
+            target = checkpoint.commit(self._root, step, self._tag, files, details)
+        except Exception as error:  # whatever it is, the checkpoint does not exist, and that is said
             self.fail(step, error)
             return
         self.saved = step
         self._done(began)
         try:
-            checkpoint.retain(self._root, self.retention)
+            checkpoint.retain(self._root, self.retention, target)
         except OSError as error:
             print(f"older checkpoints could not be deleted: {error}")
 
@@ -190,7 +190,7 @@ class Saver:
         self.count += 1
         self._told()
 
-    def fail(self, step: int, error: OSError) -> None:
+    def fail(self, step: int, error: Exception) -> None:
         """A checkpoint that can't be written does not exist; the one before stands, and the training goes on."""
         self.failed = error
         self.failures += 1

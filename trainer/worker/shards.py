@@ -28,6 +28,12 @@ NAMES = {
     torch.int8: "I8",
     torch.uint8: "U8",
     torch.bool: "BOOL",
+    torch.uint16: "U16",
+    torch.uint32: "U32",
+    torch.uint64: "U64",
+    torch.complex64: "C64",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
 }
 DTYPES = {name: dtype for dtype, name in NAMES.items()}
 HEADER_LIMIT = 100 << 20
@@ -51,9 +57,14 @@ def as_bytes(tensor: Tensor) -> memoryview:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], told: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    """Writes contiguous CPU tensors durably. Returns the file's line in the manifest. `told` hears of every block."""
+    """Writes contiguous CPU tensors durably. Returns the file's line in the manifest. `told` hears of every block.
+
+    Raises OSError, or TypeError for a type that the format doesn't have.
+    """
     header, offset = {}, 0
     for name, tensor in tensors.items():
+        if tensor.dtype not in NAMES:
+            raise TypeError(f"{name} is of type {tensor.dtype}, which a checkpoint can't hold")
         size = tensor.numel() * tensor.element_size()
         header[name] = {
             "dtype": NAMES[tensor.dtype],

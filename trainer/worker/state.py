@@ -7,6 +7,7 @@ Tensors are spread over the workers' shards; what is small is written as it is: 
 from __future__ import annotations
 
 import io
+import pickle
 import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -67,7 +68,7 @@ class Training:
             found[TRAINING] = as_bytes(
                 {
                     "optimizer": outline,
-                    "schedule": self.schedule.state_dict() if self.schedule else None,
+                    "schedule": plain(self.schedule.state_dict()) if self.schedule else None,
                     "position": asdict(self.position),
                 }
             )
@@ -102,7 +103,8 @@ class Training:
             known = {f.name for f in fields(Position)}
             self.position = Position(**{k: v for k, v in small["position"].items() if k in known})
         except (KeyError, TypeError, RuntimeError) as error:
-            raise ValueError(f"its state doesn't fit this training: {str(error).splitlines()[0]}") from error
+            words = " ".join(line.strip() for line in str(error).splitlines()[:2])
+            raise ValueError(f"its state doesn't fit this training: {words}") from error
         restore_rank(folder, manifest, ranks, self.position)
 
 
@@ -115,7 +117,16 @@ def take_apart(tree: Any, prefix: str, named: dict[str, Tensor]) -> Any:
         return {key: take_apart(value, f"{prefix}.{key}", named) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)) and any(isinstance(v, (Tensor, dict, list, tuple)) for v in tree):
         return [take_apart(value, f"{prefix}.{i}", named) for i, value in enumerate(tree)]
-    return tree
+    return plain(tree)
+
+
+def plain(tree: Any) -> Any:
+    """The tree with numpy's numbers as Python's, which weights-only reading knows."""
+    if isinstance(tree, dict):
+        return {key: plain(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(plain(value) for value in tree) if type(tree) in (list, tuple) else tree
+    return tree.item() if isinstance(tree, np.generic) else tree
 
 
 def put_together(tree: Any, named: Mapping[str, Tensor]) -> Any:
@@ -147,7 +158,10 @@ def read_small(folder: Path, manifest: Mapping[str, Any], name: str) -> Any:
             raise ValueError(f"{name} has another checksum")
     except (FileNotFoundError, KeyError):
         raise ValueError(f"{name} is missing") from None
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{name} can't be read as plain data: {str(error).splitlines()[0]}") from None
 
 
 def rank_state(ranks: Ranks, position: Position | None = None) -> dict[str, Any]:

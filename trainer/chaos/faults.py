@@ -1,0 +1,251 @@
+"""How each kind of fault is given. A function returns once its fault is given and, if it lasts, over again."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainer import checkpoint
+from trainer.chaos import disks
+from trainer.chaos.metadata import MetadataServer
+from trainer.chaos.processes import dies_with_us, lives, marked, send, wait_gone
+from trainer.chaos.s3 import Server
+from trainer.chaos.schedule import Fault
+from trainer.chaos.subject import Subject
+
+DEATH_SECONDS = 10.0
+ROUND_SECONDS = 60.0
+
+
+@dataclass
+class World:
+    """What a drill has around its jobs: clouds, S3, a small disk of its own. None is not there."""
+
+    metadata: MetadataServer
+    s3: Server | None = None
+    disk: Path | None = None
+
+
+@dataclass
+class Given:
+    """A fault that was given. at: when (unix seconds); words: what exactly; lifted: when it was over, for one that lasts;
+    floor: the step of the newest whole checkpoint then."""
+
+    at: float
+    words: str = ""
+    lifted: float | None = None
+    floor: int = 0
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Missed(Exception):
+    """The job ended before the fault could be given."""
+
+
+def give(fault: Fault, subject: Subject, world: World) -> Given:
+    """Gives a fault to a job that runs. Raises Missed if it came too late."""
+    subject.poll()
+    if subject.state.is_final:
+        raise Missed
+    whole = subject.whole()
+    given = Given(time.time(), floor=whole[-1] if whole else 0)
+    GIVE[fault.kind](fault, subject, world, given)
+    return given
+
+
+def _kill_worker(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    pids = subject.workers()
+    pid = fault.pick(pids)
+    given.words = f"worker {pids.index(pid)}"
+    send([pid], signal.SIGKILL)
+
+
+def _kill_agent(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    agents = sorted(subject.agents().values())
+    send(agents, signal.SIGKILL)
+    _dead(agents)
+
+
+def _kill_all(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    everyone = [subject.command, *subject.agents().values(), *subject.workers()]
+    send(everyone, signal.SIGKILL)
+    _dead(everyone)
+
+
+def _sigterm(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    given.words = f"to the {fault.options['to']}"
+    send(subject.agents().values() if fault.options["to"] == "agent" else [subject.command], signal.SIGTERM)
+
+
+def _notice(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    given.words = fault.options["what"]
+    world.metadata.give(fault.kind, fault.options["what"], seconds=fault.options.get("seconds"))
+
+
+def _warning(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    cloud = fault.options["cloud"]
+    given.words = {"aws": "rebalance", "gcp": "MIGRATE_ON_HOST_MAINTENANCE"}[cloud]
+    given.details["step"] = subject.reached
+    world.metadata.give(cloud, given.words)
+
+
+def _hang(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    pids = subject.workers()
+    stopped = pids if fault.options["who"] == "all" else [fault.pick(pids)]
+    given.words = f"worker {', '.join(str(pids.index(pid)) for pid in stopped)}"
+    send(stopped, signal.SIGSTOP)
+
+
+def _disk_full(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    assert world.disk is not None
+    with disks.full(world.disk):
+        _last(fault.options["seconds"], subject)
+    given.lifted = time.time()
+
+
+def _io_error(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    given.words = fault.options["how"]
+    if fault.options["how"] == "read-only":
+        with disks.read_only(subject.job.checkpoints):
+            _last(fault.options["seconds"], subject)
+    else:
+        _limit_files(subject.workers(), 16)
+        _last(fault.options["seconds"], subject)
+        _limit_files(subject.workers(), resource.RLIM_INFINITY)
+    given.lifted = time.time()
+
+
+def _limit_files(pids: list[int], size: int) -> None:
+    """Lets a process write no file beyond `size`; it gets EFBIG."""
+    for pid in pids:
+        try:
+            hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+def _corrupt(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    while len(subject.whole()) < 2:  # else there would be nothing to fall back to
+        if subject.poll() and subject.state.is_final:
+            raise Missed
+        if subject.left is not None:
+            raise Missed
+        time.sleep(0.005)
+    given.at = time.time()
+    agents, workers = list(subject.agents().values()), subject.workers()
+    if fault.options["kill"] == "all":
+        send([subject.command, *agents, *workers], signal.SIGKILL)
+    else:  # the agent sleeps meanwhile, else it would have started the workers again before the damage is done
+        send(agents, signal.SIGSTOP)
+        send(workers, signal.SIGKILL)
+    _dead(workers)
+    try:
+        subject.poll()
+        whole = subject.whole()
+        if len(whole) < 2 or subject.job.state().is_final:
+            raise Missed
+        newest = checkpoint.folder(subject.job.checkpoints, whole[-1])
+        done = disks.damage(newest, fault.options["how"], fault.draw)
+        wrong = checkpoint.problem(newest)
+        if wrong is not None:
+            subject.count_damaged(whole.pop())
+        given.floor, given.words = whole[-1], done if wrong else f"{done}, which changes nothing"
+        given.details["checkpoint"] = newest.name
+    finally:
+        send(agents, signal.SIGCONT)
+
+
+def _s3(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    assert world.s3 is not None
+    given.words = f"{fault.options['rate']:.0%} of requests"
+    world.s3.faults(fault.options["rate"])
+    _last(fault.options["seconds"], subject)
+    world.s3.faults(0.0)
+    given.lifted = time.time()
+
+
+def _lose_machine(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    assert world.s3 is not None
+    everyone = marked(subject.mark)
+    send(everyone, signal.SIGKILL)
+    _dead(everyone)
+    subject.poll()
+    bucket, _, prefix = subject.url.removeprefix("s3://").partition("/")
+    there = [key.removeprefix(f"{prefix}/").split("/") for key in world.s3.stored(bucket) if key.startswith(prefix)]
+    names = [parts[1] for parts in there if parts[0] == "checkpoints" and parts[-1] == checkpoint.MANIFEST]
+    given.floor = max((checkpoint.step_of(Path(name)) for name in names), default=0)
+    shutil.rmtree(subject.job.dir)
+    subject.forget()
+
+
+def _lose_node(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    number = fault.options["node"]
+    agent, workers = subject.agents()[number], subject.workers(number)
+    command = Path(f"/proc/{agent}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    known = len(subject.resumes)
+    given.words = f"node {number}"
+    send([agent, *workers], signal.SIGKILL)
+    _dead([agent, *workers])
+    end = time.monotonic() + ROUND_SECONDS
+    while len(subject.resumes) == known:  # the other goes on alone
+        subject.pause()
+        if subject.state.is_final or subject.left is not None or time.monotonic() > end:
+            return
+    _last(fault.options["away"], subject)
+    if subject.state.is_final:
+        return
+    with open(subject.job.logs / f"node-{number}.log", "ab") as log:
+        back = subprocess.Popen(
+            command,
+            env={**os.environ, **subject.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=dies_with_us(signal.SIGTERM),
+        )
+    subject.others.append(back)
+    end = time.monotonic() + ROUND_SECONDS
+    while subject.resumes[-1].world_size < subject.resumes[0].world_size:
+        subject.pause()
+        if subject.state.is_final or subject.left is not None or time.monotonic() > end:
+            return
+
+
+def _last(seconds: float, subject: Subject) -> None:
+    """Waits, and looks at the job meanwhile; ends early when that ends."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not subject.state.is_final and subject.left is None:
+        subject.pause()
+
+
+def _dead(pids: list[int]) -> None:
+    wait_gone(lambda: not any(map(lives, pids)), DEATH_SECONDS)
+
+
+GIVE: dict[str, Callable[[Fault, Subject, World, Given], None]] = {
+    "kill-worker": _kill_worker,
+    "kill-agent": _kill_agent,
+    "kill-all": _kill_all,
+    "sigterm": _sigterm,
+    "aws": _notice,
+    "gcp": _notice,
+    "azure": _notice,
+    "warning": _warning,
+    "hang": _hang,
+    "disk-full": _disk_full,
+    "io-error": _io_error,
+    "corrupt": _corrupt,
+    "s3": _s3,
+    "lose-machine": _lose_machine,
+    "lose-node": _lose_node,
+}
