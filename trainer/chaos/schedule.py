@@ -33,12 +33,12 @@ class Kind:
 
 KILLS = (EARLY, STARTING, SAVING)
 KINDS = {
-    "kill-worker": Kind("SIGKILL of one worker", share=16, moments=KILLS),
-    "kill-agent": Kind("SIGKILL of the agent, the workers with it", share=8, moments=KILLS),
-    "kill-all": Kind("SIGKILL of command, agent and workers at once", share=8, moments=KILLS),
+    "kill-worker": Kind("SIGKILL of one worker", share=40, moments=KILLS),
+    "kill-agent": Kind("SIGKILL of the agent, the workers with it", share=6, moments=KILLS),
+    "kill-all": Kind("SIGKILL of command, agent and workers at once", share=6, moments=KILLS),
     "sigterm": Kind(
         "SIGTERM with notice, to the agent or to the command",
-        share=8,
+        share=6,
         notice=True,
         options={"to": ("agent", "agent", "command")},
         moments=(STARTING, SAVING),
@@ -63,28 +63,31 @@ KINDS = {
     ),
     "warning": Kind(
         "a notice after which the job saves and goes on",
+        share=12,
         notice=True,
         options={"cloud": ("aws", "gcp")},
         moments=(SAVING,),
     ),
-    "hang": Kind("SIGSTOP of one worker or of all", options={"who": ("one", "one", "all")}),
+    "hang": Kind("SIGSTOP of one worker or of all", share=6, options={"who": ("one", "one", "all")}),
     "disk-full": Kind("no space left, for a moment", options={"seconds": (0.3, 0.8, 1.5)}, moments=(SAVING,)),
     "io-error": Kind(
         "checkpoints can't be written, for a moment",
+        share=8,
         options={"how": ("read-only", "too-large"), "seconds": (0.3, 0.8, 1.5)},
         moments=(SAVING,),
     ),
     "corrupt": Kind(
         "damage to the newest checkpoint, then SIGKILL of the workers",
-        share=10,
+        share=20,
         options={
             "how": ("flip", "flip", "truncate", "delete", "empty", "no-manifest", "torn-manifest", "flip-manifest"),
-            "kill": ("workers", "workers", "all"),
+            "kill": ("workers", "workers", "workers", "all"),
         },
     ),
     "s3": Kind(
         "requests to S3 that fail, for a moment",
         setting=REMOTE,
+        share=6,
         options={"rate": (0.2, 0.5, 1.0), "seconds": (0.5, 1.0, 2.0)},
     ),
     "lose-machine": Kind("SIGKILL of all and the local folder gone: back from S3", setting=REMOTE, share=3),
