@@ -15,7 +15,7 @@ import numpy as np
 
 from trainer.algorithm import Batch, Context, Estimator, Range
 from trainer.data.schema import Schema
-from trainer.errors import HeadwayError, UserError
+from trainer.errors import LostWorker, UserError
 
 if TYPE_CHECKING:
     from trainer.data.samples import Samples
@@ -107,7 +107,7 @@ class XGBoost(Estimator):
                 self._booster = self._boost(context, settings, evaluated)
         except xgboost.core.XGBoostError as error:
             lost_a_worker = "/collective/" in str(error)
-            kind = HeadwayError if lost_a_worker else UserError
+            kind = LostWorker if lost_a_worker else UserError
             raise kind(f"algorithm=xgboost: {_first_line(error)}") from error
 
     def _boost(self, context: Context, settings: dict[str, Any], evaluated: list[tuple[Any, str]]) -> Any:

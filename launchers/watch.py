@@ -10,6 +10,7 @@ from pathlib import Path
 from trainer import node
 
 LOOK_SECONDS = 0.2
+FIRST_STEP = 10  # times the patience for the first step, which compiles, or builds what an estimator needs
 STACK_SECONDS = 0.5  # for the stack traces to be written
 
 
@@ -47,16 +48,18 @@ class HangWatch:
         self._ended.set()
 
     def _run(self) -> None:
-        known, since = self._beats.all(), time.monotonic()
+        known, since, began = self._beats.all(), time.monotonic(), None
         while not self._ended.wait(min(LOOK_SECONDS, self._timeout / 4)):
-            now = self._beats.all()
-            if now != known or None in self._beats.steps():
+            now, steps = self._beats.all(), self._beats.steps()
+            if now != known or None in steps:
                 known, since = now, time.monotonic()
-            elif time.monotonic() - since > self._timeout:
-                self._on_hang(self._words())
+            began = steps if began is None and None not in steps else began
+            patience = self._timeout * (FIRST_STEP if steps == began else 1)
+            if time.monotonic() - since > patience:
+                self._on_hang(self._words(patience))
                 return
 
-    def _words(self) -> str:
+    def _words(self, patience: float) -> str:
         """Who hangs: workers that are stopped, else those that are behind, else all."""
         steps = self._beats.steps()
         last = max(step or 0 for step in steps)
@@ -65,7 +68,7 @@ class HangWatch:
         who = stopped or behind
         names = f"worker {', '.join(map(str, who))}" if who else "the workers"
         how = " (stopped by a signal)" if stopped else ""
-        return f"{names}{how} made no step for {self._timeout:.3g} s after step {last:,}"
+        return f"{names}{how} made no step for {patience:.3g} s after step {last:,}"
 
 
 def _is_stopped(pid: int) -> bool:

@@ -18,6 +18,10 @@ class UserError(HeadwayError):
     exit_code = 2
 
 
+class LostWorker(HeadwayError):
+    """Another worker can't be reached any more. Not this one's fault, and no reason to give up: all are started again."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?`, or the list of what there is, for a name that isn't among `known`."""
     options = sorted(set(known))

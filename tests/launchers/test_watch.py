@@ -86,8 +86,26 @@ def test_workers_that_write_a_large_checkpoint_do_not_hang(workers: list[memoryv
         assert not heard.within(0.1)
 
 
+def begin(workers: list[memoryview], step: int) -> None:
+    """They go on from a step, and that is seen."""
+    workers[0][0] = workers[1][0] = step
+    time.sleep(0.5)
+
+
+def test_the_first_step_may_take_longer(workers: list[memoryview], heard: Heard) -> None:
+    """A model is compiled then; an estimator reads its data."""
+    begin(workers, 0)
+    assert not heard.within(2 * TIMEOUT)
+
+
+def test_workers_that_never_make_a_first_step_hang(workers: list[memoryview], heard: Heard) -> None:
+    begin(workers, 0)
+    assert heard.within(30)
+
+
 def test_a_worker_that_falls_behind_hangs_and_is_named_once(workers: list[memoryview], heard: Heard) -> None:
-    workers[0][0], workers[1][0] = 1_001, 1_000
+    begin(workers, 1_000)
+    workers[0][0] = 1_001
     assert heard.within(20)
     assert heard.words == ["worker 1 made no step for 0.6 s after step 1,001"]
     time.sleep(1.5 * TIMEOUT)
@@ -95,9 +113,10 @@ def test_a_worker_that_falls_behind_hangs_and_is_named_once(workers: list[memory
 
 
 def test_workers_that_stand_at_the_same_step_all_hang(workers: list[memoryview], heard: Heard) -> None:
+    begin(workers, 3)
     workers[0][0] = workers[1][0] = 4
     assert heard.within(20)
-    assert heard.words[0].startswith("the workers made no step")
+    assert heard.words[0].startswith("the workers made no step for 0.6 s")
 
 
 def test_a_worker_that_was_stopped_is_told_from_those_that_wait_for_it(beats: Beats, workers: list[memoryview]) -> None:

@@ -34,6 +34,14 @@ def send(pids: Iterable[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
+def is_marked(pid: int, mark: str) -> bool:
+    """Whether it is a process of this drill: numbers of dead ones are given to others."""
+    try:
+        return f"{MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
 def marked(mark: str, word: bytes = b"") -> list[int]:
     """The living processes of a drill, orphans too; `word`: those that have it on their command line."""
     wanted = f"{MARK}={mark}".encode()

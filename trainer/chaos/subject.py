@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import checkpoint, node
-from trainer.chaos.processes import MARK, dies_with_us, lives, marked, send, wait_gone
+from trainer.chaos.processes import MARK, dies_with_us, is_marked, lives, marked, send, wait_gone
 from trainer.job import Job, State
 from trainer.tail import Tail
 
@@ -113,12 +113,14 @@ class Subject:
 
     def agents(self) -> dict[int, int]:
         """The agents' process ids, by node."""
-        return {number: int(record["agent"]) for number, record in self._nodes().items()}
+        agents = {number: int(record["agent"]) for number, record in self._nodes().items()}
+        return {number: pid for number, pid in agents.items() if is_marked(pid, self.mark)}
 
     def workers(self, number: int | None = None) -> list[int]:
         """The workers' process ids, of one node or of all, in the order of ranks."""
         nodes = sorted(self._nodes().items())
-        return [int(pid) for i, record in nodes for pid in record["workers"] if number is None or i == number]
+        pids = [int(pid) for i, record in nodes for pid in record["workers"] if number is None or i == number]
+        return [pid for pid in pids if is_marked(pid, self.mark)]
 
     def _nodes(self) -> dict[int, dict[str, Any]]:
         found = {}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import checkpoint
-from trainer.errors import HeadwayError, UserError
+from trainer.errors import HeadwayError, LostWorker, UserError
 from trainer.job import Job, write_json
 
 LITTLE_SPACE = 1 << 14  # bytes free on a disk that is as good as full
@@ -51,7 +51,8 @@ def describe(error: BaseException, rank: int, job: Job, attempt: int) -> dict[st
     no_space = _is_no_space(error, job)
     if no_space:
         message = f"no space left on the disk of {job.dir}; free some, and the same command goes on from there"
-    ours = isinstance(error, HeadwayError) or no_space
+    lost_worker = isinstance(error, LostWorker)
+    ours = (isinstance(error, HeadwayError) and not lost_worker) or no_space
     return {
         "time": time.time(),
         "type": type(error).__name__,
@@ -61,7 +62,7 @@ def describe(error: BaseException, rank: int, job: Job, attempt: int) -> dict[st
         "log": str(job.log_path(attempt, rank)),
         "user_error": isinstance(error, UserError),
         "final": ours,
-        "lost_peer": not ours and any(words in str(error) for words in LOST_PEER),
+        "lost_peer": lost_worker or (not ours and any(words in str(error) for words in LOST_PEER)),
         "no_space": no_space,
     }
 
