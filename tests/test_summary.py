@@ -66,7 +66,7 @@ def test_a_stopped_job_says_that_it_can_go_on(job: Job, capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     assert "Stopped  first" in out
     assert "model" not in out
-    assert "next   the same command with job.dir=runs/first goes on from here" in out
+    assert "next   headway resume runs/first" in out
     assert "headway show runs/first" in out
 
 

@@ -308,8 +308,10 @@ def test_a_signal_at_any_moment_of_joining_is_told(make: Callable[..., Node], mo
     monkeypatch.setattr(module, "write_json", interrupted)
     known = signal.signal(signal.SIGUSR1, lambda number, frame: one.meeting.tell(of_signal(number)))
     try:
-        threading.Thread(target=two.join, daemon=True).start()
+        other = threading.Thread(target=two.join, daemon=True)
+        other.start()
         one.join()
+        other.join(5)
     finally:
         signal.signal(signal.SIGUSR1, known)
     assert caught == ["node-0.json"]

@@ -33,11 +33,15 @@ Happened = list[tuple[int, Verdict]]
 Hook = Callable[[Ranks, int, Interruption], None]
 
 
-def train(places: list[Thread], folder: Path, hook: Hook, steps: int = STEPS) -> list[Happened]:
-    """A training whose workers meet at every step, as gradients do. What happened to each, and after which step."""
+def train(places: list[Thread], folder: Path | list[Path], hook: Hook, steps: int = STEPS) -> list[Happened]:
+    """A training whose workers meet at every step, as gradients do. What happened to each, and after which step.
+
+    folder: that of their node, or each its own.
+    """
+    folders = folder if isinstance(folder, list) else [folder] * len(places)
 
     def work(ranks: Thread) -> Happened:
-        interruption, found = Interruption(ranks, folder), []
+        interruption, found = Interruption(ranks, folders[ranks.rank]), []
         for step in range(1, steps + 1):
             hook(ranks, step, interruption)
             interruption.check_clock()
@@ -175,6 +179,22 @@ def test_a_notice_that_follows_a_warning_at_once_is_not_lost(tmp_path: Path, lat
     assert first == second
     assert first, "nobody ever saved or left"
     assert first[-1][1] == Verdict(LEAVE, "goes away")
+
+
+@pytest.mark.parametrize("older", [0, 1])
+def test_each_nodes_agent_counts_its_own_asks(tmp_path: Path, older: int) -> None:
+    """One that came back begins at 1, the other has asked 7 times before; what follows is heard on both."""
+    folders = [tmp_path / "node-0", tmp_path / "node-1"]
+
+    def hook(ranks: Ranks, step: int, interruption: Interruption) -> None:
+        if step in (20, 60):
+            number = (1 if step == 20 else 2) + (7 if ranks.rank == older else 0)
+            node.ask(folders[ranks.rank], node.Ask(number, step == 60, f"at {step}"))
+            hear(interruption)
+
+    first, second = train(workers(2), folders, hook)
+    assert first == second
+    assert [verdict for _, verdict in first] == [Verdict(SAVE, "at 20"), Verdict(LEAVE, "at 60")]
 
 
 def test_too_little_time_leaves_unsaved(tmp_path: Path) -> None:

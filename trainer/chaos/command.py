@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ def chaos(arguments: Sequence[str]) -> int:
         say=lambda text: pair(console, "job", text),
         on_fault=lambda fault: show_fault(console, fault),
     )
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: what was mounted and started goes first
+        signal.signal(number, signal.default_int_handler)
     try:
         drill.run(plan(asked.seed, asked.faults, asked.kinds))
         unmet = [kind for kind in asked.kinds if kind in report.left_out] if asked.chosen else []

@@ -37,6 +37,13 @@ def small_disk(place: Path, size: int) -> None:
     mount("tmpfs", place, "tmpfs", 0, f"size={size}")
 
 
+def take_away(place: Path) -> None:
+    """Unmounts it, and deletes where it was."""
+    unmount(place)
+    with contextlib.suppress(OSError):
+        place.rmdir()
+
+
 @contextmanager
 def full(disk: Path) -> Iterator[None]:
     """Leaves no room on the disk for a while."""

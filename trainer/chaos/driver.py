@@ -15,35 +15,30 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from trainer import config as schema
-from trainer.chaos import disks, judge
-from trainer.chaos.faults import Given, Missed, World, give
+from trainer.chaos import disks
+from trainer.chaos.faults import BUCKET, ON_DISK, World
 from trainer.chaos.metadata import MetadataServer
-from trainer.chaos.processes import MARK, send
-from trainer.chaos.report import FaultRecord, Report, RunRecord
+from trainer.chaos.processes import MARK
+from trainer.chaos.report import FaultRecord, Report
+from trainer.chaos.run import Run
 from trainer.chaos.s3 import Server
-from trainer.chaos.schedule import EARLY, KINDS, ONE_NODE, REMOTE, RUNNING, SAVING, STARTING, TWO_NODES, Fault
+from trainer.chaos.schedule import KINDS, ONE_NODE, REMOTE, TWO_NODES, Fault
 from trainer.chaos.subject import Subject
 from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State
 
-BUCKET = "chaos"
-BACK_SECONDS = 90.0  # until a job that was disturbed must be back
-SAVING_SECONDS = 5.0
 LEAST_SECONDS = 1.0  # of training, for a job to be worth disturbing
 MISSES = 5  # runs in a row that end before a fault could be given
 EVERY_SECONDS = 0.4  # between checkpoints
-ON_DISK = ("disk-full", "io-error")
 Say = Callable[[str], None]
 
 
@@ -101,7 +96,7 @@ class Drill:
             why = f"needs a small disk of its own, and there is none: {error}"
             self.report.left_out.update({kind: why for kind in ON_DISK if kind in kinds})
             return
-        self._held.callback(disks.unmount, disk)
+        self._held.callback(disks.take_away, disk)
         self.world.disk = disk
 
     def _given(self, key: str) -> bool:
@@ -130,7 +125,11 @@ class Drill:
             environment |= {**self.world.s3.environment(), "HEADWAY_CACHE": str(cache)}
             url = f"s3://{BUCKET}/{name}"
             return Subject(
-                Job(cache / "jobs" / BUCKET / name), self._overrides(setting, number), environment, output, url
+                Job(cache / "jobs" / BUCKET / name),
+                self._overrides(setting, number),
+                environment,
+                output,
+                url,
             )
         root = self.world.disk if number and setting == ONE_NODE and self.world.disk else self.place
         return Subject(Job(root / name), self._overrides(setting, number), environment, output)
@@ -187,7 +186,10 @@ class Drill:
         try:
             while waiting:
                 if run is None:
-                    run = _Run(self, self._subject(setting, self._number()), setting)
+                    number = len(self.report.runs) + 1
+                    subject = self._subject(setting, number)
+                    reference = self.reference[setting]
+                    run = Run(self.report, self.world, number, subject, setting, reference, self.place)
                 outcome = run.meet(waiting[0])
                 if outcome is None:  # it ended first: the fault waits for the next run
                     misses = 0 if run.record.faults else misses + 1
@@ -208,194 +210,6 @@ class Drill:
         finally:
             if run is not None:
                 run.close()
-
-    def _number(self) -> int:
-        return len(self.report.runs) + 1
-
-
-@dataclass
-class _Run:
-    """One disturbed run: its record, and the job under way."""
-
-    drill: Drill
-    subject: Subject
-    setting: str
-    record: RunRecord = field(init=False)
-    passed: int = 0  # the farthest step when the last fault was over
-    _closed: bool = False
-
-    def __post_init__(self) -> None:
-        number = self.drill._number()
-        self.record = RunRecord(number, self.setting, str(self.subject.url or self.subject.job.dir))
-        self.drill.report.runs.append(self.record)
-        self._began = time.monotonic()
-        self.subject.start()
-
-    def meet(self, fault: Fault) -> FaultRecord | None:
-        """Gives a fault at its moment and sees what becomes of the job; None if that ended before."""
-        subject = self.subject
-        given, why, known, step = Given(time.time()), "", len(subject.resumes), subject.reached
-        try:
-            fault = self._await(fault)
-            known, step = len(subject.resumes), subject.reached
-            given = give(fault, subject, self.drill.world)
-            why = self._recover(fault, given, known)
-        except Missed:
-            return None
-        except HeadwayError as error:
-            why = str(error)
-        finally:
-            self.drill.world.metadata.clear()
-        resumes = subject.resumes[known:]
-        self.passed = subject.farthest
-        self.record.faults += 1
-        lost = judge.steps_lost(fault, given, resumes)
-        wrong = judge.wrong_resumes(given, resumes)
-        if fault.is_notice and lost:
-            wrong.append(f"{lost} steps were lost after a notice")
-        return FaultRecord(
-            **fault.record(),
-            run=self.record.number,
-            at=round(given.at - self.drill.report.began, 3),
-            words=given.words,
-            step=step,
-            resumed=[resume.step for resume in resumes],
-            steps_lost=lost,
-            recovery_seconds=self._seconds(given, resumes),
-            survived=not why,
-            why=why,
-            wrong=wrong,
-        )
-
-    def _seconds(self, given: Given, resumes: Sequence[Any]) -> float | None:
-        if resumes:
-            return round(max(0.0, resumes[0].time - given.at), 3)
-        back = given.details.get("back")
-        return None if back is None else round(max(0.0, back - (given.lifted or given.at)), 3)
-
-    # its moment
-
-    def _await(self, fault: Fault) -> Fault:
-        """Waits for the fault's moment. Gives the fault as it really comes. Raises Missed if the job ends first."""
-        subject = self.subject
-        if fault.moment != EARLY or not subject.resumes:
-            self._until(lambda: subject.is_running and subject.reached > self.passed)
-        if fault.moment == STARTING:
-            attempt = subject.attempt
-            send(subject.workers()[:1], signal.SIGKILL)
-            self._until(lambda: subject.attempt > attempt and subject.is_up)
-        elif fault.moment == SAVING:
-            end = time.monotonic() + SAVING_SECONDS
-            while not subject.is_saving() and time.monotonic() < end:
-                time.sleep(0.001)
-            if not subject.is_saving():
-                fault = replace(fault, moment=RUNNING)
-        end = time.monotonic() + fault.wait
-        while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, 0.01))
-            subject.poll()
-        if fault.moment != STARTING:
-            self._until(lambda: subject.is_running and subject.reached > subject.resumes[-1].step)
-        return fault
-
-    def _until(self, there: Callable[[], bool]) -> None:
-        """Looks until it is so. Raises Missed if the job ends first, HeadwayError if nothing moves any more."""
-        end, known = time.monotonic() + BACK_SECONDS, (0, 0)
-        while not there():
-            self.subject.pause()
-            if known != (now := (self.subject.reached, self.subject.attempt)):
-                end, known = time.monotonic() + BACK_SECONDS, now
-            if self.subject.state in (State.COMPLETED, State.FAILED, State.STOPPED):
-                raise Missed
-            if self.subject.left is not None:
-                self.again()
-            if time.monotonic() > end:
-                raise HeadwayError(
-                    f"{self.subject.job.dir}: the job does not come up; its log is {self.subject.output}"
-                )
-
-    def again(self) -> None:
-        """Runs the command again, as whoever has lost a machine does on the next one."""
-        self.drill.world.metadata.clear()
-        self.subject.start()
-
-    # what becomes of it
-
-    def _recover(self, fault: Fault, given: Given, known: int) -> str:
-        """Waits until the job is back. Returns why it isn't; empty if it is. Raises Missed if the fault came too late."""
-        subject, lasting = self.subject, given.lifted is not None
-        events, saved = len(subject.events), max(subject.whole(), default=0)
-        goes_on = lasting or fault.kind == "warning"
-        end = time.monotonic() + BACK_SECONDS
-        while time.monotonic() < end:
-            subject.pause()
-            state, left = subject.state, subject.left
-            if state is State.COMPLETED:
-                interrupted = any(e["state"] == State.INTERRUPTED for e in subject.events[events:])
-                if not interrupted and not goes_on and len(subject.resumes) == known:
-                    raise Missed
-                return ""
-            if state is State.STOPPED or (state is State.FAILED and fault.kind not in ON_DISK):
-                return f"{state.value}: {subject.events[-1].get('reason')}"
-            if left is not None:
-                self.again()
-            back = len(subject.resumes) > known and subject.reached > subject.resumes[-1].step
-            if back and state is State.RUNNING:
-                return ""
-            if goes_on and state is State.RUNNING and len(subject.resumes) == known:
-                newest = max(subject.whole(), default=0)
-                if newest > saved or (fault.kind == "warning" and newest >= given.details["step"]):
-                    given.details["back"] = time.time()
-                    return ""
-        return f"not back within {BACK_SECONDS:.0f} s; its state is {subject.state.value}"
-
-    # its end
-
-    def finish(self) -> None:
-        """Lets the job end undisturbed."""
-        try:
-            self._until(lambda: False)
-        except Missed:
-            return
-        except HeadwayError as error:
-            self.record.problems.append(str(error))
-
-    def close(self) -> None:
-        """Compares what it came to, and ends what is left of it. What tells nothing more is deleted."""
-        if self._closed:
-            return
-        self._closed = True
-        subject, record, drill = self.subject, self.record, self.drill
-        end = time.monotonic() + 30
-        while subject.state is State.COMPLETED and subject.left is None and time.monotonic() < end:
-            subject.pause()
-        record.state = subject.state.value
-        record.seconds = round(time.monotonic() - self._began, 3)
-        if subject.state is State.COMPLETED:
-            behind = subject.left_behind()
-            record.problems += [f"{len(behind)} processes were left behind"] if behind else []
-            reference = drill.reference[self.setting]
-            record.weights, record.metrics, problems = judge.compare(subject.job, reference)
-            record.problems += problems + self._compare_remote(reference)
-        record.problems += subject.problems
-        subject.end()
-        if not record.problems and subject.state is State.COMPLETED:
-            disks.drop_what_is_large(subject.job.dir)
-        kept = drill.place / subject.job.name
-        if kept != subject.job.dir and subject.job.dir.exists():
-            shutil.move(subject.job.dir, kept)
-
-    def _compare_remote(self, reference: Job) -> list[str]:
-        """What of the model on S3 isn't as it should be."""
-        s3 = self.drill.world.s3
-        if self.setting != REMOTE or s3 is None:
-            return []
-        prefix = f"{self.subject.job.name}/model/"
-        stored = {k.removeprefix(prefix): v.data for k, v in s3.stored(BUCKET).items() if k.startswith(prefix)}
-        problems = judge.differing_files(stored, judge.weights_of(reference.model))
-        if problems:
-            self.record.weights = False
-        return [f"on S3: {problem}" for problem in problems]
 
 
 def _on(setting: str) -> str:

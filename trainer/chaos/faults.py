@@ -21,6 +21,8 @@ from trainer.chaos.s3 import Server
 from trainer.chaos.schedule import Fault
 from trainer.chaos.subject import Subject
 
+BUCKET = "chaos"
+ON_DISK = ("disk-full", "io-error")
 DEATH_SECONDS = 10.0
 ROUND_SECONDS = 60.0
 
@@ -179,12 +181,16 @@ def _lose_machine(fault: Fault, subject: Subject, world: World, given: Given) ->
     send(everyone, signal.SIGKILL)
     _dead(everyone)
     subject.poll()
-    bucket, _, prefix = subject.url.removeprefix("s3://").partition("/")
-    there = [key.removeprefix(f"{prefix}/").split("/") for key in world.s3.stored(bucket) if key.startswith(prefix)]
-    names = [parts[1] for parts in there if parts[0] == "checkpoints" and parts[-1] == checkpoint.MANIFEST]
-    given.floor = max((checkpoint.step_of(Path(name)) for name in names), default=0)
+    given.floor = max(saved_on(world.s3, subject), default=0)
     shutil.rmtree(subject.job.dir)
     subject.forget()
+
+
+def saved_on(s3: Server, subject: Subject) -> list[int]:
+    """The steps of a job's checkpoints that are complete on S3."""
+    start = f"{subject.job.name}/checkpoints/"
+    paths = [Path(key.removeprefix(start)) for key in s3.stored(BUCKET) if key.startswith(start)]
+    return [checkpoint.step_of(path.parent) for path in paths if path.name == checkpoint.MANIFEST]
 
 
 def _lose_node(fault: Fault, subject: Subject, world: World, given: Given) -> None:

@@ -27,16 +27,26 @@ def steps_lost(fault: Fault, given: Given, resumes: Sequence[Resume]) -> int:
     return lost
 
 
-def wrong_resumes(given: Given, resumes: Sequence[Resume]) -> list[str]:
-    """Where the job went on from what it should not have gone on from."""
+def wrong_losses(fault: Fault, lost: int, resumes: Sequence[Resume]) -> list[str]:
+    """Steps that were lost though there was a notice."""
+    if fault.is_notice and lost:
+        return [f"{lost} steps were lost after a notice"]
+    if fault.kind == "lose-node":  # for the node that comes back the others leave in order
+        lost = sum(max(0, resume.reached - resume.step) for resume in resumes[1:])
+        return [f"{lost} steps were lost when the node came back"] if lost else []
+    return []
+
+
+def wrong_resumes(floor: int, resumes: Sequence[Resume]) -> list[str]:
+    """Where the job went on from what it should not have gone on from. floor: the step of a checkpoint it had."""
     wrong = []
     for resume in resumes:
         if resume.step > resume.reached:
             wrong.append(f"it went on from step {resume.step}, and had reached only step {resume.reached}")
         if resume.step and resume.step not in resume.whole:
             wrong.append(f"it went on from step {resume.step}, and there was no whole checkpoint of it")
-        if resume.step < given.floor:
-            wrong.append(f"it went on from step {resume.step}, and there was a whole checkpoint of step {given.floor}")
+        if resume.step < floor:
+            wrong.append(f"it went on from step {resume.step}, and there was a whole checkpoint of step {floor}")
     return wrong
 
 
