@@ -188,6 +188,7 @@ def test_a_notice_loses_no_step(begin: Start, whole: Job) -> None:
     assert line["resumed"] == result["steps"]
 
 
+@pytest.mark.slow
 def test_a_users_own_bug_is_not_tried_for_ever(begin: Start) -> None:
     """It comes at the same step again: the job fails with it, after two attempts."""
     run = begin("+algorithm.how=bug", "+algorithm.at=30")
@@ -458,6 +459,24 @@ def test_a_notice_to_one_node_is_heeded_by_both(begin: Start, plain: Job) -> Non
     run.ends()
     assert nodes(run.job) == [2, 1]
     assert [line["steps_lost"] for line in result_of(run.job)["interruptions"]] == [0]
+    assert_same_curve(run.job, plain)
+
+
+@pytest.mark.slow
+def test_a_node_that_is_gone_before_the_other_looks_still_leaves_it_to_go_on(begin: Start, plain: Job) -> None:
+    """The one that left is not counted, whether its agent has ended already or not."""
+    run = begin(*TWO)
+    run.wait_for_step(60)
+    told = Path(states(run.job, State.STARTING)[-1]["folder"]) / "notice.json"
+    leader = run.agent(0)
+    os.kill(run.agent(1), signal.SIGTERM)
+    run.until(told.exists)
+    time.sleep(0.05)
+    os.kill(leader, signal.SIGSTOP)
+    run.until(lambda: not (run.job.dir / "nodes/node-1.json").exists())
+    os.kill(leader, signal.SIGCONT)
+    run.ends()
+    assert nodes(run.job) == [2, 1]
     assert_same_curve(run.job, plain)
 
 

@@ -98,8 +98,10 @@ def test_the_first_step_may_take_longer(workers: list[memoryview], heard: Heard)
     assert not heard.within(2 * TIMEOUT)
 
 
-def test_workers_that_never_make_a_first_step_hang(workers: list[memoryview], heard: Heard) -> None:
+def test_workers_that_never_make_a_first_step_hang(beats: Beats, workers: list[memoryview]) -> None:
+    heard = Heard()
     begin(workers, 0)
+    HangWatch(beats, TIMEOUT / 10, [os.getpid()] * 2, heard)
     assert heard.within(30)
 
 
@@ -125,7 +127,7 @@ def test_a_worker_that_was_stopped_is_told_from_those_that_wait_for_it(beats: Be
     try:
         sleeper.send_signal(signal.SIGSTOP)
         workers[0][0] = workers[1][0] = 4
-        HangWatch(beats, TIMEOUT, [sleeper.pid, os.getpid()], heard)
+        HangWatch(beats, TIMEOUT / 10, [sleeper.pid, os.getpid()], heard)
         assert heard.within(20)
     finally:
         sleeper.kill()

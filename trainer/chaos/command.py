@@ -8,10 +8,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from trainer.errors import HeadwayError, UserError
 
 ROOT = Path("chaos")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OURS = {"job.dir": "dir=FOLDER is the drill's own", "job.name": "dir=FOLDER is the drill's own"}
 OURS |= {"job.dry_run": "a drill runs the job", "launcher.nodes": "a drill makes the second node itself"}
 NOT_HERE = ("-m", "--multirun", "--cfg", "-c", "--info", "-i", "--run", "-r", "--hydra-help", "-sc")
@@ -52,8 +54,8 @@ def chaos(arguments: Sequence[str]) -> int:
         say=lambda text: pair(console, "job", text),
         on_fault=lambda fault: show_fault(console, fault),
     )
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: what was mounted and started goes first
-        signal.signal(number, signal.default_int_handler)
+    for number in SIGNALS:
+        signal.signal(number, _end)
     try:
         drill.run(plan(asked.seed, asked.faults, asked.kinds))
         unmet = [kind for kind in asked.kinds if kind in report.left_out] if asked.chosen else []
@@ -72,6 +74,13 @@ def chaos(arguments: Sequence[str]) -> int:
     show(console, [("", report)])
     pair(console, "report", short_path(path))
     return 0 if report.ok else 130 if report.error == "ended by hand" else 1
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Ends the drill in order: what was started and mounted goes first, whoever else signals meanwhile."""
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def parse(arguments: Sequence[str]) -> Asked:

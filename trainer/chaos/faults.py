@@ -16,7 +16,7 @@ from typing import Any
 from trainer import checkpoint
 from trainer.chaos import disks
 from trainer.chaos.metadata import MetadataServer
-from trainer.chaos.processes import dies_with_us, lives, marked, send, wait_gone
+from trainer.chaos.processes import dies_with_us, marked, send, wait_dead
 from trainer.chaos.s3 import Server
 from trainer.chaos.schedule import Fault
 from trainer.chaos.subject import Subject
@@ -73,13 +73,13 @@ def _kill_worker(fault: Fault, subject: Subject, world: World, given: Given) -> 
 def _kill_agent(fault: Fault, subject: Subject, world: World, given: Given) -> None:
     agents = sorted(subject.agents().values())
     send(agents, signal.SIGKILL)
-    _dead(agents)
+    wait_dead(agents, DEATH_SECONDS)
 
 
 def _kill_all(fault: Fault, subject: Subject, world: World, given: Given) -> None:
     everyone = [subject.command, *subject.agents().values(), *subject.workers()]
     send(everyone, signal.SIGKILL)
-    _dead(everyone)
+    wait_dead(everyone, DEATH_SECONDS)
 
 
 def _sigterm(fault: Fault, subject: Subject, world: World, given: Given) -> None:
@@ -149,7 +149,7 @@ def _corrupt(fault: Fault, subject: Subject, world: World, given: Given) -> None
     else:  # the agent sleeps meanwhile, else it would have started the workers again before the damage is done
         send(agents, signal.SIGSTOP)
         send(workers, signal.SIGKILL)
-    _dead(workers)
+    wait_dead(workers, DEATH_SECONDS)
     try:
         subject.poll()
         whole = subject.whole()
@@ -179,7 +179,7 @@ def _lose_machine(fault: Fault, subject: Subject, world: World, given: Given) ->
     assert world.s3 is not None
     everyone = marked(subject.mark)
     send(everyone, signal.SIGKILL)
-    _dead(everyone)
+    wait_dead(everyone, DEATH_SECONDS)
     subject.poll()
     given.floor = max(saved_on(world.s3, subject), default=0)
     shutil.rmtree(subject.job.dir)
@@ -200,7 +200,7 @@ def _lose_node(fault: Fault, subject: Subject, world: World, given: Given) -> No
     known = len(subject.resumes)
     given.words = f"node {number}"
     send([agent, *workers], signal.SIGKILL)
-    _dead([agent, *workers])
+    wait_dead([agent, *workers], DEATH_SECONDS)
     end = time.monotonic() + ROUND_SECONDS
     while len(subject.resumes) == known:  # the other goes on alone
         subject.pause()
@@ -232,10 +232,6 @@ def _last(seconds: float, subject: Subject) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and not subject.state.is_final and subject.left is None:
         subject.pause()
-
-
-def _dead(pids: list[int]) -> None:
-    wait_gone(lambda: not any(map(lives, pids)), DEATH_SECONDS)
 
 
 GIVE: dict[str, Callable[[Fault, Subject, World, Given], None]] = {

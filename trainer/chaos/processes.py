@@ -69,6 +69,12 @@ def wait_gone(gone: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
+def wait_dead(pids: Iterable[int], seconds: float) -> bool:
+    """Waits until none of them lives. False if it took too long."""
+    known = list(pids)
+    return wait_gone(lambda: not any(map(lives, known)), seconds)
+
+
 def dies_with_us(number: signal.Signals) -> Callable[[], None]:
     """What a child does first, so that a drill that is killed leaves nothing behind."""
     libc = ctypes.CDLL(None)  # loaded before the fork

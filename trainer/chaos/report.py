@@ -222,10 +222,8 @@ def _kinds_table(faults: Sequence[FaultRecord]) -> Table:
 def _runs_table(reports: Sequence[tuple[str, Report]]) -> Table:
     table = _table("runs", "faults", "weights identical", "metrics identical", first="runs")
     for name, report in reports:
-        for setting in report.undisturbed.keys() | {run.setting for run in report.runs}:
+        for setting in dict.fromkeys(run.setting for run in report.runs):
             runs = [run for run in report.runs if run.setting == setting]
-            if not runs:
-                continue
             same = [sum(bool(getattr(run, what)) for run in runs) for what in ("weights", "metrics")]
             words = ["yes" if number == len(runs) else f"{number} of {len(runs)}" for number in same]
             table.add_row(f"{name} {setting}".strip(), f"{len(runs):,}", f"{sum(r.faults for r in runs):,}", *words)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from trainer.chaos import disks, judge
-from trainer.chaos.faults import BUCKET, ON_DISK, Given, Missed, World, give
+from trainer.chaos.faults import BUCKET, ON_DISK, Given, Missed, World, give, saved_on
 from trainer.chaos.processes import send
 from trainer.chaos.report import FaultRecord, Report, RunRecord
 from trainer.chaos.schedule import EARLY, REMOTE, RUNNING, SAVING, STARTING, Fault
-from trainer.chaos.subject import Subject
+from trainer.chaos.subject import Resume, Subject
 from trainer.errors import HeadwayError
 from trainer.job import Job, State
 
 BACK_SECONDS = 90.0  # until a job that was disturbed must be back
 SAVING_SECONDS = 5.0
+DEATHS = ("worker died", "agent died", "hang", "lost node")  # sources of interruptions without notice
 
 
 @dataclass
@@ -39,6 +41,7 @@ class Run:
     place: Path
     record: RunRecord = field(init=False)
     passed: int = 0  # the farthest step when the last fault was over
+    _judged: int = 0  # how many times it went on that were judged
     _closed: bool = False
 
     def __post_init__(self) -> None:
@@ -53,17 +56,18 @@ class Run:
         given, why, known, step = Given(time.time()), "", len(subject.resumes), subject.reached
         try:
             fault = self._await(fault)
-            known, step = len(subject.resumes), subject.reached
+            known, step, events = len(subject.resumes), subject.reached, len(subject.events)
             given = give(fault, subject, self.world)
-            why = self._recover(fault, given, known)
+            why = self._recover(fault, given, known, events)
         except Missed:
             return None
         except HeadwayError as error:
             why = str(error)
         finally:
             self.world.metadata.clear()
+        self._judge_unasked(known)
         resumes = subject.resumes[known:]
-        self.passed = subject.farthest
+        self.passed, self._judged = subject.farthest, len(subject.resumes)
         self.record.faults += 1
         lost = judge.steps_lost(fault, given, resumes)
         wrong = judge.wrong_resumes(given.floor, resumes) + judge.wrong_losses(fault, lost, resumes)
@@ -75,17 +79,23 @@ class Run:
             step=step,
             resumed=[resume.step for resume in resumes],
             steps_lost=lost,
-            recovery_seconds=self._seconds(given, resumes),
+            recovery_seconds=self._seconds(fault, given, resumes),
             survived=not why,
             why=why,
             wrong=wrong,
         )
 
-    def _seconds(self, given: Given, resumes: Sequence[Any]) -> float | None:
+    def _judge_unasked(self, until: int) -> None:
+        """Where it went on for no fault's sake, as after the kill that makes workers start, must be right too."""
+        self.record.problems += judge.wrong_resumes(0, self.subject.resumes[self._judged : until])
+        self._judged = until
+
+    def _seconds(self, fault: Fault, given: Given, resumes: Sequence[Resume]) -> float | None:
         if resumes:
-            return round(max(0.0, resumes[0].time - given.at), 3)
-        back = given.details.get("back")
-        return None if back is None else round(max(0.0, back - (given.lifted or given.at)), 3)
+            back = resumes[-1 if fault.moment == STARTING else 0].time  # the first may be of those who were starting
+            return round(max(0.0, back - given.at), 3)
+        saved = given.details.get("saved")
+        return None if saved is None else round(max(0.0, saved - (given.lifted or given.at)), 3)
 
     # its moment
 
@@ -135,11 +145,13 @@ class Run:
 
     # what becomes of it
 
-    def _recover(self, fault: Fault, given: Given, known: int) -> str:
-        """Waits until the job is back. Returns why it isn't; empty if it is. Raises Missed if the fault came too late."""
-        subject, lasting = self.subject, given.lifted is not None
-        events, saved = len(subject.events), max(subject.whole(), default=0)
-        goes_on = lasting or fault.kind == "warning"
+    def _recover(self, fault: Fault, given: Given, known: int, events: int) -> str:
+        """Waits until the job is back. Returns why it isn't; empty if it is. Raises Missed if the fault came too late.
+
+        known, events: how often it had gone on, and how many events there were, before the fault.
+        """
+        subject, saved = self.subject, self._saved()
+        goes_on = given.lifted is not None or fault.kind == "warning"
         end = time.monotonic() + BACK_SECONDS
         while time.monotonic() < end:
             subject.pause()
@@ -154,14 +166,21 @@ class Run:
             if left is not None:
                 self.again()
             back = len(subject.resumes) > known and subject.reached > subject.resumes[-1].step
+            if fault.is_notice and not goes_on:  # workers that were starting anyway are not back from it
+                back = back and any(e["state"] == State.INTERRUPTED and _noticed(e) for e in subject.events[events:])
             if back and state is State.RUNNING:
                 return ""
             if goes_on and state is State.RUNNING and len(subject.resumes) == known:
-                newest = max(subject.whole(), default=0)
+                newest = self._saved()
                 if newest > saved or (fault.kind == "warning" and newest >= given.details["step"]):
-                    given.details["back"] = time.time()
+                    given.details["saved"] = time.time()
                     return ""
         return f"not back within {BACK_SECONDS:.0f} s; its state is {subject.state.value}"
+
+    def _saved(self) -> int:
+        """The step of the newest whole checkpoint; of a job on S3, there."""
+        s3, subject = self.world.s3, self.subject
+        return max(saved_on(s3, subject) if s3 is not None and subject.url else subject.whole(), default=0)
 
     # its end
 
@@ -190,13 +209,15 @@ class Run:
             record.problems += [f"{len(behind)} processes were left behind"] if behind else []
             record.weights, record.metrics, problems = judge.compare(subject.job, self.reference)
             record.problems += problems + self._compare_remote()
+        self._judge_unasked(len(subject.resumes))
         record.problems += subject.problems
         subject.end()
         if not record.problems and subject.state is State.COMPLETED:
             disks.drop_what_is_large(subject.job.dir)
         kept = self.place / subject.job.name
         if kept != subject.job.dir and subject.job.dir.exists():
-            shutil.move(subject.job.dir, kept)
+            with contextlib.suppress(OSError):  # what could not be moved stays where it is
+                shutil.move(subject.job.dir, kept)
 
     def _compare_remote(self) -> list[str]:
         """What of the model on S3 isn't as it should be."""
@@ -209,3 +230,8 @@ class Run:
         if problems:
             self.record.weights = False
         return [f"on S3: {problem}" for problem in problems]
+
+
+def _noticed(event: Mapping[str, Any]) -> bool:
+    """Whether an interruption came with notice, and not by a death."""
+    return event.get("source") not in (*DEATHS, None)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import checkpoint, node
-from trainer.chaos.processes import MARK, dies_with_us, is_marked, lives, marked, send, wait_gone
+from trainer.chaos.processes import MARK, dies_with_us, is_marked, marked, send, wait_dead, wait_gone
 from trainer.job import Job, State
 from trainer.tail import Tail
 
@@ -96,10 +96,11 @@ class Subject:
         return self._command.returncode
 
     def end(self) -> None:
-        """Ends everything of it, at once."""
-        pids = marked(self.mark)
-        send(pids, signal.SIGKILL)
-        wait_gone(lambda: not any(map(lives, pids)), 10)
+        """Ends everything of it, at once; what was just being started too."""
+        end = time.monotonic() + 10
+        while (pids := marked(self.mark)) and time.monotonic() < end:
+            send(pids, signal.SIGKILL)
+            wait_dead(pids, 1)
         for process in (self._command, *self.others):
             if process is not None:
                 process.wait(10)
