@@ -16,6 +16,7 @@ import argparse
 import fcntl
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -242,7 +243,7 @@ class Agent:
         others = self.meeting.others() if self.meeting else 0
         by_hand = leave.state is State.STOPPED
         goes_on = not by_hand and self.meeting is not None
-        stays = goes_on and (leave.regroup or (not leave.here and others + 1 - 1 >= self.place.min_nodes))
+        stays = goes_on and (leave.regroup or (not leave.here and others + 1 >= self.place.min_nodes))
         continued = stays or (goes_on and leave.here and others >= self.place.min_nodes)
         if not continued:
             if meet.leads:
@@ -316,11 +317,15 @@ class Agent:
             str(last.get("folder") or next((e["folder"] for e in reversed(events) if "folder" in e), "/nowhere"))
         )
         progress = self.job.progress() or {}
+        if float(progress.get("time", 0.0)) < float(last["time"]):
+            progress = {}  # of an earlier life
         seen = max(float(last["time"]), float(progress.get("time", 0.0)))
         reached = int(progress.get("step", 0)) if last["state"] == State.RUNNING else 0
         if (folder / "beats").is_file() and folder != self.folder:
             steps = steps_left_in(folder)
             reached = max([reached, *steps]) if last["state"] == State.RUNNING else 0
+            if folder.name.startswith("headway-") and last.get("host", os.uname().nodename) == os.uname().nodename:
+                shutil.rmtree(folder, ignore_errors=True)
         self.job.add_event(
             State.INTERRUPTED,
             at=seen,

@@ -75,6 +75,10 @@ class Control:
 
     def hear(self, notice: Notice, *, here: bool = True, regroup: bool = False) -> None:
         """A notice, for this node or (`here` false) for another one."""
+        with self._lock:
+            self._hear(notice, here, regroup)
+
+    def _hear(self, notice: Notice, here: bool, regroup: bool) -> None:
         deadline = None if notice.seconds is None else notice.time + notice.seconds
         named = notice.reason.startswith(notice.source)
         why = notice.reason if named else ": ".join(filter(None, (notice.source, notice.reason)))

@@ -111,11 +111,14 @@ def run_workers(
             return pids
 
         def _monitor_workers(self, worker_group: Any) -> Any:
-            monitored = super()._monitor_workers(worker_group)
             processes = self._pcontext._pc.processes  # type: ignore[union-attr]
             ranks = [worker.global_rank for worker in worker_group.workers]
-            self.exit_codes = {ranks[i]: p.exitcode for i, p in enumerate(processes) if p.exitcode is not None}
-            return monitored
+            left = {ranks[i]: p.exitcode for i, p in enumerate(processes) if p.exitcode is not None}
+            if any(left.values()):  # who left first is known: the others are ended, stopped or stuck as they may be
+                self.exit_codes = left
+                for process in processes:
+                    process.kill()
+            return super()._monitor_workers(worker_group)
 
         def _shutdown(self, death_sig: signal.Signals = signal.SIGKILL, timeout: int = 5) -> None:
             super()._shutdown(signal.SIGKILL, timeout)

@@ -86,6 +86,7 @@ class Meeting:
         self._last = int(known["number"]) if known else 0
         self._heard = int((read_json(self._folder / "ask.json") or {}).get("id", 0))
         self._round: dict[str, Any] | None = None
+        self._leaving: set[str] = set()  # nodes that said so
         self._seen: dict[str, tuple[int, float]] = {}
         self._lock = threading.RLock()  # a signal's handler tells, in the middle of anything
         self._ended = threading.Event()
@@ -127,8 +128,8 @@ class Meeting:
             write_json(self._folder / "ask.json", {**record, "notice": asdict(notice)})
 
     def others(self) -> int:
-        """How many other nodes of the job are alive."""
-        return sum(1 for n in self._living() if n["id"] != self._me["id"])
+        """How many other nodes of the job are alive, and have not said that they leave."""
+        return sum(1 for n in self._living() if n["id"] not in {self._me["id"], *self._leaving})
 
     def close(self) -> None:
         """This node leaves for good."""
@@ -199,6 +200,8 @@ class Meeting:
         if ask and ask["id"] > self._heard:
             self._heard = int(ask["id"])
             if ask["round"] == present["number"] and ask["from"] != self._me["id"]:
+                if ask["notice"]["leave"] and not ask["regroup"]:
+                    self._leaving.add(ask["from"])
                 self._events.on_ask(Notice(**ask["notice"]), bool(ask["regroup"]))
         living = {n["id"]: n for n in self._living()}
         lost = [m for m in present["members"] if m["id"] not in living]

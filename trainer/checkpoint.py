@@ -78,7 +78,8 @@ def commit(
         if size != line["size"]:
             raise OSError(f"{name} has {size} bytes on the disk instead of {line['size']}")
     with open(place / MANIFEST, "w", encoding="utf-8") as file:
-        json.dump({"step": step, **(details or {}), "files": files}, file, indent=1)
+        manifest = {"step": step, **(details or {}), "files": files}
+        json.dump({**manifest, CHECKSUM: _sum_of(manifest)}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     for directory in {place, *(place / name for name in files if "/" in name)}:
@@ -98,13 +99,19 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
     """The manifest. Raises ValueError with what is wrong with it."""
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-        for line in manifest["files"].values():
-            int(line["size"]), str(line[CHECKSUM])
+        if manifest.pop(CHECKSUM) != _sum_of(manifest):
+            raise ValueError
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError("it has no manifest") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError("its manifest is damaged") from None
     return dict(manifest)
+
+
+def _sum_of(manifest: Mapping[str, Any]) -> str:
+    summed = checksum()
+    summed.update(json.dumps(manifest, sort_keys=True).encode())
+    return str(summed.hexdigest())
 
 
 def problem(checkpoint: Path, *, content: bool = True) -> str | None:

@@ -13,6 +13,7 @@ Standard library only: everyone may import this.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -129,6 +130,9 @@ class Job:
         return read_json(self.progress_path)
 
 
+_numbers = itertools.count()  # threads and signal handlers may write the same file at once
+
+
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
     """Adds one JSON line in one write, so that a reader never meets half of two lines."""
     line = json.dumps(record, separators=(",", ":"), allow_nan=True) + "\n"
@@ -176,7 +180,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
     """Writes beside, syncs if `durable`, then renames: a reader sees the old or the new file, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{next(_numbers)}")
     with open(beside, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=None if path.name == "progress.json" else 2)
         file.write("\n")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -27,7 +27,6 @@ class Verdict:
 
     what: str
     why: str
-    ask: int = field(default=0, compare=False)  # which ask it answers; a newer one is still to be answered
 
     @property
     def leaves(self) -> bool:
@@ -48,7 +47,7 @@ class Interruption:
         self._ranks, self._folder = ranks, folder
         self._signalled = False
         self._ask: node.Ask | None = None
-        self._handled = 0  # the newest ask that was agreed on
+        self._handled = 0  # the newest of this node's asks that was answered
         self._turn = 0
         self._counted_in = False
         self._last_step: int | None = None
@@ -77,10 +76,10 @@ class Interruption:
             if store.add(f"{turn}/in", 0) == self._ranks.world_size:
                 self._last_step, self._verdict = step, self._decide()
                 verdict = self._verdict
-                store.set(f"{turn}/after", f"{step}\n{verdict.ask}\n{verdict.what}\n{verdict.why}")
+                store.set(f"{turn}/after", f"{step}\n{verdict.what}\n{verdict.why}")
         elif self._last_step is None and store.check([f"{turn}/after"]):
-            last, ask, what, why = store.get(f"{turn}/after").decode().split("\n", 3)
-            self._last_step, self._verdict = int(last), Verdict(what, why, int(ask))
+            last, what, why = store.get(f"{turn}/after").decode().split("\n", 2)
+            self._last_step, self._verdict = int(last), Verdict(what, why)
         if self._last_step is not None and step > self._last_step and self._verdict:
             return self._close(self._verdict)
         return None
@@ -91,7 +90,7 @@ class Interruption:
         if not all(meant):
             return None
         verdict = self._decide()
-        return self._close(Verdict(*self._ranks.broadcast([verdict.what, verdict.why, verdict.ask])))
+        return self._close(Verdict(*self._ranks.broadcast([verdict.what, verdict.why])))
 
     def _is_meant(self) -> bool:
         """Whether there is something to agree on: a signal that was told again is not."""
@@ -112,19 +111,19 @@ class Interruption:
         if ask is None:
             return Verdict(OUT_OF_TIME, "out of time")
         if not ask.leave:
-            return Verdict(SAVE, ask.why, ask.id)
+            return Verdict(SAVE, ask.why)
         left = None if ask.deadline is None else ask.deadline - time.time()
         needed = 1.5 * self.save_seconds()
         if left is not None and left < needed:
             why = f"{ask.why}; {left:.1f} s left are too few to save in about {needed:.1f} s"
-            return Verdict(LEAVE_UNSAVED, why, ask.id)
-        return Verdict(LEAVE, ask.why, ask.id)
+            return Verdict(LEAVE_UNSAVED, why)
+        return Verdict(LEAVE, ask.why)
 
     def _close(self, verdict: Verdict) -> Verdict:
         """Ends this agreement; the next one begins with nothing."""
-        self._handled, self._turn = max(self._handled, verdict.ask), self._turn + 1
-        if self._ask is not None and self._ask.id <= self._handled:
-            self._ask = None
+        self._turn += 1
+        if self._ask is not None and (verdict.leaves or not self._ask.leave):  # a save answers no wish to leave
+            self._handled, self._ask = max(self._handled, self._ask.id), None
         self._counted_in, self._last_step, self._verdict = False, None, None
         self.noticed = self._signalled or self._ask is not None
         return verdict

@@ -37,7 +37,7 @@ from trainer.worker.metrics import Reporter
 from trainer.worker.ranks import Ranks
 from trainer.worker.saver import ESTIMATOR, Saver
 from trainer.worker.session import Session
-from trainer.worker.state import Position, Training, read_small, restore_rank
+from trainer.worker.state import Position, Training, Unfit, read_small, restore_rank
 from trainer.worker.strategy import choose, choose_precision, spread
 
 # weights × samples of a worker's step (× tokens) below which threads cost more than they bring: waking one takes longer
@@ -49,7 +49,8 @@ def run(job_dir: str, attempt: int, node_folder: str) -> dict[str, Any]:
     """Trains as one worker of the job. Returns how it ended; after an error writes it down and leaves with 1."""
     job, rank = Job(Path(job_dir)), int(os.environ["RANK"])
     threading.Thread(target=die_with_agent, daemon=True, name="agent").start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the agent decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # some send it to every process: the agent decides
+        signal.signal(number, lambda number, frame: None)
     write_to(job.log_path(attempt, rank))
     faulthandler.register(signal.SIGUSR2, all_threads=True)  # the agent asks a worker that hangs where it stands
     try:
@@ -287,6 +288,11 @@ def resume(session: Session, restore: Callable[[Path, dict[str, Any]], None]) ->
             manifest = checkpoint.read_manifest(folder)
             touched = True
             restore(folder, manifest)
+        except Unfit as error:
+            raise UserError(
+                f"{name} is whole, but {error}: the algorithm's code is another than when the job began; "
+                f"start a new job, or bring that code back"
+            ) from error
         except (ValueError, OSError) as error:
             reason = str(error)
         reasons = [why for why in ranks.gather(reason) if why]

@@ -26,6 +26,10 @@ TRAINING = "training.pt"
 REFERENCE = "__tensor__"
 
 
+class Unfit(ValueError):
+    """A checkpoint that is whole, but of another training."""
+
+
 @dataclass
 class Position:
     """Where a training stands. `epoch_step` steps of epoch `epoch` are done."""
@@ -77,7 +81,8 @@ class Training:
     def restore(self, folder: Path, manifest: Mapping[str, Any], ranks: Ranks) -> None:
         """Takes up the state of a checkpoint, verifying every byte that it reads.
 
-        Raises ValueError with what is wrong with it; the state is then neither the old one nor a new one.
+        Raises ValueError with what is wrong with it, Unfit if it is of another model or optimizer; the state is then
+        neither the old one nor a new one.
         """
         weights = references(self.model)
         into = {f"model.{name}": tensor for name, tensor in weights.items() if tensor.device.type == "cpu"}
@@ -90,7 +95,7 @@ class Training:
             model = {n.removeprefix("model."): t for n, t in found.items() if n.startswith("model.")}
             if set(model) != set(weights):
                 odd = sorted(set(model) ^ set(weights))
-                raise ValueError(f"its weights are of another model ({odd[0]} and {len(odd) - 1} more don't match)")
+                raise Unfit(f"its weights are of another model ({odd[0]} and {len(odd) - 1} more don't match)")
             outside = {name: tensor for name, tensor in model.items() if f"model.{name}" not in into}
             outside |= {
                 n: t for n, t in model.items() if f"model.{n}" in into and t.data_ptr() != weights[n].data_ptr()
@@ -104,7 +109,7 @@ class Training:
             self.position = Position(**{k: v for k, v in small["position"].items() if k in known})
         except (KeyError, TypeError, RuntimeError) as error:
             words = " ".join(line.strip() for line in str(error).splitlines()[:2])
-            raise ValueError(f"its state doesn't fit this training: {words}") from error
+            raise Unfit(f"its state doesn't fit this training: {words}") from error
         restore_rank(folder, manifest, ranks, self.position)
 
 
