@@ -71,6 +71,12 @@ def pull(storage: S3, folder: Path, *, keep_config: bool = True) -> list[str]:
     return passed_over
 
 
+def is_up(storage: S3, folder: Path) -> bool:
+    """Whether S3 knows all that has happened to the job in this folder: its events are carried after all else."""
+    found = storage.read(EVENTS)
+    return found is not None and found[0] == _content(folder / EVENTS)
+
+
 def _take(storage: S3, folder: Path, found: dict[str, bytes | None]) -> None:
     """What is on S3 replaces what is here, except where the folder is ahead: it knows all events that S3 knows and more, or has
     a newer checkpoint."""

@@ -13,9 +13,13 @@ from trainer import config as schema
 from trainer.build import build
 from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.job import Job, State
+from trainer.pulling import is_up, pull_small
 from trainer.signature import short_name
+from trainer.storage import S3, Encryption, is_remote, staging
 
 ROOT = Path("runs")
+LEAVE_SECONDS = 30.0  # for an agent to leave once its job has ended
+UPLOAD_SECONDS = 660.0  # the same where it first brings all to S3
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ def run(
     launcher = build(checked["launcher"], "launcher")
     job, is_new = place(checked, launcher)
     if not is_new and job.state() is State.COMPLETED:
-        announce(f"{job.name} is already completed; nothing was changed ({job.dir})")
+        announce(f"{job.name} is already completed; nothing was changed ({checked['job']['dir']})")
+        _bring_up(job, checked, announce)
         return job, 0
     if checked["strategy"]["name"] == "single" and (launcher.world_size() or 1) > 1:
         raise UserError(f"strategy=single trains with one worker, and there are {launcher.world_size()}; choose ddp")
@@ -101,8 +106,34 @@ def run(
         follow(job, lambda: launcher.is_alive(job))
     except KeyboardInterrupt:
         _stop_in_order(job, launcher, follow, announce)
-    launcher.wait(job)
+    remote = is_remote(str(checked["job"]["dir"]))
+    launcher.wait(job, timeout=UPLOAD_SECONDS if remote else LEAVE_SECONDS)
+    if remote and not is_up(_storage(checked), job.dir):
+        announce(
+            f"not everything is on S3; `headway resume {checked['job']['dir']}` on this machine brings the rest up"
+        )
     return job, exit_code(job)
+
+
+def _storage(config: Mapping[str, Any]) -> S3:
+    options = config["job"]
+    return S3(str(options["dir"]), Encryption(options["encryption"], options["kms_key"]))
+
+
+def _bring_up(job: Job, config: Mapping[str, Any], announce: Callable[[str], None]) -> None:
+    """Brings to S3 what an agent that had to leave could not. Nothing for a job that is local, or all there."""
+    if not is_remote(str(config["job"]["dir"])) or is_up(_storage(config), job.dir):
+        return
+    from trainer.mirror import Mirror
+
+    announce("not all of it was on S3: bringing up the rest")
+    mirror = Mirror(_storage(config), job.dir, on_superseded=lambda who: announce(f"{who} has taken it over"))
+    mirror.take_over()
+    mirror.start()
+    done = mirror.flush(UPLOAD_SECONDS)
+    mirror.stop()
+    if not done:
+        raise HeadwayError(f"{config['job']['dir']}: not everything is there yet; the same command tries again")
 
 
 def resumed(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
@@ -183,9 +214,6 @@ def place(config: dict[str, Any], launcher: Any) -> tuple[Job, bool]:
 
 def _staged(url: str, options: Mapping[str, Any]) -> Path:
     """The local folder of a job on S3, with what is known of it there."""
-    from trainer.pulling import pull_small
-    from trainer.storage import S3, Encryption, is_remote, staging
-
     if not is_remote(url):
         raise UserError(f"job.dir: {url!r} is neither a local folder nor on S3; write a path, or s3://BUCKET/FOLDER")
     folder = staging(url)

@@ -1,0 +1,128 @@
+"""A job whose directory is on S3, by the real command, against a server that speaks S3 over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.command import FAULTY, HERE
+from trainer.chaos.s3 import Server
+
+URL = "s3://bucket/jobs/one"
+
+
+class Machine:
+    """A machine with a cache of its own."""
+
+    def __init__(self, s3: Server, home: Path) -> None:
+        self.cache = home / "cache"
+        self.environment = {**os.environ, **s3.environment(), "PYTHONPATH": str(HERE), "HEADWAY_CACHE": str(self.cache)}
+        self.home = home
+        home.mkdir()
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "trainer", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.environment,
+            cwd=self.home,
+            start_new_session=True,
+        )
+
+    def headway(self, *arguments: str) -> str:
+        process = self.start(*arguments)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+        return output
+
+    @property
+    def staged(self) -> Path:
+        return self.cache / "jobs/bucket/jobs/one"
+
+
+@pytest.fixture
+def s3() -> Iterator[Server]:
+    with Server("bucket", seed=1) as server:
+        yield server
+
+
+def names(s3: Server) -> set[str]:
+    return {key.removeprefix("jobs/one/") for key in s3.stored("bucket")}
+
+
+@pytest.mark.slow
+def test_a_job_on_s3_is_all_there_and_read_from_anywhere(s3: Server, tmp_path: Path) -> None:
+    one, other = Machine(s3, tmp_path / "one"), Machine(s3, tmp_path / "other")
+    s3.faults(rate=0.1)
+    output = one.headway("train", "train.epochs=2", f"job.dir={URL}", "job.encryption=sse-s3")
+    assert f"model  {URL}/model" in output
+    assert {"config.yaml", "events.jsonl", "metrics.jsonl", "result.json", "model/artifact.json"} <= names(s3)
+    assert any(name.startswith("checkpoints/") and name.endswith("manifest.json") for name in names(s3))
+    headers = s3.stored("bucket")["jobs/one/model/artifact.json"].headers
+    assert "AES256" in str(headers)
+    assert "Completed" in other.headway("show", URL)
+    assert "prediction" in other.headway("predict", f"model={URL}/model", "data=digits")
+    before = {key: stored.etag for key, stored in s3.stored("bucket").items()}
+    assert "already completed" in other.headway("train", "train.epochs=2", f"job.dir={URL}")
+    assert {key: stored.etag for key, stored in s3.stored("bucket").items()} == before
+
+
+@pytest.mark.slow
+def test_what_could_not_be_brought_up_is_brought_up_by_the_same_command(s3: Server, tmp_path: Path) -> None:
+    machine = Machine(s3, tmp_path / "one")
+    machine.headway("train", "train.epochs=1", f"job.dir={URL}")
+    stored = s3.stored("bucket")
+    whole = stored["jobs/one/events.jsonl"].data
+    s3.put("bucket", "jobs/one/events.jsonl", whole[: whole.rindex(b'{"time"')])
+    output = machine.headway("resume", URL)
+    assert "bringing up the rest" in output
+    assert s3.stored("bucket")["jobs/one/events.jsonl"].data == whole
+
+
+@pytest.mark.slow
+def test_of_two_live_copies_the_older_one_stops_and_the_newer_one_ends_right(s3: Server, tmp_path: Path) -> None:
+    first, second = Machine(s3, tmp_path / "one"), Machine(s3, tmp_path / "two")
+    job = [FAULTY, "+algorithm.seconds=0.01", "train.epochs=60", "checkpoint.every=25"]
+    older = first.start("train", *job, f"job.dir={URL}")
+    end = time.monotonic() + 60
+    while not any("checkpoints/" in name and name.endswith("manifest.json") for name in names(s3)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    output = second.headway("resume", URL)
+    assert "goes on from step" in output
+    said, _ = older.communicate(timeout=60)
+    assert older.returncode == 130
+    assert "taken over by" in said
+    assert (
+        s3.stored("bucket")["jobs/one/model/model.safetensors"].data
+        == (second.staged / "model/model.safetensors").read_bytes()
+    )
+    assert not (first.staged / "model").exists()
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_lost_with_its_disk_loses_only_what_was_not_up(s3: Server, tmp_path: Path) -> None:
+    machine = Machine(s3, tmp_path / "one")
+    job = [FAULTY, "+algorithm.seconds=0.01", "train.epochs=12", "checkpoint.every=25", f"job.dir={URL}"]
+    process = machine.start("train", *job)
+    end = time.monotonic() + 60
+    while sum(name.endswith("manifest.json") for name in names(s3)) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    agent = json.loads((machine.staged / "logs/node-0.json").read_text())["agent"]
+    os.kill(agent, 9)
+    process.communicate(timeout=60)
+    shutil.rmtree(machine.staged)
+    output = machine.headway("resume", URL)
+    assert "goes on from step" in output
+    assert "Completed" in output
