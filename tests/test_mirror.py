@@ -297,6 +297,22 @@ def test_a_checkpoint_written_again_is_carried_again(
     assert on_s3(server) == here(job.dir)
 
 
+def test_a_checkpoint_on_s3_has_the_metrics_up_to_its_step_beside_it(
+    server: Server, mirror: Callable[..., Watched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a machine that goes on from there misses what was reported before."""
+    job = running(tmp_path / "a")
+    it = mirror(job.dir)
+    assert it.flush(WAIT)
+    monkeypatch.setattr(it, "_send_small", lambda **options: None)  # its turn comes later
+    validate(job, 20, train_loss=0.25)
+    save(job, 20)
+    deadline = time.monotonic() + WAIT
+    while steps(server) != [20] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert on_s3(server)["metrics.jsonl"] == job.metrics_path.read_bytes()
+
+
 # two copies of one job
 
 

@@ -166,6 +166,14 @@ class Mirror:
                 self._storage.upload(path, name)
                 self._sent[name], self._sent_at[name] = stamp, time.monotonic()
 
+    def _send_metrics(self) -> None:
+        """Whoever goes on from a checkpoint finds the metrics up to its step: they were on the disk before it was."""
+        path = self._job.metrics_path
+        stamp = _stamp(path)
+        if stamp is not None and self._sent.get(path.name) != stamp:
+            self._storage.upload(path, path.name)
+            self._sent[path.name], self._sent_at[path.name] = stamp, time.monotonic()
+
     def _changed(self, closing: bool, everything: bool) -> Iterator[tuple[str, Path, Stamp]]:
         job = self._job
         paths = [job.config_path, job.metrics_path, *sorted(job.logs.rglob("*"))]
@@ -223,6 +231,7 @@ class Mirror:
             if (place / MANIFEST).read_bytes() != manifest:  # written again meanwhile
                 return False
             self._ownership.renew(step)
+            self._send_metrics()
             self._storage.write(prefix + MANIFEST, manifest, if_absent=True)
         except FileNotFoundError:
             if (place / MANIFEST).exists():

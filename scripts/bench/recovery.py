@@ -31,6 +31,8 @@ from trainer.job import Job, State, read_json
 from trainer.node import UNSTARTED
 
 BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
 PATIENCE = 120.0
 LOOK = 0.001
 PARTS = (
@@ -134,10 +136,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds: whether it works, not what it costs")
     args = parser.parse_args()
     jobs, kills = (1, 2) if args.quick else (7, 3)
+    text = TEXT if TEXT.exists() else ROOT / "README.md"
     endless = ["train.epochs=1000000", "checkpoint.every=1s"]
     cases = {
         "linear on digits, 1 worker": (["algorithm=linear", "data=digits", *endless], 1),
         "linear on digits, 2 workers": (["algorithm=linear", "data=digits", *endless], 2),
+        "GPT, 0.9 M weights, 2 workers": (["algorithm=gpt", "data=text", f"data.train={text}", *endless], 2),
     }
     head("s")
     found = {}

@@ -55,11 +55,18 @@ def new_beat(job: Job, ranks: Ranks) -> memoryview:
 
 
 def train(
-    algorithm: Module, model: nn.Module, samples: Samples, ranks: Ranks, job: Job, steps: int, every: int | str
+    algorithm: Module,
+    model: nn.Module,
+    samples: Samples,
+    ranks: Ranks,
+    job: Job,
+    steps: int,
+    every: int | str,
+    batch: int = 32,
 ) -> Session:
     """Trains by the trainer's loop. `every`: as `checkpoint.every`. Returns the session at its end."""
     config = {
-        "train": {**defaults("train"), "max_steps": steps},
+        "train": {**defaults("train"), "max_steps": steps, "batch_size": batch},
         "checkpoint": {**defaults("checkpoint"), "every": every},
         "job": {"seed": SEED},
     }

@@ -199,6 +199,7 @@ class Drill:
                     waiting.pop(0)
                     self.report.faults.append(outcome)
                     self.on_fault(outcome)
+                    self.report.write()  # a drill that is ended hard has told what it came to
                     lost = 0 if outcome.survived else lost + 1
                     if lost == MISSES:
                         raise HeadwayError(f"{lost} faults in a row were not survived; the last: {outcome.why}")

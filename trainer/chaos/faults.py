@@ -116,6 +116,7 @@ def _disk_full(fault: Fault, subject: Subject, world: World, given: Given) -> No
 def _io_error(fault: Fault, subject: Subject, world: World, given: Given) -> None:
     given.words = fault.options["how"]
     if fault.options["how"] == "read-only":
+        subject.job.checkpoints.mkdir(parents=True, exist_ok=True)  # a run that was just begun has none yet
         with disks.read_only(subject.job.checkpoints):
             _last(fault.options["seconds"], subject)
     else:
