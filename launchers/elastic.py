@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launchers.meeting import Round
+from launchers.meeting import Round, process_lives
 from trainer.job import Job
 
 POLL_SECONDS = 0.02
@@ -113,12 +113,16 @@ def run_workers(
         def _monitor_workers(self, worker_group: Any) -> Any:
             processes = self._pcontext._pc.processes  # type: ignore[union-attr]
             ranks = [worker.global_rank for worker in worker_group.workers]
-            left = {ranks[i]: p.exitcode for i, p in enumerate(processes) if p.exitcode is not None}
-            if any(left.values()):  # who left first is known: the others are ended, stopped or stuck as they may be
-                self.exit_codes = left
-                for process in processes:
-                    process.kill()
-            return super()._monitor_workers(worker_group)
+            if not any(p.exitcode for p in processes):
+                return super()._monitor_workers(worker_group)
+            # some have died by themselves, whether their exit codes are known yet or not; the others are ended now,
+            # stopped or stuck as they may be
+            died = [i for i, p in enumerate(processes) if p.exitcode is not None or not process_lives(p.pid)]
+            for process in processes:
+                process.kill()
+            monitored = super()._monitor_workers(worker_group)
+            self.exit_codes = {ranks[i]: processes[i].exitcode for i in died if processes[i].exitcode is not None}
+            return monitored
 
         def _shutdown(self, death_sig: signal.Signals = signal.SIGKILL, timeout: int = 5) -> None:
             super()._shutdown(signal.SIGKILL, timeout)

@@ -168,7 +168,7 @@ class Meeting:
         if record["id"] == self._me["id"]:
             return True
         if record["host"] == self._me["host"]:
-            return _process_lives(int(record["pid"]))
+            return process_lives(int(record["pid"]))
         beat, since = self._seen.get(record["id"], (None, 0.0))
         if beat != record["beat"]:
             self._seen[record["id"]] = (record["beat"], time.monotonic())
@@ -226,7 +226,8 @@ class Events:
     on_lost: Callable[[str], None]
 
 
-def _process_lives(pid: int) -> bool:
+def process_lives(pid: int) -> bool:
+    """Whether a process of this machine still runs; one that waits to be reaped doesn't."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except (OSError, IndexError):

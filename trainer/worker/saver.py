@@ -132,38 +132,47 @@ class Saver:
                 self._staging[name].zero_()
 
     def _write(self, snapshot: Snapshot) -> None:
+        """Writes this worker's files; rank 0 then waits for all and commits. Whatever fails, nobody waits for ever."""
         began = time.perf_counter()
         ranks, step = self._ranks, snapshot.step
-        try:
-            files = self._write_files(snapshot)
-        except Exception as error:  # whatever it is, nobody may wait for this part for ever
-            self.fail(step, error)
-            if ranks.rank:
-                ranks.tell(f"saved/{step}/{ranks.rank}", json.dumps({"error": str(error)}))
-            return
+        files, failure = self._try_files(snapshot)
         if ranks.rank:
-            ranks.tell(f"saved/{step}/{ranks.rank}", json.dumps(files))
-            self._done(began)
+            ranks.tell(f"saved/{step}/{ranks.rank}", json.dumps({"error": str(failure)} if failure else files))
+        for rank in range(1, ranks.world_size) if ranks.rank == 0 else ():  # before what they write to is deleted
+            answer = json.loads(ranks.hear(f"saved/{step}/{rank}"))
+            if "error" in answer:
+                failure = failure or OSError(f"worker {rank}: {answer['error']}")
+            files |= answer
+        target = None
+        if ranks.rank == 0 and failure is None:
+            target, failure = self._try_commit(step, files, snapshot.details)
+        if failure is not None:
+            self.fail(step, failure)
             return
+        self._done(began)
+        if target is not None:
+            self.saved = step
+            try:
+                checkpoint.retain(self._root, self.retention, target)
+            except OSError as error:
+                print(f"older checkpoints could not be deleted: {error}")
+
+    def _try_files(self, snapshot: Snapshot) -> tuple[dict[str, Any], Exception | None]:
         try:
-            for rank in range(1, ranks.world_size):
-                answer = json.loads(ranks.hear(f"saved/{step}/{rank}"))
-                if "error" in answer:
-                    raise OSError(f"worker {rank}: {answer['error']}")
-                files |= answer
+            return self._write_files(snapshot), None
+        except Exception as error:  # of any kind: it is said, and the checkpoint does not exist
+            return {}, error
+
+    def _try_commit(
+        self, step: int, files: dict[str, Any], details: Mapping[str, Any]
+    ) -> tuple[Path | None, Exception | None]:
+        try:
             if self._journal is not None and self._journal.exists():
                 checkpoint.sync(self._journal)
-            details = {"workers": ranks.world_size, **snapshot.details}
-            target = checkpoint.commit(self._root, step, self._tag, files, details)
-        except Exception as error:  # whatever it is, the checkpoint does not exist, and that is said
-            self.fail(step, error)
-            return
-        self.saved = step
-        self._done(began)
-        try:
-            checkpoint.retain(self._root, self.retention, target)
-        except OSError as error:
-            print(f"older checkpoints could not be deleted: {error}")
+            details = {"workers": self._ranks.world_size, **details}
+            return checkpoint.commit(self._root, step, self._tag, files, details), None
+        except Exception as error:  # as above
+            return None, error
 
     def _write_files(self, snapshot: Snapshot) -> dict[str, Any]:
         """Writes this worker's files durably; their lines in the manifest."""
