@@ -16,13 +16,20 @@ STOPPED = 130
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a verb. Returns 0, 1 for a failed job, 2 for the user's mistake, 75 if interrupted, 130 if stopped."""
+    """Runs a verb. Returns 0, 1 for a failed job, 2 for the user's mistake, 75 if interrupted, 130 if stopped, 141 if
+    nobody reads what it prints."""
     arguments = sys.argv[1:] if argv is None else argv
     if argv is None:
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `headway ls | head` ends quietly, as commands do
         own_folder_last()
     try:
-        return _verb(arguments)
+        code = _verb(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # `headway ls | head` ends quietly, as commands do. Not by the signal's default: that would also kill a command
+        # whose connection to S3 is closed by the other side
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except HeadwayError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
