@@ -1,7 +1,8 @@
 """The trained model as a folder: written at the end of a job, loaded without it.
 
     artifact.json        format, the algorithm's `_target_` and hyperparameters, the schema, the metrics, versions
-    model.safetensors    a Module's weights
+    model.safetensors    a Module's weights; above 5 GB several files, model-00001-of-00002.safetensors, and
+                         model.safetensors.index.json that says which holds what
     …                    what the algorithm's own `save` adds (a tokenizer, a library's model file)
 
 torch is imported only by what needs a Module's weights.
@@ -25,25 +26,22 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 DESCRIPTION = "artifact.json"
-WEIGHTS = "model.safetensors"
 PREDICT_BATCH = 4096
 
 
 def write_module(
     folder: Path,
     algorithm: Module,
-    model: Any,
+    weights: Mapping[str, Any],
     schema: Schema,
     config: Mapping[str, Any],
     metrics: Mapping[str, float],
 ) -> None:
-    """Writes a Module's artifact: a new folder, renamed into place when whole."""
-    from safetensors.torch import save_file
-
-    from trainer.weights import named_tensors
+    """Writes a Module's artifact, its weights by name: a new folder, renamed into place when whole."""
+    from trainer.weights import save_tensors
 
     beside = _begin(folder)
-    save_file(named_tensors(model), beside / WEIGHTS)
+    save_tensors(weights, beside)
     _finish(beside, folder, algorithm, schema, config, metrics)
 
 
@@ -180,6 +178,6 @@ def load(folder: str | Path) -> Model:
         from trainer.weights import load_tensors
 
         network = algorithm.build(schema)
-        load_tensors(network, folder / WEIGHTS)
+        load_tensors(network, folder)
         network.eval()
     return Model(algorithm, schema, description["target"], description["metrics"], network)

@@ -16,10 +16,19 @@ from typing import Any
 
 from trainer.errors import UserError, did_you_mean
 
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 ELASTIC = ("fast", "exact")
 ENCRYPTIONS = ("sse-s3", "sse-kms")
-STRATEGIES = ("auto", "single", "ddp")
+STRATEGIES = ("auto", "single", "ddp", "fsdp", "deepspeed")
+# settings that only some strategies have
+OF_STRATEGY = {
+    "reshard_after_forward": ("fsdp",),
+    "offload_parameters": ("fsdp", "deepspeed"),
+    "offload_optimizer": ("deepspeed",),
+    "stage": ("deepspeed",),
+    "config": ("deepspeed",),
+    "config_file": ("deepspeed",),
+}
 TARGETS = ("algorithm", "data", "launcher", "tracking")
 PATHS = ("train", "validation", "test")
 
@@ -40,6 +49,9 @@ class TrainConfig:
     gradient_accumulation: int = 1
     gradient_clip: float | None = None
     precision: str = "auto"
+    compile: bool = False
+    activation_checkpointing: bool = False
+    ema: float | None = None
     validate_every: int | None = None
     log_every: int = 50
     elastic: str = "fast"
@@ -50,6 +62,12 @@ class TrainConfig:
 @dataclass(kw_only=True)
 class StrategyConfig:
     name: str = "auto"
+    reshard_after_forward: bool = True
+    offload_parameters: bool = False
+    offload_optimizer: bool = False
+    stage: int = 2
+    config: dict[str, Any] = field(default_factory=dict)
+    config_file: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -130,7 +148,7 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"{noun}: no `_target_` names its class; choose one, such as {noun}=NAME (see --help)")
         checked[noun] = check_target(node, str(node["_target_"]), noun)
     _check_train(checked["train"])
-    _one_of("strategy.name", checked["strategy"]["name"], STRATEGIES)
+    _check_strategy(checked["strategy"], checked["train"])
     checkpoint_interval(checked["checkpoint"]["every"])
     for key, least in (("keep", 1), ("keep_best", 0)):
         if checked["checkpoint"][key] < least:
@@ -163,9 +181,34 @@ def _check_train(train: Mapping[str, Any]) -> None:
             f"train.gradient_accumulation: {train['gradient_accumulation']} parts of a batch of "
             f"{train['batch_size']} leave some without a sample; raise train.batch_size or lower it"
         )
+    if train["ema"] is not None and not 0 < train["ema"] < 1:
+        raise UserError(f"train.ema: {train['ema']} is not between 0 and 1; it is the average's decay, such as 0.999")
+    if train["elastic"] == "exact" and train["precision"] == "fp16":
+        raise UserError("train.elastic=exact: fp16's scaling of the loss is not summed exactly; choose bf16 or fp32")
     patience = train["early_stopping"]["patience"]
     if patience is not None and patience < 1:
         raise UserError(f"train.early_stopping.patience: {patience} is less than 1; null turns it off")
+
+
+def _check_strategy(strategy: dict[str, Any], train: Mapping[str, Any]) -> None:
+    name = strategy["name"]
+    _one_of("strategy.name", name, STRATEGIES)
+    defaults = StrategyConfig()
+    for key, names in OF_STRATEGY.items():
+        if name not in names and strategy[key] != getattr(defaults, key):
+            raise UserError(f"strategy.{key}: {name} has no such setting; it is one of strategy={' and '.join(names)}")
+    if strategy["stage"] not in (0, 1, 2, 3):
+        raise UserError(f"strategy.stage: {strategy['stage']} is not a ZeRO stage; choose 0, 1, 2 or 3")
+    if name in ("fsdp", "deepspeed") and train["elastic"] == "exact":
+        raise UserError(
+            f"train.elastic=exact needs the whole model on every worker, and strategy={name} spreads it; "
+            f"choose strategy=ddp or train.elastic=fast"
+        )
+    if strategy["config_file"] is not None:
+        path = Path(strategy["config_file"]).expanduser().absolute()
+        if not path.is_file():
+            raise UserError(f"strategy.config_file: there is no file {path}")
+        strategy["config_file"] = str(path)
 
 
 def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:

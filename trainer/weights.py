@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.tensor import DTensor
+
+from trainer.job import read_json, write_json
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+FILE_BYTES = 5 * 10**9
 
 
 def references(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -14,8 +21,9 @@ def references(model: nn.Module) -> dict[str, torch.Tensor]:
     named: dict[str, torch.Tensor] = {}
     seen: set[tuple[int, tuple[int, ...]]] = set()
     for name, tensor in model.state_dict().items():
-        key = (tensor.data_ptr(), tuple(tensor.shape))
-        if tensor.numel() and key in seen:
+        here = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+        key = (here.data_ptr(), tuple(tensor.shape))
+        if here.numel() and key in seen:
             continue
         seen.add(key)
         named[name] = tensor
@@ -27,11 +35,43 @@ def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in references(model).items()}
 
 
-def load_tensors(model: nn.Module, path: Path) -> None:
-    """Reads weights written by `named_tensors`. Raises ValueError if they aren't this model's."""
-    tensors = load_file(path)
-    expected = references(model)
-    if set(tensors) != set(expected):
-        odd = sorted(set(tensors) ^ set(expected))
-        raise ValueError(f"{path}: the weights are of another model; {odd[0]} and {len(odd) - 1} more don't match")
-    model.load_state_dict(tensors, strict=False)
+def save_tensors(tensors: Mapping[str, torch.Tensor], folder: Path, limit: int = FILE_BYTES) -> None:
+    """Writes weights as safetensors: one file, or several of up to `limit` bytes and the index that names them.
+
+    Both are named as the Hugging Face libraries name them, which read them as they are.
+    """
+    files: list[dict[str, torch.Tensor]] = [{}]
+    filled = 0
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size()
+        if files[-1] and filled + size > limit:
+            files.append({})
+            filled = 0
+        files[-1][name] = tensor
+        filled += size
+    if len(files) == 1:
+        save_file(files[0], folder / WEIGHTS, metadata={"format": "pt"})
+        return
+    where: dict[str, str] = {}
+    for i, part in enumerate(files, 1):
+        file = f"model-{i:05d}-of-{len(files):05d}.safetensors"
+        save_file(part, folder / file, metadata={"format": "pt"})
+        where |= dict.fromkeys(part, file)
+    total = sum(t.numel() * t.element_size() for t in tensors.values())
+    write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
+
+
+def load_tensors(model: nn.Module, folder: Path) -> None:
+    """Reads weights that `save_tensors` wrote. Raises ValueError if they aren't this model's."""
+    index = read_json(folder / INDEX)
+    names = sorted(set(index["weight_map"].values())) if index else [WEIGHTS]
+    expected, found = set(references(model)), set()
+    for name in names:
+        tensors = load_file(folder / name)
+        found |= set(tensors)
+        if not set(tensors) <= expected:
+            break
+        model.load_state_dict(tensors, strict=False)
+    if found != expected:
+        odd = sorted(found ^ expected)
+        raise ValueError(f"{folder}: the weights are of another model; {odd[0]} and {len(odd) - 1} more don't match")

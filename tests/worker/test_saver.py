@@ -31,11 +31,11 @@ def weights(value: float) -> dict[str, Tensor]:
 
 def read(folder: Path) -> dict[str, Tensor]:
     """All tensors of a checkpoint, verified."""
-    found: dict[str, Tensor] = {}
+    reading = shards.Reading()
     for name, line in checkpoint.read_manifest(folder)["files"].items():
         if name.endswith(".safetensors"):
-            found |= shards.read(folder / name, line, {})
-    return found
+            shards.read(folder / name, line, reading)
+    return reading.tensors()
 
 
 def holds(folder: Path | None, value: float) -> bool:
@@ -327,3 +327,23 @@ def test_a_checkpoint_just_written_is_not_deleted_for_one_that_was_passed_over(t
     again.take(25, weights(2), {}, {})
     again.finish()
     assert holds(checkpoint.newest(tmp_path).checkpoint, 2)
+
+
+def test_of_a_spread_model_each_writes_its_own_parts_and_the_first_what_is_whole(tmp_path: Path) -> None:
+    whole = torch.arange(10.0)
+
+    def work(ranks: Ranks) -> list[str]:
+        saver = make(tmp_path, ranks)
+        start, stop = (0, 6) if ranks.rank == 0 else (6, 10)
+        tensors: dict[str, shards.Held] = {
+            "step": torch.tensor(3.0),
+            "w": shards.Part((2, 5), start, whole[start:stop]),
+        }
+        saver.take(10, tensors, {}, {})
+        saver.finish()
+        return saver.share(tensors)
+
+    assert together(workers(2), work) == [["w", "step"], ["w"]]
+    found = read(checkpoint.folder(tmp_path, 10))
+    assert found["w"].reshape(-1).tolist() == whole.tolist()
+    assert found["step"] == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -16,6 +17,13 @@ from trainer.worker import shards
 def same(a: Tensor, b: Tensor) -> bool:
     """To the bit, NaN included."""
     return a.dtype == b.dtype and a.shape == b.shape and bytes(shards.as_bytes(a)) == bytes(shards.as_bytes(b))
+
+
+def read(path: Path, line: dict[str, Any], into: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """All that a file holds."""
+    reading = shards.Reading(into=into or {})
+    shards.read(path, line, reading)
+    return reading.tensors()
 
 
 def of_every_kind() -> dict[str, Tensor]:
@@ -37,7 +45,7 @@ def of_every_kind() -> dict[str, Tensor]:
 def test_tensors_of_every_kind_come_back_as_they_were(tmp_path: Path) -> None:
     tensors = of_every_kind()
     line = shards.write(tmp_path / "a.safetensors", tensors)
-    found = shards.read(tmp_path / "a.safetensors", line, {})
+    found = read(tmp_path / "a.safetensors", line)
     assert set(found) == set(tensors)
     assert all(same(found[name], tensors[name]) for name in tensors)
 
@@ -52,7 +60,7 @@ def test_the_safetensors_library_reads_the_same(tmp_path: Path) -> None:
 
 def test_a_shard_without_tensors_is_one(tmp_path: Path) -> None:
     line = shards.write(tmp_path / "a.safetensors", {})
-    assert shards.read(tmp_path / "a.safetensors", line, {}) == {}
+    assert read(tmp_path / "a.safetensors", line) == {}
     assert safetensors.torch.load_file(tmp_path / "a.safetensors") == {}
 
 
@@ -62,7 +70,7 @@ def test_tensors_larger_than_a_block_come_back(tmp_path: Path, monkeypatch: pyte
     heard: list[int] = []
     line = shards.write(tmp_path / "a.safetensors", tensors, lambda: heard.append(1))
     assert len(heard) >= 6  # a sign of life for every block
-    found = shards.read(tmp_path / "a.safetensors", line, {})
+    found = read(tmp_path / "a.safetensors", line)
     assert all(same(found[name], tensors[name]) for name in tensors)
     library = safetensors.torch.load_file(tmp_path / "a.safetensors")
     assert all(same(library[name], tensors[name]) for name in tensors)
@@ -77,7 +85,7 @@ def test_the_line_is_that_of_the_file(tmp_path: Path) -> None:
 def test_tensors_are_filled_in_place_where_they_fit(tmp_path: Path) -> None:
     line = shards.write(tmp_path / "a.safetensors", {"a": torch.ones(4), "b": torch.ones(4), "c": torch.ones(2, 2)})
     a, b, c = torch.zeros(4), torch.zeros(4, dtype=torch.float64), torch.zeros(2, 4)[:, ::2]
-    found = shards.read(tmp_path / "a.safetensors", line, {"a": a, "b": b, "c": c})
+    found = read(tmp_path / "a.safetensors", line, {"a": a, "b": b, "c": c})
     assert found["a"].data_ptr() == a.data_ptr()
     assert a.tolist() == [1, 1, 1, 1]
     assert b.tolist() == [0, 0, 0, 0]
@@ -88,7 +96,7 @@ def test_tensors_are_filled_in_place_where_they_fit(tmp_path: Path) -> None:
 def test_a_parameter_is_filled_though_it_needs_gradients(tmp_path: Path) -> None:
     line = shards.write(tmp_path / "a.safetensors", {"a": torch.ones(4)})
     parameter = torch.nn.Parameter(torch.zeros(4))
-    shards.read(tmp_path / "a.safetensors", line, {"a": parameter})
+    read(tmp_path / "a.safetensors", line, {"a": parameter})
     assert parameter.tolist() == [1, 1, 1, 1]
 
 
@@ -96,11 +104,11 @@ def test_every_flipped_byte_is_found(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     line = shards.write(path, {"a": torch.randn(5), "b": torch.tensor(3, dtype=torch.int64)})
     data = path.read_bytes()
-    shards.read(path, line, {})
+    read(path, line)
     for at in range(len(data)):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
         with pytest.raises(ValueError, match=r"a\.safetensors (is damaged|has another checksum|ends too early)"):
-            shards.read(path, line, {})
+            read(path, line)
 
 
 def test_every_truncation_is_found(tmp_path: Path) -> None:
@@ -110,13 +118,13 @@ def test_every_truncation_is_found(tmp_path: Path) -> None:
     for length in range(len(data)):
         path.write_bytes(data[:length])
         with pytest.raises(ValueError, match=f"has {length} bytes instead of {len(data)}"):
-            shards.read(path, line, {})
+            read(path, line)
     path.write_bytes(data + b"\0")
     with pytest.raises(ValueError, match="bytes instead of"):
-        shards.read(path, line, {})
+        read(path, line)
     path.unlink()
     with pytest.raises(ValueError, match="is missing"):
-        shards.read(path, line, {})
+        read(path, line)
 
 
 def test_an_older_file_in_its_place_is_found(tmp_path: Path) -> None:
@@ -127,7 +135,7 @@ def test_an_older_file_in_its_place_is_found(tmp_path: Path) -> None:
     line = shards.write(path, {"a": torch.ones(5)})
     path.write_bytes(old)
     with pytest.raises(ValueError, match="another checksum"):
-        shards.read(path, line, {})
+        read(path, line)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 8])
@@ -147,3 +155,53 @@ def test_workers_agree_on_who_writes_what_however_their_tensors_are_ordered() ->
 
 def test_more_workers_than_tensors() -> None:
     assert sorted(shards.spread({"a": 4}, 3)) == [[], [], ["a"]]
+
+
+def in_parts(folder: Path, tensor: Tensor, cuts: list[int]) -> dict[str, Any]:
+    """A tensor in as many files as there are ranges between the cuts."""
+    lines, ends = {}, [0, *cuts, tensor.numel()]
+    for i, (start, stop) in enumerate(zip(ends, ends[1:], strict=False)):
+        part = shards.Part(tuple(tensor.shape), start, tensor.reshape(-1)[start:stop])
+        lines[f"{i}.safetensors"] = shards.write(folder / f"{i}.safetensors", {"first": torch.ones(2), "t": part})
+    return lines
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [5, 6], [3, 3, 17]])
+@pytest.mark.parametrize("span", [(0, 20), (0, 7), (4, 6), (5, 5), (13, 20)])
+def test_any_span_of_a_tensor_is_read_out_of_any_parts(tmp_path: Path, cuts: list[int], span: tuple[int, int]) -> None:
+    tensor = torch.arange(20, dtype=torch.float64).reshape(4, 5)
+    lines = in_parts(tmp_path, tensor, cuts)
+    reading = shards.Reading(lambda name, shape: span if name == "t" else None)
+    for name, line in lines.items():
+        shards.read(tmp_path / name, line, reading)
+    found = reading.tensors()
+    assert reading.shapes["t"] == (4, 5)
+    expected = tensor.reshape(-1)[span[0] : span[1]]
+    assert ("t" in found) == bool(len(expected))
+    if len(expected):
+        assert found["t"].reshape(-1).tolist() == expected.tolist()
+
+
+def test_a_tensor_of_which_a_part_is_missing_is_said(tmp_path: Path) -> None:
+    lines = in_parts(tmp_path, torch.arange(20.0), [5, 12])
+    del lines["1.safetensors"]
+    reading = shards.Reading()
+    for name, line in lines.items():
+        shards.read(tmp_path / name, line, reading)
+    with pytest.raises(ValueError, match="of t, 13 elements are there instead of 20"):
+        reading.tensors()
+
+
+def test_a_file_that_is_not_needed_is_told_by_its_header_alone_and_that_is_verified(tmp_path: Path) -> None:
+    lines = in_parts(tmp_path, torch.arange(20.0), [10])
+    path, line = tmp_path / "1.safetensors", lines["1.safetensors"]
+    needed = shards.Reading(lambda name, shape: (0, 10) if name == "t" else None)
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    shards.read(path, line, needed)  # whoever needs the damaged half will see it
+    with pytest.raises(ValueError, match="another checksum"):
+        shards.read(path, line, shards.Reading())
+    at = data.index(b"t@10")
+    path.write_bytes(data[:at] + b"u" + data[at + 1 :])
+    with pytest.raises(ValueError, match=r"another checksum|is damaged"):
+        shards.read(path, line, needed)

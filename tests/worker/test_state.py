@@ -107,7 +107,10 @@ def assert_same(a: Training, b: Training) -> None:
         others.append(outline)
     assert set(tensors[0]) == set(tensors[1])
     for name, tensor in tensors[0].items():
-        assert torch.equal(tensor, tensors[1][name]), name
+        other = tensors[1][name]
+        assert isinstance(tensor, torch.Tensor)
+        assert isinstance(other, torch.Tensor)
+        assert torch.equal(tensor, other), name
     assert others[0] == others[1]
     if a.schedule:
         assert a.schedule.get_last_lr() == b.schedule.get_last_lr()
@@ -280,7 +283,7 @@ def test_a_tree_is_taken_apart_and_put_together() -> None:
         "plain": [1, 2],
         "word": "x",
     }
-    named: dict[str, torch.Tensor] = {}
+    named: dict[str, Any] = {}
     outline = take_apart(tree, "optimizer", named)
     assert set(named) == {
         "optimizer.state.0.step", "optimizer.state.0.exp_avg", "optimizer.history.0", "optimizer.history.2.0",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.algorithm import Module
+from trainer.algorithm import Batch, Module
 from trainer.data.order import share
 from trainer.data.samples import Samples
 from trainer.worker.exact import aligned, seed_by
@@ -29,12 +29,13 @@ def evaluate(
     ranks: Ranks,
     *,
     batch_size: int,
-    precision: str,
+    figures: Callable[[Batch], dict[str, torch.Tensor]],
     parts: int | None = None,
     told: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """The algorithm's metrics over all samples, the same on every worker. Names have no prefix.
 
+    figures: the algorithm's `evaluate` of a batch, by the strategy's way to the model.
     parts: cuts each batch so, whatever the number of workers, that the metrics have the same bits with any: a part of
     all batches is summed by one worker in their order, then the parts' sums are added in order.
     told: hears of every batch.
@@ -44,10 +45,7 @@ def evaluate(
     first, stop = share(parts, ranks.rank, ranks.world_size) if parts else (0, 1)
     was_training = model.training
     model.eval()
-    with (
-        torch.no_grad(),
-        torch.autocast(ranks.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
-    ):
+    with torch.no_grad():
         size = batch_size * BATCH_FACTOR
         stream = samples.sequential(batch_size=size, rank=ranks.rank, world=ranks.world_size, parts=parts)
         for i, batch in enumerate(stream):
@@ -56,7 +54,7 @@ def evaluate(
             if parts:
                 seed_by(part, i // (stop - first))
                 batch = aligned(batch)
-            for name, value in algorithm.evaluate(model, batch.to(ranks.device)).items():
+            for name, value in figures(batch.to(ranks.device)).items():
                 value = value.double()
                 # a worker without a sample of the last batch holds one row that stands in and doesn't count
                 if value.dim() == 0:

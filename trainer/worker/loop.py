@@ -2,7 +2,7 @@
 
 for epoch in epochs:
     for batch in this worker's part of each step's samples, in the order of (seed, epoch):
-        loss(batch).backward()                        gradients averaged over workers by the strategy, or exactly
+        loss and its backward                         gradients averaged over workers by the strategy, or exactly
         stop if the loss is not finite                before the weights are touched
         clip, optimizer.step(), schedule.step()
         every log_every steps:        report the mean training loss
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +24,17 @@ import torch
 from torch import Tensor
 
 from trainer import checkpoint
-from trainer.algorithm import Batch, Module
+from trainer.algorithm import Module
 from trainer.config import DEFAULT_EPOCHS
 from trainer.errors import HeadwayError, UserError
 from trainer.job import State
+from trainer.worker.averages import Averages
 from trainer.worker.cadence import NEVER
 from trainer.worker.evaluation import evaluate
 from trainer.worker.exact import ExactGradient
 from trainer.worker.interruption import LEAVE, OUT_OF_TIME, Verdict
 from trainer.worker.ranks import Ranks
+from trainer.worker.replicated import Spread
 from trainer.worker.saver import Saver
 from trainer.worker.session import Session
 from trainer.worker.state import Training
@@ -52,27 +53,17 @@ def total_steps(train: dict[str, Any], steps_per_epoch: int) -> int | None:
     return min(bounds) if bounds else None
 
 
-def check_scalar(algorithm: Module, loss: Any) -> bool:
-    """False, once the loss is known to be what training needs. Raises HeadwayError if it isn't."""
-    if not isinstance(loss, Tensor) or loss.dim():
-        found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        raise HeadwayError(
-            f"{type(algorithm).__name__}.loss returns {found}; it must return the batch's mean loss, a scalar"
-        )
-    return False
-
-
 @dataclass
 class Loop:
     """One training, from wherever `training.position` stands to its end."""
 
     algorithm: Module
     training: Training
-    loss: Callable[[Batch], Tensor]
+    spread: Spread
     session: Session
     total: int | None
-    precision: str
     exact: ExactGradient | None = None
+    averages: Averages | None = None
     verdict: Verdict | None = None  # why it leaves before the end
     prepared: bool = False
 
@@ -99,27 +90,24 @@ class Loop:
     def _epoch(self, left: int | None) -> str:
         """Trains to the end of the present epoch, for `left` steps at most. Returns why training ends, if it does."""
         training, position, reporter = self.training, self.training.position, self.session.reporter
-        model, optimizer, schedule = training.model, training.optimizer, training.schedule
-        interruption, progress, loss_of = self.session.interruption, reporter.progress, self.loss
-        options, device, world = self.session.config["train"], self.session.ranks.device, self.session.ranks.world_size
-        rank = self.session.ranks.rank
+        model, schedule, averages = training.model, training.schedule, self.averages
+        interruption, progress = self.session.interruption, reporter.progress
+        compute, update = self.spread.part, self.spread.update
+        options, device, rank = self.session.config["train"], self.session.ranks.device, self.session.ranks.rank
         exact = self.exact
         parts = exact.count if exact else options["gradient_accumulation"]
-        clip = options["gradient_clip"]
         log_every, validate_every = options["log_every"], options["validate_every"]
         cadence, saver, beat = self.session.cadence, self.session.saver, self.session.beat
         save_best = self.session.config["checkpoint"]["keep_best"]
         timed = options["max_time"] is not None
         on_gpu = device.type != "cpu"
         steps_per_epoch = self.session.opened.train.steps(options["batch_size"])
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        no_sync = getattr(loss_of, "no_sync", None) or nullcontext
         stream = self.session.opened.train.stream(
             seed=self.session.config["job"]["seed"],
             epoch=position.epoch,
             batch_size=options["batch_size"],
             rank=rank,
-            world=world,
+            world=self.session.ranks.world_size,
             accumulate=parts,
             parts=exact.parts if exact else None,
             start=position.epoch_step,
@@ -127,7 +115,6 @@ class Loop:
         pending: list[tuple[Tensor, int]] = []  # on a GPU, losses not yet read, and of how many samples
         part = 0
         step_loss = 0.0
-        unchecked = True
         model.train()
         for batch in stream:
             if part == 0 and (interruption.noticed or timed):
@@ -146,24 +133,8 @@ class Loop:
                 if part < parts:
                     continue
                 loss, counted = exact.combine(), batch.total if rank == 0 else 0
-            elif part < parts:
-                with no_sync():
-                    loss = loss_of(batch)
-                    if unchecked:
-                        unchecked = check_scalar(self.algorithm, loss)
-                    weight = batch.size * world / batch.total
-                    (loss * weight).backward()
             else:
-                loss = loss_of(batch)
-                if unchecked:
-                    unchecked = check_scalar(self.algorithm, loss)
-                weight = batch.size * world / batch.total
-                if weight != 1.0:
-                    (loss * weight).backward()
-                else:
-                    loss.backward()
-            if exact is None:
-                counted = batch.size
+                loss, counted = compute(batch, part == parts), batch.size
             if on_gpu:
                 pending.append((loss.detach(), counted))
             else:
@@ -175,12 +146,11 @@ class Loop:
             if part < parts:
                 continue
             part = 0
-            if clip is not None:
-                torch.nn.utils.clip_grad_norm_(parameters, clip)
-            optimizer.step()
+            update()
             if schedule is not None:
                 schedule.step()
-            optimizer.zero_grad()
+            if averages is not None:
+                averages.update()
             position.loss_sum += step_loss
             step_loss = 0.0
             position.samples += batch.total
@@ -268,16 +238,18 @@ class Loop:
             self._report_loss()
         if self.session.opened.validation is None:
             return False
-        metrics = evaluate(
-            self.algorithm,
-            self.training.model,
-            self.session.opened.validation,
-            self.session.ranks,
-            batch_size=self.session.config["train"]["batch_size"],
-            precision=self.precision,
-            parts=self.exact.parts if self.exact else None,
-            told=self._told,
-        )
+        averages = self.averages
+        with averages.in_place() if averages else nullcontext():
+            metrics = evaluate(
+                self.algorithm,
+                self.training.model,
+                self.session.opened.validation,
+                self.session.ranks,
+                batch_size=self.session.config["train"]["batch_size"],
+                figures=self.spread.evaluate,
+                parts=self.exact.parts if self.exact else None,
+                told=self._told,
+            )
         values = {f"validation_{name}": float(value) for name, value in metrics.items()}
         self._report(values)
         position = self.training.position

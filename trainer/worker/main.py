@@ -11,13 +11,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from trainer import artifact, checkpoint, node
 from trainer.algorithm import Estimator, Module
@@ -27,18 +29,23 @@ from trainer.data.opening import open_data
 from trainer.errors import UserError
 from trainer.job import Job, State
 from trainer.result import more_is_better
+from trainer.weights import named_tensors
 from trainer.worker import failure
+from trainer.worker import precision as numbers
+from trainer.worker import strategy as strategies
+from trainer.worker.averages import Averages
 from trainer.worker.cadence import Cadence
 from trainer.worker.context import CONTEXT, JobContext
 from trainer.worker.exact import ExactGradient, parts_of, settle
 from trainer.worker.interruption import OUT_OF_TIME, Interruption
-from trainer.worker.loop import Loop, check_scalar, total_steps
+from trainer.worker.loop import Loop, total_steps
 from trainer.worker.metrics import Reporter
 from trainer.worker.ranks import Ranks
+from trainer.worker.replicated import Spread, check_scalar
 from trainer.worker.saver import ESTIMATOR, Saver
 from trainer.worker.session import Session
-from trainer.worker.state import Position, Training, Unfit, read_small, restore_rank
-from trainer.worker.strategy import choose, choose_precision, spread
+from trainer.worker.state import Position, Training, Unfit, read_small, restore_rank, weights_in
+from trainer.worker.strategy import choose
 
 # weights × samples of a worker's step (× tokens) below which threads cost more than they bring: waking one takes longer
 # than the work itself, and on a busy machine several times as long
@@ -127,6 +134,7 @@ def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
         "maximize": sorted(algorithm.maximize),
     }
     if isinstance(algorithm, Module):
+        facts["sequence_length"] = algorithm.sequence_length
         outcome = fit_module(algorithm, session, facts)
     else:
         outcome = fit_estimator(algorithm, session, facts)
@@ -138,37 +146,38 @@ def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
 def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> dict[str, Any]:
     """Trains a `Module` algorithm by the loop. `facts`: what is told of the job once it runs."""
     config, ranks, opened = session.config, session.ranks, session.opened
-    strategy = choose(config["strategy"]["name"], ranks.world_size)
-    precision = choose_precision(config["train"]["precision"], ranks.device)
+    strategy = {**config["strategy"], "name": choose(config["strategy"]["name"], ranks.world_size)}
+    precision = numbers.choose(config["train"]["precision"], ranks.device)
+    numbers.settle(precision)
     steps = opened.train.steps(config["train"]["batch_size"])
     total = total_steps(config["train"], steps)
-
     exactly = config["train"]["elastic"] == "exact"
     if exactly:
         settle(ranks.device)
+        strategy["name"] = "single"
 
-    def fresh() -> Training:
-        seed_all(config["job"]["seed"])
-        model = algorithm.build(opened.schema).to(ranks.device)
-        if ranks.rank:  # the same initial weights everywhere, but dropout of one's own
-            seed_all(config["job"]["seed"] + 1_000_003 * ranks.rank)
+    def training_of(model: nn.Module) -> Training:
         optimizer = algorithm.optimizer(model)
         return Training(model, optimizer, algorithm.schedule(optimizer, total), Position())
 
-    training = fresh()
-    model = training.model
-    parameters = sum(p.numel() for p in model.parameters())
-    work = parameters * config["train"]["batch_size"] * (algorithm.sequence_length or 1)
-    if ranks.device.type == "cpu" and (exactly or work < ranks.world_size * SMALL_STEP):
-        facts["threads"] = 1
-        torch.set_num_threads(1)
+    def fresh() -> tuple[Training, Spread, Averages | None]:
+        seed_all(config["job"]["seed"])
+        model = algorithm.build(opened.schema).to(ranks.device)
+        facts["parameters"] = sum(p.numel() for p in model.parameters())
+        settle_threads(facts, session, exactly)
+        if ranks.rank:  # the same initial weights everywhere, but dropout of one's own
+            seed_all(config["job"]["seed"] + 1_000_003 * ranks.rank)
+        training, spread = strategies.spread(algorithm, model, training_of, ranks, precision, strategy, config["train"])
+        decay = config["train"]["ema"]
+        return training, spread, Averages(training, decay, spread.refresh) if decay else None
+
+    training, spread, averages = fresh()
+    session.saver.spread = strategy["name"] in ("fsdp", "deepspeed") and ranks.world_size > 1
     found, touched = resume(session, lambda folder, manifest: training.restore(folder, manifest, ranks))
     if found is None and touched:  # a damaged checkpoint was half taken up
-        training = fresh()
-        model = training.model
+        training, spread, averages = fresh()
     session.reporter.best = dict(training.position.best)
-    loss = spread(algorithm, model, "single" if exactly else strategy, precision, ranks)
-    exact = exact_gradient(algorithm, model, loss, session) if exactly else None
+    exact = exact_gradient(algorithm, training.model, spread, session) if exactly else None
     progress = session.reporter.progress
     progress.total, progress.step = total, training.position.step
     progress.epoch = training.position.epoch + training.position.epoch_step / steps
@@ -177,28 +186,51 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
     set_deadline(session)
     if ranks.rank == 0:
         facts |= {
-            "strategy": "exact sums" if exactly else strategy,
+            "strategy": "exact sums" if exactly else named(strategy),
             "precision": precision,
-            "parameters": parameters,
             "steps": total,
         }
         session.job.add_event(
             State.RUNNING, **facts, **told_of(session, training.position.step, training.position.seconds)
         )
     begin(session, training.position.step)
-    state, reason = Loop(algorithm, training, loss, session, total, precision, exact).run()
+    state, reason = Loop(algorithm, training, spread, session, total, exact, averages).run()
     if ranks.rank == 0 and state is State.COMPLETED:
-        best = session.reporter.best
-        artifact.write_module(session.job.model, algorithm, model, opened.schema, config, best)
+        weights = final_weights(session, training, averages)
+        artifact.write_module(session.job.model, algorithm, weights, opened.schema, config, session.reporter.best)
     return {"state": state.value, "reason": reason, "step": training.position.step}
 
 
-def exact_gradient(algorithm: Module, model: Any, loss: Callable[[Any], Any], session: Session) -> ExactGradient:
+def settle_threads(facts: dict[str, Any], session: Session, exactly: bool) -> None:
+    """One thread where a step is small, or where sums must not depend on how many there are."""
+    ranks, batch = session.ranks, session.config["train"]["batch_size"]
+    work = facts["parameters"] * batch * (facts.pop("sequence_length", 0) or 1)
+    if ranks.device.type == "cpu" and (exactly or work < ranks.world_size * SMALL_STEP):
+        facts["threads"] = 1
+        torch.set_num_threads(1)
+
+
+def named(strategy: Mapping[str, Any]) -> str:
+    """A strategy as it is told of."""
+    return f"deepspeed, stage {strategy['stage']}" if strategy["name"] == "deepspeed" else str(strategy["name"])
+
+
+def final_weights(session: Session, training: Training, averages: Averages | None) -> dict[str, torch.Tensor]:
+    """The trained weights: this worker's own, or, where it has only parts of them, those of the last checkpoint."""
+    assert training.layout
+    if training.layout.spans():
+        folder = checkpoint.folder(session.job.checkpoints, training.position.step)
+        return weights_in(folder, checkpoint.read_manifest(folder), averaged=averages is not None)
+    with averages.in_place() if averages else nullcontext():
+        return named_tensors(training.model)
+
+
+def exact_gradient(algorithm: Module, model: nn.Module, spread: Spread, session: Session) -> ExactGradient:
     """The gradient of `train.elastic=exact`."""
     config = session.config
     parts = parts_of(config["train"]["batch_size"], config["train"]["gradient_accumulation"], session.ranks.world_size)
     check = partial(check_scalar, algorithm)
-    return ExactGradient(loss, model, session.ranks, seed=config["job"]["seed"], parts=parts, check=check)
+    return ExactGradient(spread.loss, model, session.ranks, seed=config["job"]["seed"], parts=parts, check=check)
 
 
 def fit_estimator(algorithm: Estimator, session: Session, facts: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from trainer import checkpoint
 from trainer.errors import HeadwayError
 from trainer.worker import shards
 from trainer.worker.ranks import Ranks
+from trainer.worker.shards import Held, Part, data_of
 
 ESTIMATOR = "estimator"
 
@@ -32,7 +33,7 @@ class Snapshot:
     """A state that waits to be written: this worker's share of it."""
 
     step: int
-    tensors: dict[str, Tensor] = field(default_factory=dict)
+    tensors: dict[str, Held] = field(default_factory=dict)
     small: dict[str, bytes] = field(default_factory=dict)
     folder: Path | None = None  # files that an estimator has saved
     details: dict[str, Any] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class Saver:
         self.saved: int | None = None
         self.count = self.failures = 0
         self.retention = retention
+        self.spread = False  # whether the model is, over the workers: also where this one happens to hold no part of it
         self._root, self._ranks, self._tag, self._told, self._journal = root, ranks, tag, told, journal
         self._staging: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None
@@ -74,31 +76,43 @@ class Saver:
         """How long a whole save takes, as far as is known."""
         return self.stall + self.writing
 
-    def share(self, tensors: Mapping[str, Tensor]) -> list[str]:
-        """The names of those that this worker writes. All workers hold all of them."""
-        sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}
-        return shards.spread(sizes, self._ranks.world_size)[self._ranks.rank]
+    def share(self, tensors: Mapping[str, Held]) -> list[str]:
+        """The names of those that this worker writes: the parts that it alone holds, and its share of the whole ones.
 
-    def prepare(self, tensors: Mapping[str, Tensor]) -> None:
+        Where a model is spread over the workers, rank 0 writes what is whole: it is little, and each then reads
+        its own parts and one file more.
+        """
+        parts = [name for name, held in tensors.items() if isinstance(held, Part)]
+        wholes = {n: data_of(t).numel() * data_of(t).element_size() for n, t in tensors.items() if n not in set(parts)}
+        workers = 1 if self._in_parts(tensors) else self._ranks.world_size
+        shares = shards.spread(wholes, workers)
+        return [*parts, *(shares[self._ranks.rank] if self._ranks.rank < workers else [])]
+
+    def _in_parts(self, tensors: Mapping[str, Held]) -> bool:
+        return self.spread or any(isinstance(held, Part) for held in tensors.values())
+
+    def prepare(self, tensors: Mapping[str, Held]) -> None:
         """Makes the memory that copies go to, beside the steps, and touches it: fresh pages cost more than the copy."""
         mine = {name: tensors[name] for name in self.share(tensors)}
         self._begin(lambda: self._stage(mine))
 
-    def take(
-        self, step: int, tensors: Mapping[str, Tensor], small: Mapping[str, bytes], details: dict[str, Any]
-    ) -> None:
+    def take(self, step: int, tensors: Mapping[str, Held], small: Mapping[str, bytes], details: dict[str, Any]) -> None:
         """Copies the state and begins to write it. Waits for the one before, if it isn't written yet."""
         self.wait()
         began = time.perf_counter()
         mine = {name: tensors[name] for name in self.share(tensors)}
         self._stage(mine)
         with torch.no_grad():
-            for name, tensor in mine.items():
-                self._staging[name].copy_(tensor, non_blocking=True)
+            for name, held in mine.items():
+                self._staging[name].copy_(data_of(held), non_blocking=True)
         if self._ranks.device.type == "cuda":
             torch.cuda.current_stream().synchronize()
         self.stall = time.perf_counter() - began
-        self.write(Snapshot(step, {name: self._staging[name] for name in mine}, dict(small), details=details))
+        staged: dict[str, Held] = {
+            name: Part(held.shape, held.start, self._staging[name]) if isinstance(held, Part) else self._staging[name]
+            for name, held in mine.items()
+        }
+        self.write(Snapshot(step, staged, dict(small), details=details))
 
     def write(self, snapshot: Snapshot) -> None:
         """Begins to write a snapshot."""
@@ -123,9 +137,10 @@ class Saver:
         self._thread = threading.Thread(target=work, daemon=True, name="checkpoint")
         self._thread.start()
 
-    def _stage(self, mine: Mapping[str, Tensor]) -> None:
+    def _stage(self, mine: Mapping[str, Held]) -> None:
         pin = self._ranks.device.type == "cuda"
-        for name, tensor in mine.items():
+        for name, held in mine.items():
+            tensor = data_of(held)
             staged = self._staging.get(name)
             if staged is None or staged.shape != tensor.shape or staged.dtype != tensor.dtype:
                 self._staging[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pin)

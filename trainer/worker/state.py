@@ -9,21 +9,23 @@ from __future__ import annotations
 import io
 import pickle
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer.weights import references
 from trainer.worker import shards
+from trainer.worker.layout import Layout, Plain
 from trainer.worker.ranks import Ranks
+from trainer.worker.shards import Held, Part, Span, all_of, data_of
 
 TRAINING = "training.pt"
 REFERENCE = "__tensor__"
+MODEL, AVERAGE = "model.", "average."  # what the names of weights and of their averages begin with
 
 
 class Unfit(ValueError):
@@ -50,20 +52,44 @@ class Position:
     improved: int = 0  # the step of the best validation so far
 
 
+class Kept(Protocol):
+    """A part of the training with a state of its own, small: a scheduler, a precision's scaler."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 @dataclass
 class Training:
-    """All that changes while a model is trained."""
+    """All that changes while a model is trained.
+
+    layout: where its numbers lie; by itself, in the model's and the optimizer's own tensors.
+    extras: what else has a state. averages: running averages of the weights by name, as they lie here.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: Any
     position: Position = field(default_factory=Position)
+    layout: Layout | None = None
+    extras: dict[str, Kept] = field(default_factory=dict)
+    averages: dict[str, Held] = field(default_factory=dict)
 
-    def tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def __post_init__(self) -> None:
+        self.layout = self.layout or Plain(self.model, self.optimizer)
+
+    def tensors(self) -> tuple[dict[str, Held], dict[str, Any]]:
         """The state's tensors by name, where they are, and the optimizer's state with references in their place."""
-        named = {f"model.{name}": tensor for name, tensor in references(self.model).items()}
-        outline = take_apart(self.optimizer.state_dict(), "optimizer", named)
-        return named, outline
+        assert self.layout
+        named = {f"{MODEL}{name}": tensor for name, tensor in self.layout.weights().items()}
+        named |= {f"{AVERAGE}{name}": tensor for name, tensor in self.averages.items()}
+        groups, state = self.layout.optimizer()
+        outline = {
+            "groups": take_apart(groups, "optimizer.groups", named),
+            "state": {name: take_apart(values, f"optimizer.{name}", named) for name, values in state.items()},
+        }
+        return {n: t for n, t in named.items() if not isinstance(t, Part) or t.data.numel()}, outline
 
     def small(self, outline: dict[str, Any], ranks: Ranks) -> dict[str, bytes]:
         """This worker's small files of a checkpoint."""
@@ -73,6 +99,7 @@ class Training:
                 {
                     "optimizer": outline,
                     "schedule": plain(self.schedule.state_dict()) if self.schedule else None,
+                    "extras": {name: plain(kept.state_dict()) for name, kept in self.extras.items()},
                     "position": asdict(self.position),
                 }
             )
@@ -84,45 +111,110 @@ class Training:
         Raises ValueError with what is wrong with it, Unfit if it is of another model or optimizer; the state is then
         neither the old one nor a new one.
         """
-        weights = references(self.model)
-        into = {f"model.{name}": tensor for name, tensor in weights.items() if tensor.device.type == "cpu"}
-        found: dict[str, Tensor] = {}
-        for name, line in manifest["files"].items():
-            if name.endswith(".safetensors"):
-                found.update(shards.read(folder / name, line, into))
         small = read_small(folder, manifest, TRAINING)
         try:
-            model = {n.removeprefix("model."): t for n, t in found.items() if n.startswith("model.")}
-            if set(model) != set(weights):
-                odd = sorted(set(model) ^ set(weights))
-                raise Unfit(f"its weights are of another model ({odd[0]} and {len(odd) - 1} more don't match)")
-            outside = {name: tensor for name, tensor in model.items() if f"model.{name}" not in into}
-            outside |= {
-                n: t for n, t in model.items() if f"model.{n}" in into and t.data_ptr() != weights[n].data_ptr()
-            }
-            if outside:
-                self.model.load_state_dict(outside, strict=False)
-            self.optimizer.load_state_dict(put_together(small["optimizer"], found))
+            self._take_up(folder, manifest, small)
             if self.schedule:
                 self.schedule.load_state_dict(small["schedule"])
+            for name, kept in self.extras.items():
+                kept.load_state_dict(small.get("extras", {})[name])
             known = {f.name for f in fields(Position)}
             self.position = Position(**{k: v for k, v in small["position"].items() if k in known})
-        except (KeyError, TypeError, RuntimeError) as error:
+        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             words = " ".join(line.strip() for line in str(error).splitlines()[:2])
             raise Unfit(f"its state doesn't fit this training: {words}") from error
         restore_rank(folder, manifest, ranks, self.position)
 
+    def _take_up(self, folder: Path, manifest: Mapping[str, Any], small: Mapping[str, Any]) -> None:
+        """The weights, their averages and the optimizer's state."""
+        assert self.layout
+        shapes, spans, optimizer = self.layout.shapes(), self.layout.spans(), small["optimizer"]
+        owners = {reference: name for name, tree in optimizer["state"].items() for reference in references_in(tree)}
+        known = {**owners, **{f"{prefix}{name}": name for name in shapes for prefix in (MODEL, AVERAGE)}}
+        known |= dict.fromkeys(references_in(optimizer["groups"]), "")
 
-def take_apart(tree: Any, prefix: str, named: dict[str, Tensor]) -> Any:
+        def wanted(name: str, shape: tuple[int, ...]) -> Span | None:
+            if name not in known:
+                return None
+            return (
+                spans.get(known[name], all_of(name, shape)) if shape == shapes.get(known[name]) else all_of(name, shape)
+            )
+
+        into = {f"{MODEL}{name}": tensor for name, tensor in self.layout.into().items()}
+        into |= {f"{AVERAGE}{name}": data_of(tensor) for name, tensor in self.averages.items()}
+        reading = shards.Reading(wanted, into)
+        for name, line in manifest["files"].items():
+            if name.endswith(".safetensors"):
+                shards.read(folder / name, line, reading)
+        found = reading.tensors()
+        check_model(shapes, {n.removeprefix(MODEL): s for n, s in reading.shapes.items() if n.startswith(MODEL)})
+        for name, average in self.averages.items():
+            if data_of(average).numel():
+                data_of(average).copy_(found[f"{AVERAGE}{name}"].view(data_of(average).shape))
+        for reference, name in owners.items():
+            if name in spans and reading.shapes[reference] == shapes[name]:
+                values = found.get(reference)
+                found[reference] = self.layout.like(name, torch.empty(0) if values is None else values)
+        weights = {n.removeprefix(MODEL): t for n, t in found.items() if n.startswith(MODEL)}
+        try:
+            groups = put_together(optimizer["groups"], found)
+            self.layout.load(weights, groups, put_together(optimizer["state"], found))
+        except ValueError as error:
+            raise Unfit(f"its state doesn't fit this training: {error}") from error
+
+
+def check_model(own: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises Unfit if the weights are of another model."""
+    if set(found) != set(own):
+        odd = sorted(set(found) ^ set(own))
+        raise Unfit(f"its weights are of another model ({odd[0]} and {len(odd) - 1} more don't match)")
+    for name, shape in own.items():
+        if found[name] != shape:
+            raise Unfit(f"its weights are of another model ({name} is of shape {found[name]} there, {shape} here)")
+
+
+def weights_in(folder: Path, manifest: Mapping[str, Any], averaged: bool = False) -> dict[str, Tensor]:
+    """A model's weights out of a checkpoint, whole, whatever strategy has written them.
+
+    averaged: their running averages, with what has none as it is. Raises ValueError for one that is damaged.
+    """
+
+    def wanted(name: str, shape: tuple[int, ...]) -> Span | None:
+        return all_of(name, shape) if name.startswith((MODEL, AVERAGE)[: 1 + averaged]) else None
+
+    reading = shards.Reading(wanted)
+    for name, line in manifest["files"].items():
+        if name.endswith(".safetensors"):
+            shards.read(folder / name, line, reading)
+    found = {name: tensor.view(reading.shapes[name]) for name, tensor in reading.tensors().items()}
+    weights = {name.removeprefix(MODEL): tensor for name, tensor in found.items() if name.startswith(MODEL)}
+    return weights | {n.removeprefix(AVERAGE): t for n, t in found.items() if n.startswith(AVERAGE)}
+
+
+def take_apart(tree: Any, prefix: str, named: dict[str, Held]) -> Any:
     """The tree with each tensor replaced by a reference, and put into `named` under its path."""
-    if isinstance(tree, Tensor) and tree.layout == torch.strided and tree.dtype in shards.NAMES:
+    if isinstance(tree, Part) or (
+        isinstance(tree, Tensor) and tree.layout == torch.strided and tree.dtype in shards.NAMES
+    ):
         named[prefix] = tree
         return {REFERENCE: prefix}
     if isinstance(tree, dict):
         return {key: take_apart(value, f"{prefix}.{key}", named) for key, value in tree.items()}
-    if isinstance(tree, (list, tuple)) and any(isinstance(v, (Tensor, dict, list, tuple)) for v in tree):
+    if isinstance(tree, (list, tuple)) and any(isinstance(v, (Tensor, Part, dict, list, tuple)) for v in tree):
         return [take_apart(value, f"{prefix}.{i}", named) for i, value in enumerate(tree)]
     return plain(tree)
+
+
+def references_in(tree: Any) -> Iterator[str]:
+    """All names that a tree refers to."""
+    if isinstance(tree, dict):
+        if REFERENCE in tree:
+            yield tree[REFERENCE]
+            return
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for value in tree:
+            yield from references_in(value)
 
 
 def plain(tree: Any) -> Any:

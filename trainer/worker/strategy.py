@@ -1,32 +1,19 @@
-"""How a model is spread over the workers: `single` or `ddp`."""
+"""How a model is spread over the workers: which strategy, and the training that it makes."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
-from trainer.algorithm import Batch, Module
+from trainer.algorithm import Module
 from trainer.errors import UserError
+from trainer.worker import blocks
 from trainer.worker.ranks import Ranks
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-class Loss(nn.Module):
-    """An algorithm's loss as a module, so that a wrapper sees one forward and the loss sees the model itself."""
-
-    def __init__(self, algorithm: Module, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self._loss = algorithm.loss
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self._loss(self.model, batch)
+from trainer.worker.replicated import Replicated, Spread
+from trainer.worker.state import Training
 
 
 def choose(name: str, world_size: int) -> str:
@@ -38,44 +25,45 @@ def choose(name: str, world_size: int) -> str:
     return name
 
 
-def choose_precision(name: str, device: torch.device) -> str:
-    """bf16 where the device computes in it, if left to us."""
-    if name != "auto":
-        return name
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-
-
 def spread(
-    algorithm: Module, model: nn.Module, strategy: str, precision: str, ranks: Ranks
-) -> Callable[[Batch], Tensor]:
-    """The function that computes a batch's loss; its backward leaves averaged gradients on the model's parameters."""
-    loss: Any
-    if strategy == "ddp" and ranks.world_size > 1:
-        normalised = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
-        loss = DistributedDataParallel(
-            Loss(algorithm, model),
-            device_ids=[ranks.local_rank] if ranks.device.type == "cuda" else None,
-            **_sync_buffers(normalised),
-            gradient_as_bucket_view=True,
-        )
-    else:
+    algorithm: Module,
+    model: nn.Module,
+    training_of: Callable[[nn.Module], Training],
+    ranks: Ranks,
+    precision: str,
+    options: Mapping[str, Any],
+    train: Mapping[str, Any],
+) -> tuple[Training, Spread]:
+    """Spreads a fresh model on its device. `training_of` makes the optimizer and what else there is of a training.
 
-        def loss(batch: Batch) -> Tensor:
-            return algorithm.loss(model, batch)
+    options: of the strategy; its name is that which was chosen. Raises UserError for what a strategy can't do.
+    """
+    name, clip = options["name"], train["gradient_clip"]
+    if train["activation_checkpointing"]:
+        blocks.compute_again(model)
+    if train["compile"]:
+        compile_in_place(model, by_block=name == "fsdp")
+    if name == "fsdp":
+        from trainer.worker.fsdp import Sharded, shard
 
-    if precision == "fp32":
-        return loss
-    dtype = PRECISIONS[precision]
+        shard(model, ranks, precision, options)
+        training = training_of(model)
+        return training, Sharded(algorithm, training, ranks, precision, clip)
+    if name == "deepspeed":
+        from trainer.worker.zero import initialize
 
-    def autocast_loss(batch: Batch) -> Tensor:
-        with torch.autocast(ranks.device.type, dtype=dtype):
-            return loss(batch)
+        return initialize(algorithm, training_of(model), ranks, precision, options, train)
+    training = training_of(model)
+    return training, Replicated(
+        algorithm, training, ranks, precision, clip, averaged=name == "ddp" and ranks.world_size > 1
+    )
 
-    autocast_loss.no_sync = getattr(loss, "no_sync", None)  # type: ignore[attr-defined]
-    return autocast_loss
 
+def compile_in_place(model: nn.Module, *, by_block: bool) -> None:
+    """`torch.compile` of the forward, block by block where a strategy works at a block's ends. Names stay."""
+    import shutil
 
-def _sync_buffers(wanted: bool) -> dict[str, Any]:
-    """Whether buffers are broadcast at every forward: newer torch has another name for it, and warns of the old one."""
-    newer = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
-    return {"forward_sync_buffers" if newer else "broadcast_buffers": wanted}
+    if not torch.cuda.is_available() and not (shutil.which("g++") or shutil.which("clang++")):
+        raise UserError("train.compile: there is no C++ compiler here (g++ or clang++), which torch.compile needs")
+    for module in (blocks.blocks_of(model) if by_block else []) or [model]:
+        module.compile()

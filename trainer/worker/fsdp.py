@@ -1,0 +1,65 @@
+"""`strategy=fsdp`: parameters, gradients and optimizer state split over the workers (FSDP2, torch's `fully_shard`).
+
+A block's parameters are gathered when it computes and freed after it (arXiv:2304.11277).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+
+from trainer.algorithm import Batch, Module
+from trainer.worker import precision as numbers
+from trainer.worker.blocks import blocks_of
+from trainer.worker.ranks import Ranks
+from trainer.worker.replicated import Spread
+from trainer.worker.state import Training
+
+
+def shard(model: nn.Module, ranks: Ranks, precision: str, options: Mapping[str, Any]) -> None:
+    """Splits a model, in place, block by block. Before its optimizer is made.
+
+    In bf16 and fp16 each block is gathered in 16 bits and gradients are summed in fp32; weights stay in fp32.
+    """
+    mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
+    dtype = numbers.DTYPES.get(precision)
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32) if dtype else MixedPrecisionPolicy()
+    offload = (
+        CPUOffloadPolicy(pin_memory=ranks.device.type == "cuda") if options["offload_parameters"] else OffloadPolicy()
+    )
+    blocks = blocks_of(model)
+    for block in blocks:
+        fully_shard(
+            block,
+            mesh=mesh,
+            reshard_after_forward=options["reshard_after_forward"],
+            mp_policy=policy,
+            offload_policy=offload,
+        )
+    # the root's own are needed again at once, in the backward, unless they are all there is
+    fully_shard(
+        model,
+        mesh=mesh,
+        reshard_after_forward=False if blocks else options["reshard_after_forward"],
+        mp_policy=policy,
+        offload_policy=offload,
+    )
+
+
+class Sharded(Spread):
+    """The steps of a model that `shard` has split."""
+
+    def __init__(self, algorithm: Module, training: Training, ranks: Ranks, precision: str, clip: float | None) -> None:
+        super().__init__(algorithm, training, ranks, precision, clip)
+        assert isinstance(training.model, FSDPModule)
+        self._sharded = training.model
+
+    def part(self, batch: Batch, last: bool) -> Tensor:
+        """Gradients of all but the last part stay here, whole."""
+        self._sharded.set_requires_gradient_sync(last)
+        return super().part(batch, last)

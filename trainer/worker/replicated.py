@@ -1,0 +1,148 @@
+"""How a training's steps are done where every worker holds the whole model: `single` and `ddp`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from trainer.algorithm import Batch, Module
+from trainer.errors import HeadwayError
+from trainer.worker import precision as numbers
+from trainer.worker.ranks import Ranks
+from trainer.worker.state import Training
+
+
+def check_scalar(algorithm: Module, loss: Any) -> None:
+    """Raises HeadwayError if a loss isn't what training needs."""
+    if not isinstance(loss, Tensor) or loss.dim():
+        found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        raise HeadwayError(
+            f"{type(algorithm).__name__}.loss returns {found}; it must return the batch's mean loss, a scalar"
+        )
+
+
+class Call(nn.Module):
+    """An algorithm's loss and figures as a module, so that a wrapper sees one forward and they see the model itself."""
+
+    def __init__(self, algorithm: Module, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self._algorithm = algorithm
+
+    def forward(self, batch: Batch, evaluate: bool = False) -> Any:
+        return (self._algorithm.evaluate if evaluate else self._algorithm.loss)(self.model, batch)
+
+
+class Spread:
+    """A training's steps. What a strategy does differently is in its subclass.
+
+    clip: the largest global norm of the gradient, or None.
+    """
+
+    def __init__(self, algorithm: Module, training: Training, ranks: Ranks, precision: str, clip: float | None) -> None:
+        self.algorithm, self.training, self.ranks, self.precision, self.clip = (
+            algorithm, training, ranks, precision, clip,
+        )  # fmt: skip
+        self.model, self.optimizer = training.model, training.optimizer
+        self.parameters = [p for p in training.model.parameters() if p.requires_grad]
+        self.scaler = numbers.scaler(precision, ranks.device)
+        if self.scaler is not None:
+            training.extras["scaler"] = self.scaler
+        self.call: Callable[..., Any] = Call(algorithm, training.model)
+        self._unchecked = True
+
+    def part(self, batch: Batch, last: bool) -> Tensor:
+        """Forward and backward of a part of this worker's batch, `last` of the step or not. Returns its mean loss."""
+        loss = self.loss(batch)
+        if self._unchecked:
+            check_scalar(self.algorithm, loss)
+            self._unchecked = False
+        weight = batch.size * self.ranks.world_size / batch.total
+        weighted = loss * weight if weight != 1.0 else loss
+        if self.scaler is not None:
+            weighted = self.scaler.scale(weighted)
+        weighted.backward()
+        return loss
+
+    def loss(self, batch: Batch) -> Tensor:
+        if self.precision not in numbers.DTYPES:
+            return self.call(batch)
+        with numbers.autocast(self.precision, self.ranks.device):
+            return self.call(batch)
+
+    def update(self) -> None:
+        """The optimizer's step with what the parts have left, clipped if asked for."""
+        if self.scaler is not None:
+            self._update_scaled(self.scaler)
+            return
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def _update_scaled(self, scaler: torch.amp.GradScaler) -> None:
+        """A step whose gradients have overflowed is left out, and the scale is lowered."""
+        if self.clip is not None:
+            scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        scaler.step(self.optimizer)
+        scaler.update()
+        self.optimizer.zero_grad()
+
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        """The algorithm's figures of a validation batch. Every worker calls it as often."""
+        with numbers.autocast(self.precision, self.ranks.device):
+            return self.algorithm.evaluate(self.model, batch)
+
+    def refresh(self) -> None:
+        """Called after those have been changed by others than the optimizer."""
+
+
+class Replicated(Spread):
+    """The whole model on every worker. averaged: gradients are, in the backward of a step's last part (DDP)."""
+
+    def __init__(
+        self,
+        algorithm: Module,
+        training: Training,
+        ranks: Ranks,
+        precision: str,
+        clip: float | None,
+        *,
+        averaged: bool,
+    ) -> None:
+        super().__init__(algorithm, training, ranks, precision, clip)
+        self._wrapped: DistributedDataParallel | None = None
+        if averaged:
+            normalised = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.model.modules())
+            self._wrapped = DistributedDataParallel(
+                Call(algorithm, self.model),
+                device_ids=[ranks.local_rank] if ranks.device.type == "cuda" else None,
+                **_sync_buffers(normalised),
+                gradient_as_bucket_view=True,
+            )
+            self.call = self._wrapped
+        else:
+            model, loss = self.model, algorithm.loss
+
+            def call(batch: Batch) -> Tensor:
+                return loss(model, batch)
+
+            self.call = call
+
+    def part(self, batch: Batch, last: bool) -> Tensor:
+        if last or self._wrapped is None:
+            return super().part(batch, last)
+        with self._wrapped.no_sync():
+            return super().part(batch, last)
+
+
+def _sync_buffers(wanted: bool) -> dict[str, Any]:
+    """Whether buffers are broadcast at every forward: newer torch has another name for it, and warns of the old one."""
+    newer = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+    return {"forward_sync_buffers" if newer else "broadcast_buffers": wanted}
