@@ -26,6 +26,7 @@ def shard(model: nn.Module, ranks: Ranks, precision: str, options: Mapping[str, 
 
     In bf16 and fp16 each block is gathered in 16 bits and gradients are summed in fp32; weights stay in fp32.
     """
+    ranks.form_group()
     mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
     dtype = numbers.DTYPES.get(precision)
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32) if dtype else MixedPrecisionPolicy()

@@ -45,8 +45,14 @@ class Ranks:
             )
         return cls(rank, world_size, local_rank, int(os.environ["LOCAL_WORLD_SIZE"]), device, store)
 
+    def form_group(self) -> None:
+        """For what needs a process group with one worker too."""
+        if not dist.is_initialized():
+            backend = "cuda:nccl,cpu:gloo" if self.device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+
     def leave(self) -> None:
-        if self.world_size > 1:
+        if dist.is_initialized():
             dist.destroy_process_group()
 
     def barrier(self) -> None:

@@ -52,7 +52,7 @@ def spread(
     if name == "deepspeed":
         from trainer.worker.zero import initialize
 
-        return initialize(algorithm, training_of(model), ranks, precision, options, train)
+        return initialize(algorithm, model, training_of, ranks, precision, options, train)
     training = training_of(model)
     return training, Replicated(
         algorithm, training, ranks, precision, clip, averaged=name == "ddp" and ranks.world_size > 1
