@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import multiprocessing
-import os
-import socket
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch._dynamo  # an optimizer imports it when first made: here once for all workers
 from sklearn.datasets import load_digits
 from torch import nn
 
 from algorithms.gpt import GPT
+from tests.worker.processes import on_workers
 from trainer.algorithm import Batch, Module, SparseRows
 from trainer.data.samples import InMemory
 from trainer.data.text import Tokens
@@ -26,7 +23,8 @@ from trainer.errors import UserError
 from trainer.worker.evaluation import evaluate
 from trainer.worker.exact import ExactGradient, Sum, aligned, blocks, merge, parts_of, total
 from trainer.worker.ranks import Ranks
-from trainer.worker.strategy import spread
+from trainer.worker.replicated import Replicated
+from trainer.worker.state import Training
 
 SEED = 3
 
@@ -78,10 +76,10 @@ def train(name: str, ranks: Ranks, steps: int, mode: str) -> dict[str, Any]:
     torch.manual_seed(ranks.rank)  # a worker's own
     optimizer = algorithm.optimizer(model)
     exact = mode == "exact"
-    strategy = "single" if exact or ranks.world_size == 1 else "ddp"
-    loss_of: Any = spread(algorithm, model, strategy, "fp32", ranks)
+    averaged = not exact and ranks.world_size > 1
+    spread = Replicated(algorithm, Training(model, optimizer, None), ranks, "fp32", 1.0, averaged=averaged)
     parts = parts_of(batch_size, 1, ranks.world_size) if exact else None
-    gradient = ExactGradient(loss_of, model, ranks, seed=SEED, parts=parts) if parts else None
+    gradient = ExactGradient(spread.loss, model, ranks, seed=SEED, parts=parts) if parts else None
     step, epoch, losses = 0, 0, []
     model.train()
     while step < steps:
@@ -95,16 +93,12 @@ def train(name: str, ranks: Ranks, steps: int, mode: str) -> dict[str, Any]:
                 i = 0
                 losses.append(gradient.combine().item())
             else:
-                loss = loss_of(batch)
-                (loss * batch.size * ranks.world_size / batch.total).backward()
-                losses.append(loss.item())
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
+                losses.append(spread.part(batch, last=True).item())
+            spread.update()
             if (step := step + 1) == steps:
                 break
         epoch += 1
-    metrics = evaluate(algorithm, model, samples, ranks, batch_size=batch_size, precision="fp32", parts=parts)
+    metrics = evaluate(algorithm, model, samples, ranks, batch_size=batch_size, figures=spread.evaluate, parts=parts)
     weights = torch.cat([p.detach().flatten() for p in model.parameters()])
     digest = hashlib.sha256(weights.numpy().tobytes()).hexdigest()
     return {"digest": digest, "weights": weights.tolist(), "losses": losses, "metrics": metrics}
@@ -116,7 +110,8 @@ def uneven(ranks: Ranks, rows: int, parts: int) -> list[float]:
     model = nn.Linear(64, 10)
     samples = digits()
     samples = InMemory(samples.x[:rows], samples.y[:rows])
-    gradient = ExactGradient(spread(Classifier(), model, "single", "fp32", ranks), model, ranks, seed=SEED, parts=parts)
+    algorithm = Classifier()
+    gradient = ExactGradient(lambda batch: algorithm.loss(model, batch), model, ranks, seed=SEED, parts=parts)
     place = {"rank": ranks.rank, "world": ranks.world_size}
     for i, batch in enumerate(samples.stream(seed=SEED, epoch=0, batch_size=64, parts=parts, **place)):
         gradient.part(batch, 0, i)
@@ -125,42 +120,18 @@ def uneven(ranks: Ranks, rows: int, parts: int) -> list[float]:
     return [loss, *model.weight.grad.flatten().tolist()]
 
 
-def work(rank: int, world: int, port: int, results: Any) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
-    os.environ |= {"LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    ranks = Ranks.join()
+def work(ranks: Ranks) -> dict[str, Any]:
+    """Everything that is compared, on one worker."""
     found: dict[str, Any] = {name: train(name, ranks, 30, "exact") for name in ("digits", "noise", "gpt")}
-    if world < 3:
+    if ranks.world_size < 3:
         found["fast"] = train("digits", ranks, 30, "fast")
     found["uneven"] = [uneven(ranks, rows, parts) for rows, parts in ((1, 8), (5, 8), (64, 24), (23, 24), (9, 3))]
-    results.put((rank, found))
-    results.close()
-    results.join_thread()
-    ranks.leave()
-
-
-def on_workers(world: int) -> list[dict[str, Any]]:
-    """Each worker's results."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    results = context.Queue()
-    workers = [context.Process(target=work, args=(rank, world, port, results)) for rank in range(world)]
-    for worker in workers:
-        worker.start()
-    found = dict(results.get(timeout=120) for _ in workers)
-    for worker in workers:
-        worker.join(60)
-        assert worker.exitcode == 0
-    return [found[rank] for rank in range(world)]
+    return found
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[int, list[dict[str, Any]]]:
-    return {world: on_workers(world) for world in (1, 2, 3)}
+    return {world: on_workers(world, work) for world in (1, 2, 3)}
 
 
 @pytest.mark.parametrize("name", ["digits", "noise", "gpt"])

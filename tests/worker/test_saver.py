@@ -334,6 +334,7 @@ def test_of_a_spread_model_each_writes_its_own_parts_and_the_first_what_is_whole
 
     def work(ranks: Ranks) -> list[str]:
         saver = make(tmp_path, ranks)
+        saver.spread = True
         start, stop = (0, 6) if ranks.rank == 0 else (6, 10)
         tensors: dict[str, shards.Held] = {
             "step": torch.tensor(3.0),
@@ -347,3 +348,16 @@ def test_of_a_spread_model_each_writes_its_own_parts_and_the_first_what_is_whole
     found = read(checkpoint.folder(tmp_path, 10))
     assert found["w"].reshape(-1).tolist() == whole.tolist()
     assert found["step"] == 3
+
+
+def test_of_running_statistics_the_first_workers_are_kept(tmp_path: Path) -> None:
+    """Each has its own; when the job goes on, those of the first are handed on as they would have been."""
+
+    def work(ranks: Ranks) -> None:
+        saver = make(tmp_path, ranks)
+        saver.first = frozenset({"mean"})
+        saver.take(10, {"big": torch.zeros(100), "mean": torch.full((3,), float(ranks.rank))}, {}, {})
+        saver.finish()
+
+    together(workers(2), work)
+    assert read(checkpoint.folder(tmp_path, 10))["mean"].tolist() == [0, 0, 0]

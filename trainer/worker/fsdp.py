@@ -5,6 +5,7 @@ A block's parameters are gathered when it computes and freed after it (arXiv:230
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,9 @@ def shard(model: nn.Module, ranks: Ranks, precision: str, options: Mapping[str, 
 
     In bf16 and fp16 each block is gathered in 16 bits and gradients are summed in fp32; weights stay in fp32.
     """
+    warnings.filterwarnings(
+        "ignore", category=FutureWarning, module="torch.distributed"
+    )  # of names that FSDP itself uses
     ranks.form_group()
     mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
     dtype = numbers.DTYPES.get(precision)
@@ -64,3 +68,9 @@ class Sharded(Spread):
         """Gradients of all but the last part stay here, whole."""
         self._sharded.set_requires_gradient_sync(last)
         return super().part(batch, last)
+
+    def refresh(self) -> None:
+        """What has been gathered is of the weights before: it is freed."""
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()

@@ -239,6 +239,8 @@ class Loop:
         if self.session.opened.validation is None:
             return False
         averages = self.averages
+        if not self.exact:
+            self.spread.agree()
         with averages.in_place() if averages else nullcontext():
             metrics = evaluate(
                 self.algorithm,

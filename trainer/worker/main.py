@@ -44,7 +44,7 @@ from trainer.worker.ranks import Ranks
 from trainer.worker.replicated import Spread, check_scalar
 from trainer.worker.saver import ESTIMATOR, Saver
 from trainer.worker.session import Session
-from trainer.worker.state import Position, Training, Unfit, read_small, restore_rank, weights_in
+from trainer.worker.state import MODEL, Position, Training, Unfit, read_small, restore_rank, weights_in
 from trainer.worker.strategy import choose
 
 # weights × samples of a worker's step (× tokens) below which threads cost more than they bring: waking one takes longer
@@ -173,6 +173,7 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
 
     training, spread, averages = fresh()
     session.saver.spread = strategy["name"] in ("fsdp", "deepspeed") and ranks.world_size > 1
+    session.saver.first = frozenset(f"{MODEL}{name}" for name, _ in training.model.named_buffers())
     found, touched = resume(session, lambda folder, manifest: training.restore(folder, manifest, ranks))
     if found is None and touched:  # a damaged checkpoint was half taken up
         training, spread, averages = fresh()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -98,6 +99,13 @@ class Spread:
         """The algorithm's figures of a validation batch. Every worker calls it as often."""
         with numbers.autocast(self.precision, self.ranks.device):
             return self.algorithm.evaluate(self.model, batch)
+
+    @torch.no_grad()
+    def agree(self) -> None:
+        """Running statistics, which each worker keeps of the samples that it sees: the first one's count."""
+        if self.ranks.world_size > 1:
+            for buffer in self.model.buffers():
+                dist.broadcast(buffer, 0)
 
     def refresh(self) -> None:
         """Called after those have been changed by others than the optimizer."""

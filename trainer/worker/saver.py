@@ -62,7 +62,10 @@ class Saver:
         self.saved: int | None = None
         self.count = self.failures = 0
         self.retention = retention
-        self.spread = False  # whether the model is, over the workers: also where this one happens to hold no part of it
+        self.spread = False  # whether the model is, over the workers
+        self.first: frozenset[str] = (
+            frozenset()
+        )  # whole tensors of which each worker has its own: the first one's count
         self._root, self._ranks, self._tag, self._told, self._journal = root, ranks, tag, told, journal
         self._staging: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None
@@ -83,13 +86,14 @@ class Saver:
         its own parts and one file more.
         """
         parts = [name for name, held in tensors.items() if isinstance(held, Part)]
-        wholes = {n: data_of(t).numel() * data_of(t).element_size() for n, t in tensors.items() if n not in set(parts)}
-        workers = 1 if self._in_parts(tensors) else self._ranks.world_size
-        shares = shards.spread(wholes, workers)
-        return [*parts, *(shares[self._ranks.rank] if self._ranks.rank < workers else [])]
-
-    def _in_parts(self, tensors: Mapping[str, Held]) -> bool:
-        return self.spread or any(isinstance(held, Part) for held in tensors.values())
+        sizes = {
+            n: t.numel() * t.element_size()
+            for n, t in tensors.items()
+            if not isinstance(t, Part) and n not in self.first
+        }
+        shares = shards.spread(sizes, 1 if self.spread else self._ranks.world_size)
+        firsts = [name for name in tensors if name in self.first] if self._ranks.rank == 0 else []
+        return [*parts, *firsts, *(shares[self._ranks.rank] if self._ranks.rank < len(shares) else [])]
 
     def prepare(self, tensors: Mapping[str, Held]) -> None:
         """Makes the memory that copies go to, beside the steps, and touches it: fresh pages cost more than the copy."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,9 @@ def initialize(
         import deepspeed
     except ImportError:
         raise UserError('strategy: deepspeed is not installed; pip install "headway[deepspeed]"') from None
+    warnings.filterwarnings(
+        "ignore", category=FutureWarning, module="torch.distributed"
+    )  # of names that DeepSpeed uses
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     config = complete(strategy, train, precision, ranks.world_size)
     ranks.form_group()
@@ -201,12 +205,13 @@ class Fragments:
             {**{k: v for k, v in group.items() if k != "params"}, "params": names}
             for group, names in zip(self._basic.param_groups, self.groups, strict=True)
         ]
-        known = next((state for flat in self.flats if (state := self._basic.state.get(flat))), {})
+        stepped = [flat for flat in self.flats if self._basic.state.get(flat)]
+        known: dict[str, Any] = self._basic.state[stepped[0]] if stepped else {}
         state: State = {}
         for name in (n for group in self.groups for n in group) if known else ():
             fragment = self.fragments.get(name)
             own = self._basic.state[fragment.flat] if fragment else known
-            flat = fragment.flat if fragment else next(f for f in self.flats if self._basic.state.get(f) is known)
+            flat = fragment.flat if fragment else stepped[0]
             state[name] = {
                 key: self._held(name, value) if isinstance(value, Tensor) and value.shape == flat.shape else value
                 for key, value in own.items()
@@ -313,7 +318,8 @@ def _of_stage_1_and_2(optimizer: Any, parameters: Mapping[str, nn.Parameter], ra
 def _of_stage_3(optimizer: Any, parameters: Mapping[str, nn.Parameter], ranks: Ranks) -> Found:
     """Each parameter is cut into as many ranges as there are workers, the last ones padded."""
     fragments = []
-    for name, parameter in parameters.items():
+    split: dict[str, Any] = dict(parameters)
+    for name, parameter in split.items():
         total = math.prod(parameter.ds_shape)
         if parameter.requires_grad:
             group, offset, size = optimizer.grad_position[optimizer.get_param_id(parameter)]
