@@ -97,12 +97,12 @@ def open_device(number: int) -> Device:
     """The GPU of a local rank. Raises Unreadable."""
     import pynvml
 
-    uuid = uuid_of(number).removeprefix("GPU-")
     try:
         pynvml.nvmlInit()
+        uuid = uuid_of(number).removeprefix("GPU-")
         try:
             handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-        except pynvml.NVMLError_NotFound:  # a slice of one
+        except (pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument):  # a slice of one
             handle = pynvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
         return Device(number, pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle), handle)
     except pynvml.NVMLError as error:
