@@ -45,7 +45,8 @@ def summarize(lines: Iterable[dict[str, Any]], maximize: Iterable[str]) -> dict[
 def energy_kwh(job: Job) -> float | None:
     """What the GPUs of all nodes took, over all attempts; None without a GPU that tells."""
     records = [read_json(path) for path in job.logs.glob("attempt-*-rank-*.gpu.json")]
-    joules = [device["joules"] for record in records if record for device in record["devices"]]
+    told = [device["joules"] for record in records if record for device in record["devices"]]
+    joules = [value for value in told if value is not None]
     return round(sum(joules) / JOULES_PER_KWH, 6) if joules else None
 
 

@@ -168,6 +168,16 @@ def test_without_a_counter_energy_is_what_power_came_to(machine: Machine, job: J
     assert kwh(job) == 0.5
 
 
+def test_a_gpu_that_tells_neither_energy_nor_power_adds_none(machine: Machine, job: Job):
+    start(job)
+    machine.gpu(utilisation=50)
+    gpu = telemetry(job)
+    gpu.look()
+    gpu.close()
+    assert job.gpu_path(0, 0).exists()
+    assert kwh(job) is None
+
+
 def test_a_job_without_a_gpu_has_no_energy(job: Job):
     start(job)
     assert kwh(job) is None

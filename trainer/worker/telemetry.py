@@ -127,7 +127,7 @@ class Watched:
     def __init__(self, device: Device) -> None:
         self.device = device
         self.xids: list[int] = []
-        self._joules = 0.0
+        self._joules: float | None = None  # not told yet
         self._counter: int | None = None
         self._time: float | None = None
         self._clear()
@@ -153,17 +153,17 @@ class Watched:
         return found
 
     def record(self) -> dict[str, Any]:
-        device = self.device
-        return {"name": device.name, "uuid": device.uuid, "joules": round(self._joules, 3), "xids": self.xids}
+        joules = None if self._joules is None else round(self._joules, 3)
+        return {"name": self.device.name, "uuid": self.device.uuid, "joules": joules, "xids": self.xids}
 
     def _meter(self, watts: float | None, now: float) -> None:
         """The energy since the last look: by the device's own counter, or from its power if it has none."""
         counter, before, since = self.device.ask("nvmlDeviceGetTotalEnergyConsumption"), self._counter, self._time
         self._counter, self._time = counter, now
         if counter is not None and before is not None:
-            self._joules += max(0, counter - before) / 1000
+            self._joules = (self._joules or 0.0) + max(0, counter - before) / 1000
         elif watts is not None and since is not None:
-            self._joules += watts * (now - since)
+            self._joules = (self._joules or 0.0) + watts * (now - since)
 
     def _clear(self) -> None:
         self._sums: defaultdict[str, float] = defaultdict(float)
