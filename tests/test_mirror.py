@@ -18,10 +18,11 @@ from tests.jobs import end, make_job, progress, start, validate
 from trainer import checkpoint
 from trainer.chaos.s3 import KINDS, Server
 from trainer.checkpoint import Retention
-from trainer.job import Job, State, append_line
+from trainer.job import Job, State, append_line, write_json
 from trainer.mirror import Mirror
 from trainer.ownership import owner
 from trainer.pulling import pull, pull_small
+from trainer.result import energy_kwh
 from trainer.storage import S3, Encryption
 
 URL = "s3://bucket/jobs/one"
@@ -134,6 +135,7 @@ def test_a_job_is_on_s3_as_it_is_here_and_goes_on_from_there(
     assert it.flush(WAIT)
     save(job, 20)
     validate(job, 20, train_loss=0.4)
+    write_json(job.gpu_path(0, 0), {"devices": [{"joules": 3.6e6}]})
     assert it.flush(WAIT)
     assert on_s3(server) == here(job.dir)
     other = tmp_path / "b"
@@ -144,6 +146,7 @@ def test_a_job_is_on_s3_as_it_is_here_and_goes_on_from_there(
     assert checkpoint.problem(other / "checkpoints" / "step-00000020") is None
     assert Job(other).events() == job.events()
     assert Job(other).metrics() == job.metrics()
+    assert energy_kwh(Job(other)) == 1.0  # of the attempts before, wherever they ran
 
 
 def test_a_reader_sees_a_job_on_s3_as_any_other(s3: S3, mirror: Callable[..., Watched], tmp_path: Path) -> None:

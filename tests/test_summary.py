@@ -34,6 +34,12 @@ def test_the_closing_table_says_what_came_out_and_what_to_type_next(job: Job, ca
     ]
 
 
+def test_the_closing_says_what_energy_the_gpus_took(job: Job, capsys: pytest.CaptureFixture[str]):
+    end(job, energy_kwh=1.23456)
+    closing(job)
+    assert "8.1 s training of 12.3 s in all, 35,214 samples/s, 1.23 kWh on its GPUs\n" in capsys.readouterr().out
+
+
 def test_a_job_on_files_is_told_to_predict_on_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     job = make_job(tmp_path / "on files", data="Csv", train="/data/x.csv")
     end(job)

@@ -196,6 +196,13 @@ class Module(Algorithm, ABC):
         """Columns of predictions, each [n, …]. `prediction` is the main one; class numbers become class names."""
         raise TypeError(f"{type(self).__name__} does not predict: it has no `predict`")
 
+    def flops_per_sample(self, schema: Schema) -> float | None:
+        """Floating-point operations of one sample's training step, forward and backward; None if not known.
+
+        With it a job on GPUs reports `mfu`: what part of their peak the training uses.
+        """
+        return None
+
     # text only: an algorithm that takes "text" says how it becomes tokens
     sequence_length: int = 0
 

@@ -98,6 +98,10 @@ class Job:
     def error_path(self, attempt: int, rank: int) -> Path:
         return self.logs / f"attempt-{attempt}-rank-{rank}.error.json"
 
+    def gpu_path(self, attempt: int, rank: int) -> Path:
+        """What a node's GPUs did in an attempt, kept by the first of its workers: names, energy, errors."""
+        return self.logs / f"attempt-{attempt}-rank-{rank}.gpu.json"
+
     def exists(self) -> bool:
         return self.config_path.is_file()
 

@@ -58,6 +58,9 @@ def pull(storage: S3, folder: Path, *, keep_config: bool = True) -> list[str]:
     with ThreadPoolExecutor(PARALLEL) as pool:
         found = dict(zip(names, in_parallel(pool, storage.read, names), strict=True))
         _take(storage, folder, {name: read and read[0] for name, read in found.items()})
+        energy = [name for name in storage.list("logs/") if name.endswith(".gpu.json")]  # the result sums all attempts
+        missing = [name for name in energy if not (folder / name).exists()]
+        in_parallel(pool, lambda name: storage.download(name, folder / name), missing)
         root = Job(folder).checkpoints
         here = _newest_here(root, content=True)
         passed_over = []

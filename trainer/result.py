@@ -8,9 +8,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from trainer.account import interruptions, total_seconds
-from trainer.job import Job, State, write_json
+from trainer.job import Job, State, read_json, write_json
 
-NOT_METRICS = frozenset({"lr", "samples_per_second"})
+NOT_METRICS = frozenset({"lr"})
+JOULES_PER_KWH = 3.6e6
+
+
+def is_of_the_run(name: str) -> bool:
+    """Whether a reported figure tells of the machines and their speed: two runs of one job differ in these alone."""
+    return name in ("samples_per_second", "mfu") or name.startswith("gpu/")
 
 
 def more_is_better(metric: str, maximize: Iterable[str]) -> bool:
@@ -24,7 +30,7 @@ def summarize(lines: Iterable[dict[str, Any]], maximize: Iterable[str]) -> dict[
     summary: dict[str, dict[str, Any]] = {}
     for line in lines:
         for name, value in line["values"].items():
-            if name in NOT_METRICS or value is None:
+            if name in NOT_METRICS or is_of_the_run(name) or value is None:
                 continue
             point = {"value": value, "step": line["step"]}
             known = summary.setdefault(name, {"last": point, "best": point})
@@ -34,6 +40,14 @@ def summarize(lines: Iterable[dict[str, Any]], maximize: Iterable[str]) -> dict[
             if better or math.isnan(best):
                 known["best"] = point
     return summary
+
+
+def energy_kwh(job: Job) -> float | None:
+    """What the GPUs of all nodes took, over all attempts; None without a GPU that tells."""
+    records = [read_json(path) for path in job.logs.glob("attempt-*-rank-*.gpu.json")]
+    told = [device["joules"] for record in records if record for device in record["devices"]]
+    joules = [value for value in told if value is not None]
+    return round(sum(joules) / JOULES_PER_KWH, 6) if joules else None
 
 
 def write_result(
@@ -80,5 +94,7 @@ def write_result(
         "model": f"{address or job.dir}/model" if state is State.COMPLETED and job.model.is_dir() else None,
         "error": {k: error[k] for k in ("type", "message", "rank", "where", "log") if k in error} if error else None,
     }
+    if (energy := energy_kwh(job)) is not None:
+        result["energy_kwh"] = energy
     write_json(job.result_path, result, durable=True)
     return result

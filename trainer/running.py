@@ -40,6 +40,7 @@ class Result:
     interruptions: list[dict[str, Any]]
     goodput: float | None
     dir: str
+    energy_kwh: float | None = None
 
     def __getitem__(self, metric: str) -> float:
         """The last value of a metric: `result["validation_accuracy"]`."""

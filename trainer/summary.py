@@ -132,6 +132,8 @@ def amounts(result: Mapping[str, Any]) -> list[str]:
     took = [f"{duration(result['seconds']['training'])} training of {duration(result['seconds']['wall'])} in all"]
     if result.get("samples_per_second"):
         took.append(f"{count(result['samples_per_second'])} samples/s")
+    if result.get("energy_kwh") is not None:
+        took.append(f"{result['energy_kwh']:.3g} kWh on its GPUs")
     return [", ".join(done), ", ".join(took), *_interruptions(result)]
 
 

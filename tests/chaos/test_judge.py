@@ -63,7 +63,7 @@ def line(step: int, time: float = 0.0, **values: float) -> dict[str, Any]:
 
 def test_metrics_are_compared_but_for_times() -> None:
     nan = float("nan")
-    one = [line(1, 5.0, loss=nan, samples_per_second=8.0), line(2, loss=0.5)]
+    one = [line(1, 5.0, loss=nan, samples_per_second=8.0, mfu=0.4, **{"gpu/0/utilisation": 0.9}), line(2, loss=0.5)]
     assert not judge.differing_metrics(one, [line(1, 9.0, loss=nan), line(2, loss=0.5)])
     assert "0.25" in judge.differing_metrics(one, [line(1, loss=nan), line(2, loss=0.25)])[0]
     assert "2 lines" in judge.differing_metrics(one, one[:1])[0]

@@ -12,9 +12,9 @@ from trainer.chaos.faults import Given
 from trainer.chaos.schedule import STARTING, Fault
 from trainer.chaos.subject import Resume
 from trainer.job import Job
+from trainer.result import is_of_the_run
 
 TOLD = ("step", "epoch", "samples")  # of a line of metrics, beside its values
-TIMES = ("samples_per_second",)
 
 
 def steps_lost(fault: Fault, given: Given, resumes: Sequence[Resume]) -> int:
@@ -88,7 +88,7 @@ def differing_metrics(found: Iterable[Mapping[str, Any]], wanted: Iterable[Mappi
 
 def _told(line: Mapping[str, Any]) -> str:
     """A line as text, so that NaN equals NaN."""
-    values = {name: value for name, value in line["values"].items() if name not in TIMES}
+    values = {name: value for name, value in line["values"].items() if not is_of_the_run(name)}
     return json.dumps([*(line.get(name) for name in TOLD), values], sort_keys=True)
 
 

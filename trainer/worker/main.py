@@ -37,15 +37,18 @@ from trainer.worker.averages import Averages
 from trainer.worker.cadence import Cadence
 from trainer.worker.context import CONTEXT, JobContext
 from trainer.worker.exact import ExactGradient, parts_of, settle
+from trainer.worker.health import refuse_unhealthy
 from trainer.worker.interruption import OUT_OF_TIME, Interruption
 from trainer.worker.loop import Loop, total_steps
 from trainer.worker.metrics import Reporter
+from trainer.worker.mfu import mfu_of
 from trainer.worker.ranks import Ranks
 from trainer.worker.replicated import Spread, check_scalar
 from trainer.worker.saver import ESTIMATOR, Saver
 from trainer.worker.session import Session
 from trainer.worker.state import MODEL, Position, Training, Unfit, read_small, restore_rank, weights_in
 from trainer.worker.strategy import choose
+from trainer.worker.telemetry import watch
 
 # weights × samples of a worker's step (× tokens) below which threads cost more than they bring: waking one takes longer
 # than the work itself, and on a busy machine several times as long
@@ -93,6 +96,8 @@ def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
     beat = node.beat_of(node_folder, int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
     threads = max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"]))
     torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        refuse_unhealthy(int(os.environ["LOCAL_RANK"]))
     ranks = Ranks.join()
     algorithm = build(config["algorithm"], "algorithm")
     if not isinstance(algorithm, (Module, Estimator)):
@@ -109,6 +114,7 @@ def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
         )
     tracker = build(config["tracking"], "tracking") if ranks.rank == 0 else None
     reporter = Reporter(job, tracker, writes=ranks.rank == 0, maximize=algorithm.maximize)
+    reporter.gauges += watch(job, attempt, ranks)
     options = config["checkpoint"]
     metric = options["metric"] or config["train"]["early_stopping"]["metric"]
     retention = checkpoint.Retention(
@@ -194,6 +200,7 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
         session.job.add_event(
             State.RUNNING, **facts, **told_of(session, training.position.step, training.position.seconds)
         )
+    session.reporter.gauges += mfu_of(algorithm, session, precision)
     begin(session, training.position.step)
     state, reason = Loop(algorithm, training, spread, session, total, exact, averages).run()
     if ranks.rank == 0 and state is State.COMPLETED:

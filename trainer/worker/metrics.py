@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from trainer.job import Job, append_line, write_json
 from trainer.result import more_is_better
@@ -52,12 +52,26 @@ class Progress:
         }
 
 
+class Gauge(Protocol):
+    """Tells of the machines while the job runs. Asked only when a report is made, so that a step pays nothing for it."""
+
+    def read(self) -> dict[str, float]:
+        """Figures since it was last asked; they are no part of what the job learned (`trainer.result.is_of_the_run`)."""
+
+    def close(self) -> None:
+        """Called once, after the last report."""
+
+
 class Reporter:
-    """Rank 0 writes and tells the tracker; the others keep only what decisions need."""
+    """Rank 0 writes and tells the tracker; the others keep only what decisions need.
+
+    gauges: what reports carry besides the training's own figures.
+    """
 
     def __init__(self, job: Job, tracker: Any, *, writes: bool, maximize: Iterable[str]) -> None:
         self.progress = Progress()
         self.best: dict[str, float] = {}
+        self.gauges: list[Gauge] = []
         self._job = job
         self._tracker = tracker
         self._writes = writes
@@ -79,15 +93,18 @@ class Reporter:
             if best is None or self.is_better(name, value, best):
                 self.best[name] = value
         if self._writes:
+            told = dict(values)
+            for gauge in self.gauges:
+                told |= gauge.read()
             line = {
                 "time": time.time(),
                 "step": step,
                 "epoch": round(epoch, 6),
                 "samples": samples,
-                "values": dict(values),
+                "values": told,
             }
             append_line(self._job.metrics_path, line)
-            self._tracker.log(step, values)
+            self._tracker.log(step, told)
 
     def is_better(self, name: str, value: float, than: float, by: float = 0.0) -> bool:
         if more_is_better(name, self._maximize):
@@ -105,8 +122,10 @@ class Reporter:
         os.replace(beside, path)
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Ends the thread, writes the last progress and closes the tracker."""
+        """Ends the threads, writes the last progress and closes the tracker."""
         self._ended.set()
+        for gauge in self.gauges:
+            gauge.close()
         if self._thread:
             self._thread.join()
             write_json(self._job.progress_path, self.progress.snapshot())

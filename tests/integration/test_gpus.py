@@ -1,0 +1,76 @@
+"""GPUs in a whole job. Where there is none, NVML is a stand-in: what it tells is real to the job, what trains is the CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.integration import command
+from tests.worker import nvml
+from trainer.job import Job
+
+SETTINGS = ("algorithm=linear", "data=digits", "train.epochs=2", "train.log_every=5", "job.name=one")
+# every process of the job believes in a GPU, and computes on the CPU
+BELIEVE = """
+import dataclasses, torch
+from trainer.worker import devices, main, telemetry
+from trainer.worker.ranks import Ranks
+gpu = torch.device("cuda", 0)
+devices.uuid_of = lambda number: f"00{number}"
+torch.cuda.is_available = lambda: True
+main.watch = lambda job, attempt, ranks: telemetry.watch(job, attempt, dataclasses.replace(ranks, device=gpu))
+Ranks.join = classmethod(lambda ranks: ranks())
+"""
+
+
+@pytest.fixture
+def machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> nvml.Machine:
+    """The machine that jobs of this test run on."""
+    built = nvml.library(folder)
+    (folder / "sitecustomize.py").write_text(BELIEVE, encoding="utf-8")
+    path = f"{folder}:{Path(__file__).parents[2]}:{os.environ.get('PYTHONPATH', '')}"
+    monkeypatch.setattr(command, "environment", lambda: {**os.environ, "PYTHONPATH": path})
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(built.parent))
+    monkeypatch.setenv("NVML_STUB", str(folder / "nvml"))
+    return nvml.Machine(folder / "nvml")
+
+
+def test_a_job_on_a_gpu_tells_what_it_does_and_what_energy_it_took(machine: nvml.Machine, folder: Path) -> None:
+    machine.gpu(utilisation=75, power=300_000, energy=0, ecc_uncorrected=0, events=8, xids=1, xid=63)
+    done = command.headway("train", *SETTINGS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    job = Job(folder / "runs/one")
+    seen = [line["values"] for line in job.metrics() if "gpu/0/utilisation" in line["values"]]
+    assert seen
+    assert seen[0]["gpu/0/utilisation"] == 0.75
+    assert seen[0]["gpu/0/power_watts"] == 300
+    assert "XID 63" in job.log_path(0, 0).read_text(encoding="utf-8")
+    (line,) = json.loads(job.gpu_path(0, 0).read_text(encoding="utf-8"))["devices"]
+    assert line["uuid"] == "GPU-000"
+    result = job.result()
+    assert result is not None
+    assert result["energy_kwh"] == 0
+    assert not any(name.startswith("gpu/") for name in result["metrics"])
+
+
+def test_a_job_on_an_unhealthy_gpu_fails_at_once_and_says_which(machine: nvml.Machine, folder: Path) -> None:
+    machine.gpu(ecc_uncorrected=4)
+    done = command.headway("train", *SETTINGS)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert "GPU 0 (NVIDIA H100 80GB HBM3, GPU-000) on " in line
+    assert "is refused: uncorrectable memory errors since its driver was loaded: 4; " in line
+    assert [event["state"] for event in Job(folder / "runs/one").events()] == ["Pending", "Starting", "Failed"]
+
+
+def test_a_job_without_a_gpu_tells_nothing_of_gpus(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert command.headway("train", *SETTINGS).returncode == 0
+    job = Job(folder / "runs/one")
+    assert not any(name == "mfu" or name.startswith("gpu/") for line in job.metrics() for name in line["values"])
+    assert not list(job.logs.glob("*.gpu.json"))
+    assert "energy_kwh" not in (job.result() or {})
+    assert "GPU" not in job.log_path(0, 0).read_text(encoding="utf-8")
