@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -100,7 +99,7 @@ def _measure(
     runs = min(parts, 2)  # from the second part on the gradients of the one before are there
 
     def course(batch: Batch, *, autocast: bool, optimizer: torch.optim.Optimizer | None = None) -> Course:
-        here = converted(batch, convert)
+        here = converted(batch, lambda tensor: convert(tensor.clone()))  # not the loader's buffer it may lie in
 
         def loss() -> Tensor:
             # 16 bits have the same size: one stands for both

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from trainer.figures import size
+
 BUCKET = 500_000_000  # elements that ZeRO reduces at once (reduce_bucket_size)
 LIVE = 1_000_000_000  # elements that stage 3 keeps gathered (stage3_max_live_parameters)
 MASTER = 4  # bytes of an element of the fp32 copy that 16-bit weights are updated by
@@ -188,9 +190,7 @@ def fsdp(estimate: Estimate, devices: int) -> Footprint:
         optimizer=optimizer,
         activations=course.activations,
         gathered=gathered,
-        total=weights
-        + optimizer
-        + max(course.peak(gradients) + gathered, gradients + course.scratch // devices),
+        total=weights + optimizer + max(course.peak(gradients) + gathered, gradients + course.scratch // devices),
         sent=_ring((root + 2 * sum(blocks.values()) + reduced) * estimate.parts, devices),
     )
 
@@ -243,21 +243,14 @@ def zero(estimate: Estimate, devices: int, stage: int, offload: str | None = Non
 def choose(estimate: Estimate, memory: int, devices: int) -> tuple[str, str]:
     """The strategy that `auto` takes on `devices` of `memory` bytes each, and why, in words: the simplest that fits."""
     if devices == 1:
-        return _verdict(single(estimate, devices), memory, "there is one device")
+        alone = single(estimate, devices)
+        fits = "and it fits" if alone.fits(memory) else "though it does not fit"
+        return "single", f"there is one device, {fits}: {size(alone.total)} of {size(memory)}"
     simple, cut = ddp(estimate, devices), fsdp(estimate, devices)
     if simple.fits(memory):
-        return "ddp", f"the whole model fits each device: {_share(simple, memory)}"
-    return _verdict(cut, memory, f"ddp would take {_share(simple, memory)}")
-
-
-def _verdict(footprint: Footprint, memory: int, why: str) -> tuple[str, str]:
-    if footprint.fits(memory):
-        return footprint.strategy, f"{why}; it takes {_share(footprint, memory)}"
-    return footprint.strategy, f"{why}, and it does not fit: it takes {_share(footprint, memory)}"
-
-
-def _share(footprint: Footprint, memory: int) -> str:
-    return f"{footprint.total / memory:.0%} of a device's memory" if memory else "more than there is"
+        return "ddp", f"the whole model fits each device: {size(simple.total)} of {size(memory)}"
+    needs = f"ddp would take {size(simple.total)} of each device's {size(memory)}, fsdp {size(cut.total)}"
+    return "fsdp", needs if cut.fits(memory) else f"{needs}: neither fits"
 
 
 def _replicated(estimate: Estimate) -> tuple[int, int, int]:
