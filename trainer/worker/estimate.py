@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from trainer.algorithm import Batch, Module, SparseRows
 from trainer.data.schema import Schema
@@ -109,8 +108,7 @@ def _measure(
         return follow(model, loss, tensors(here), optimizer=optimizer, parts=runs)
 
     with recomputed(model, checkpointing):
-        with FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:
-            alone = course(whole or batch, autocast=dtype is not None, optimizer=optimizer)
+        alone = course(whole or batch, autocast=dtype is not None, optimizer=optimizer)
         weights = weights_of(model, optimizer)
         share = alone
         if whole is not None:
@@ -119,7 +117,6 @@ def _measure(
         if dtype is not None:
             cast(model, torch.bfloat16)
             low = Course(course(batch, autocast=False).moments, share.scratch)
-    flops = counter.get_total_flops() * parts // runs
     return Estimate(
         weights=weights,
         whole=alone,
@@ -127,7 +124,7 @@ def _measure(
         cast=low,
         precision=precision,
         buffers=buffers,
-        flops=flops,
+        flops=alone.flops * parts // runs,
         parts=parts,
         copies=copies,
     )
@@ -191,22 +188,7 @@ def recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
     """Within it the repeated blocks keep their inputs alone and compute again in the backward."""
     blocks = blocks_of(model) if wanted else []
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     yield
     for block in blocks:
         del block.forward
-
-
-def _attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
-    return int(sdpa_flop_count(query, key, value))
-
-
-def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
-    return int(sdpa_backward_flop_count(gradient, query, key, value))
-
-
-# torch counts the GPU's kernels of attention, not the CPU's
-FLOPS = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
-}

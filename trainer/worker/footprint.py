@@ -47,11 +47,13 @@ class Course:
     """How memory goes in a step.
 
     moments: pairs of bytes alive at once: activations with temporaries, and finished gradients. While a backward runs
-    the one falls and the other grows. scratch: bytes that the optimizer's step takes for its own time.
+    the one falls and the other grows. scratch: bytes that the optimizer's step takes for its own time. flops:
+    floating-point operations of matrix products, convolutions and attention.
     """
 
     moments: tuple[tuple[int, int], ...]
     scratch: int = 0
+    flops: int = 0
 
     @property
     def activations(self) -> int:
