@@ -138,7 +138,7 @@ def table(answer: Mapping[str, Any], largest: int, console: Console) -> Table:
     hosts = any(row["host"] for row in answer["strategies"])
     keys += ["host"] * hosts + ["sent"]
     short = {"gradients": "grads", "optimizer": "optim", "activations": "activ", "gathered": "gath"}
-    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    found = Table(box=None, pad_edge=False, padding=(0, 2 if wide else 1, 0, 0), header_style="dim")
     found.add_column(f"{name} a device", no_wrap=True)
     for key in keys:
         found.add_column(key if wide else short.get(key, key), justify="right", no_wrap=True)
@@ -156,7 +156,7 @@ def table(answer: Mapping[str, Any], largest: int, console: Console) -> Table:
 def _number(value: float) -> str:
     if not value:
         return "-"
-    return f"{value:,.0f}" if value >= 999.5 else f"{value:.1f}" if value >= 9.95 else f"{value:.2f}"
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
 
 
 def page() -> str:

@@ -84,10 +84,10 @@ def test_a_bucket_is_no_larger_than_the_gradients() -> None:
 @pytest.mark.parametrize(
     ("parameters", "devices", "strategy", "words"),
     [
-        (GB, 1, "single", "there is one device, and it fits: 16 GB of 80 GB"),
-        (10 * GB, 1, "single", "though it does not fit: 160 GB of 80 GB"),
-        (GB, 8, "ddp", "the whole model fits each device: 16 GB of 80 GB"),
-        (10 * GB, 8, "fsdp", "ddp would take 160 GB of each device's 80 GB, fsdp"),
+        (GB, 1, "single", "there is one device, and it fits: 16 GB of 73.6 GB usable"),
+        (10 * GB, 1, "single", "though it does not fit: 160 GB of 73.6 GB usable"),
+        (GB, 8, "ddp", "the whole model fits each device: 16 GB of 73.6 GB usable"),
+        (10 * GB, 8, "fsdp", "ddp would take 160 GB on each device of 73.6 GB usable, fsdp"),
         (100 * GB, 8, "fsdp", "neither fits"),
     ],
 )

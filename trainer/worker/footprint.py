@@ -16,6 +16,7 @@ BUCKET = 500_000_000  # elements that ZeRO reduces at once (reduce_bucket_size)
 LIVE = 1_000_000_000  # elements that stage 3 keeps gathered (stage3_max_live_parameters)
 MASTER = 4  # bytes of an element of the fp32 copy that 16-bit weights are updated by
 USABLE = 0.92  # of a device's memory: its context, communication and what the allocator can't use take the rest
+HINT = "raise train.gradient_accumulation or lower train.batch_size, if activations are what is too much"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,15 +245,18 @@ def zero(estimate: Estimate, devices: int, stage: int, offload: str | None = Non
 
 def choose(estimate: Estimate, memory: int, devices: int) -> tuple[str, str]:
     """The strategy that `auto` takes on `devices` of `memory` bytes each, and why, in words: the simplest that fits."""
+    usable = f"{size(memory * USABLE)} usable"
     if devices == 1:
         alone = single(estimate, devices)
-        fits = "and it fits" if alone.fits(memory) else "though it does not fit"
-        return "single", f"there is one device, {fits}: {size(alone.total)} of {size(memory)}"
+        takes = f"{size(alone.total)} of {usable}"
+        if alone.fits(memory):
+            return "single", f"there is one device, and it fits: {takes}"
+        return "single", f"there is one device, though it does not fit: {takes}; {HINT}"
     simple, cut = ddp(estimate, devices), fsdp(estimate, devices)
     if simple.fits(memory):
-        return "ddp", f"the whole model fits each device: {size(simple.total)} of {size(memory)}"
-    needs = f"ddp would take {size(simple.total)} of each device's {size(memory)}, fsdp {size(cut.total)}"
-    return "fsdp", needs if cut.fits(memory) else f"{needs}: neither fits"
+        return "ddp", f"the whole model fits each device: {size(simple.total)} of {usable}"
+    needs = f"ddp would take {size(simple.total)} on each device of {usable}, fsdp {size(cut.total)}"
+    return "fsdp", needs if cut.fits(memory) else f"{needs}: neither fits; {HINT}"
 
 
 def _replicated(estimate: Estimate) -> tuple[int, int, int]:
