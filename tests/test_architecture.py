@@ -55,6 +55,7 @@ def command(*arguments: str) -> str:
         command("train", "--cfg", "job"),
         command("train", "--cfg", "job", "algorithm=gpt", "data=text"),
         command("train", "job.dry_run=true", "launcher.workers=2"),
+        command("plan", "launcher.workers=2"),
         command("ls"),
     ],
 )

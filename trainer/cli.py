@@ -63,7 +63,7 @@ def _verb(arguments: list[str]) -> int:
     if verb not in VERBS:
         raise UserError(f"{verb!r} is not a verb of headway; {did_you_mean(verb, VERBS)}")
     verbs = {"train": _train, "resume": _resume, "predict": _predict, "ls": _ls, "show": _show, "logs": _logs}
-    return {**verbs, "stop": _stop, "chaos": _chaos}[verb](rest)
+    return {**verbs, "stop": _stop, "plan": _plan, "chaos": _chaos}[verb](rest)
 
 
 def _train(arguments: list[str]) -> int:
@@ -118,6 +118,12 @@ def _chaos(arguments: list[str]) -> int:
     from trainer.chaos.command import chaos
 
     return chaos(arguments)
+
+
+def _plan(arguments: list[str]) -> int:
+    from trainer.planning import plan
+
+    return plan(arguments)
 
 
 def _predict(arguments: list[str]) -> int:
@@ -212,11 +218,11 @@ def _complete(arguments: list[str]) -> int:
     typing_verb = len(words) < 2 or (len(words) == 2 and not os.environ["COMP_LINE"].endswith(" "))
     if typing_verb:
         print(" ".join(VERBS))
-    elif words[1] in ("train", "predict"):
+    elif words[1] in ("train", "plan", "predict"):
         from trainer.composing import run_hydra
 
         os.environ["COMP_LINE"] = os.environ["COMP_LINE"].replace(f" {words[1]}", "", 1)
-        return run_hydra(["-sc", *arguments], "config" if words[1] == "train" else "predict", lambda config: 0)
+        return run_hydra(["-sc", *arguments], "predict" if words[1] == "predict" else "config", lambda config: 0)
     else:
         root = Path("runs")
         print(" ".join(sorted(p.name for p in root.iterdir())) if root.is_dir() else "")

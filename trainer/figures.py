@@ -77,3 +77,12 @@ def middle(text: str, width: int) -> str:
         return text
     head = (width - 1) // 2
     return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def size(number: float) -> str:
+    """Bytes: 512 B, 1.5 MB, 80 GB, in powers of ten."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if abs(number) < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.3g} TB"

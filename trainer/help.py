@@ -11,6 +11,7 @@ from pathlib import Path
 
 VERBS = {
     "train": "train a model: Hydra overrides choose algorithm, data, workers; -m sweeps",
+    "plan": "tell what a training would need under each strategy, without training",
     "resume": "go on with a job that was interrupted, stopped or failed",
     "predict": "predict with a trained model, or continue a prompt",
     "ls": "list jobs",

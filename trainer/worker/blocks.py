@@ -12,17 +12,20 @@ from trainer.errors import UserError
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
-    """The members of the outermost lists of two or more modules of one type that have weights."""
-    found: list[nn.Module] = []
-    for child in model.children():
-        members = list(child.children())
-        kinds = {type(member) for member in members}
-        repeated = isinstance(child, (nn.ModuleList, nn.Sequential)) and len(members) > 1 and len(kinds) == 1
-        if repeated and all(any(True for _ in member.parameters()) for member in members):
-            found += members
-        else:
-            found += blocks_of(child)
-    return found
+    """The entries of the outermost lists (`ModuleList`, `Sequential`) of two or more modules of one type with weights."""
+    if _repeats(model):
+        return list(model.children())
+    return [block for child in model.children() for block in blocks_of(child)]
+
+
+def _repeats(module: nn.Module) -> bool:
+    children = list(module.children())
+    return (
+        isinstance(module, (nn.ModuleList, nn.Sequential))
+        and len(children) > 1
+        and len({type(child) for child in children}) == 1
+        and all(next(child.parameters(), None) is not None for child in children)
+    )
 
 
 def compute_again(model: nn.Module) -> None:
