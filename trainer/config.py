@@ -232,9 +232,9 @@ def _absolute_paths(data: dict[str, Any]) -> None:
             data[key] = absolute(value)
 
 
-# what makes two configs the same job: where and how widely it runs, and how it is watched, does not
-IDENTITY = ("algorithm", "data", "train", "strategy")
-WATCHING = ("hang_timeout",)
+# what makes two configs the same job: where, how widely and how spread it runs, and how it is watched, does not
+IDENTITY = ("algorithm", "data", "train")
+WATCHING = ("hang_timeout", "compile", "activation_checkpointing")
 
 
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

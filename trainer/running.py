@@ -138,12 +138,18 @@ def _bring_up(job: Job, config: Mapping[str, Any], announce: Callable[[str], Non
 
 
 def resumed(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
-    """The config of a job that is to go on, with `KEY=VALUE` overrides of keys that it has. Raises UserError."""
+    """The config of a job that is to go on, with `KEY=VALUE` overrides: of keys that it has, or of a group's choice, such
+    as `strategy=fsdp`. Raises UserError."""
     import yaml
 
     config = schema.load(job.config_path)
     for override in overrides:
         key, equals, text = override.partition("=")
+        if equals and isinstance(config.get(key), dict):
+            from trainer.composing import compose
+
+            config[key] = compose([override])[key]
+            continue
         *parents, last = key.lstrip("+").split(".")
         node: Any = config
         for name in parents:
