@@ -97,6 +97,7 @@ def make(
         settings["precision"].replace("auto", "fp32"),
         {**dataclasses.asdict(StrategyConfig()), **options},
         settings,
+        100,
     )
 
 

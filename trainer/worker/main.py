@@ -173,7 +173,9 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
         settle_threads(facts, session, exactly)
         if ranks.rank:  # the same initial weights everywhere, but dropout of one's own
             seed_all(config["job"]["seed"] + 1_000_003 * ranks.rank)
-        training, spread = strategies.spread(algorithm, model, training_of, ranks, precision, strategy, config["train"])
+        training, spread = strategies.spread(
+            algorithm, model, training_of, ranks, precision, strategy, config["train"], total
+        )
         decay = config["train"]["ema"]
         return training, spread, Averages(training, decay, spread.refresh) if decay else None
 

@@ -33,10 +33,11 @@ def spread(
     precision: str,
     options: Mapping[str, Any],
     train: Mapping[str, Any],
+    total: int | None,
 ) -> tuple[Training, Spread]:
     """Spreads a fresh model on its device. `training_of` makes the optimizer and what else there is of a training.
 
-    options: of the strategy; its name is that which was chosen. Raises UserError for what a strategy can't do.
+    options: of the strategy; its name is that which was chosen. total: the steps of the training, if known. Raises UserError for what a strategy can't do.
     """
     name, clip = options["name"], train["gradient_clip"]
     if train["activation_checkpointing"]:
@@ -52,7 +53,7 @@ def spread(
     if name == "deepspeed":
         from trainer.worker.zero import initialize
 
-        return initialize(algorithm, model, training_of, ranks, precision, options, train)
+        return initialize(algorithm, model, training_of, ranks, precision, options, train, total)
     training = training_of(model)
     return training, Replicated(
         algorithm, training, ranks, precision, clip, averaged=name == "ddp" and ranks.world_size > 1

@@ -21,7 +21,7 @@ from trainer.worker.ranks import Ranks
 from trainer.worker.replicated import Call, Spread, check_scalar
 from trainer.worker.shards import Held, Part, Span
 from trainer.worker.state import Training
-from trainer.worker.zero_config import complete
+from trainer.worker.zero_config import Facts, complete
 
 
 def initialize(
@@ -32,6 +32,7 @@ def initialize(
     precision: str,
     strategy: Mapping[str, Any],
     train: Mapping[str, Any],
+    total: int | None,
 ) -> tuple[Training, Zero]:
     """Puts a fresh model under DeepSpeed's engine. Raises UserError for a config that doesn't go with the job's."""
     try:
@@ -42,15 +43,14 @@ def initialize(
         "ignore", category=FutureWarning, module="torch.distributed"
     )  # of names that DeepSpeed uses
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    config = complete(strategy, train, precision, ranks.world_size)
     ranks.form_group()
     shapes = {name: tuple(tensor.shape) for name, tensor in references(model).items()}
     names = {id(p): name for name, p in model.named_parameters()}
     training = training_of(model)
-    own: torch.optim.Optimizer | None = training.optimizer
-    if "optimizer" in config:
-        _fill_optimizer(config["optimizer"], training.optimizer)
-        own = None
+    parameters = sum(p.numel() for p in model.parameters())
+    facts = Facts(precision, ranks.world_size, parameters, total, training.optimizer.defaults)
+    config = complete(strategy, train, facts)
+    own = None if "optimizer" in config else training.optimizer
     learned = [p for p in model.parameters() if p.requires_grad]
     groups = (
         [[names[id(p)] for p in g["params"]] for g in own.param_groups] if own else [[names[id(p)] for p in learned]]
@@ -65,7 +65,7 @@ def initialize(
     basic = engine.basic_optimizer
     if own is None:
         training.optimizer = basic
-        training.schedule = None if engine.lr_scheduler else algorithm.schedule(basic, None)
+        training.schedule = algorithm.schedule(basic, total)
     if engine.lr_scheduler is not None:
         training.schedule = None
         training.extras["schedule"] = engine.lr_scheduler
@@ -77,18 +77,6 @@ def initialize(
         if precision == "fp16":
             training.extras["scaler"] = Numbers(scales)
     return training, Zero(algorithm, training, ranks, precision, engine)
-
-
-def _fill_optimizer(node: dict[str, Any], own: torch.optim.Optimizer) -> None:
-    """`auto` among the parameters of an optimizer that DeepSpeed makes: what the algorithm's own has."""
-    parameters = node.setdefault("params", {})
-    for key, value in parameters.items():
-        if value == "auto":
-            if key not in own.defaults:
-                raise UserError(
-                    f"strategy.config.optimizer.params.{key}: the algorithm's optimizer has none; give a value"
-                )
-            parameters[key] = own.defaults[key]
 
 
 class Forward(Call):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,18 @@ from trainer.errors import UserError
 AUTO = "auto"
 
 
-def complete(strategy: Mapping[str, Any], train: Mapping[str, Any], precision: str, world_size: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Facts:
+    """What `auto` is filled in from beside the configs. steps: of the whole training, None if not known."""
+
+    precision: str
+    world_size: int
+    parameters: int
+    steps: int | None
+    optimizer: Mapping[str, Any]  # the defaults of the algorithm's own
+
+
+def complete(strategy: Mapping[str, Any], train: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """The config that DeepSpeed is given.
 
     What `strategy.config_file` and `strategy.config` say stands, the latter over the former; what they leave out, or
@@ -21,7 +33,7 @@ def complete(strategy: Mapping[str, Any], train: Mapping[str, Any], precision: s
     """
     config = _file(strategy["config_file"])
     _merge(config, strategy["config"])
-    for section, keys in _from_job(strategy, train, precision, world_size).items():
+    for section, keys in _from_job(strategy, train, facts).items():
         if not isinstance(keys, dict):
             _fill(config, section, keys, section)
             continue
@@ -30,14 +42,36 @@ def complete(strategy: Mapping[str, Any], train: Mapping[str, Any], precision: s
             raise UserError(f"strategy.config.{section}: {node!r} is not a group of settings")
         for key, value in keys.items():
             _fill(node, key, value, f"{section}.{key}")
+    for section, keys in _parameters(facts).items():
+        for key, value in config.get(section, {}).get("params", {}).items():
+            if value == AUTO and key in keys:
+                config[section]["params"][key] = keys[key]
     _drop_auto(config)
     return config
 
 
-def _from_job(strategy: Mapping[str, Any], train: Mapping[str, Any], precision: str, world_size: int) -> dict[str, Any]:
+def _parameters(facts: Facts) -> dict[str, dict[str, Any]]:
+    """What an optimizer and a scheduler that DeepSpeed makes itself are told where they are left to `auto`."""
+    return {
+        "optimizer": dict(facts.optimizer),
+        "scheduler": {
+            "warmup_min_lr": 0.0,
+            "warmup_max_lr": facts.optimizer.get("lr"),
+            **({"total_num_steps": facts.steps} if facts.steps else {}),
+        },
+    }
+
+
+def _from_job(strategy: Mapping[str, Any], train: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     parts = train["gradient_accumulation"]
-    micro = -(-train["batch_size"] // (world_size * parts))
-    zero: dict[str, Any] = {"stage": strategy["stage"]}
+    micro = -(-train["batch_size"] // (facts.world_size * parts))
+    # DeepSpeed makes its buckets of the size that it is told, however small the model is
+    bucket = _Default(min(500_000_000, facts.parameters))
+    zero: dict[str, Any] = {
+        "stage": strategy["stage"],
+        "reduce_bucket_size": bucket,
+        "allgather_bucket_size": bucket,
+    }
     if strategy["offload_optimizer"]:
         zero["offload_optimizer"] = {"device": "cpu"}
     if strategy["offload_parameters"]:
@@ -45,11 +79,11 @@ def _from_job(strategy: Mapping[str, Any], train: Mapping[str, Any], precision: 
     return {
         "train_micro_batch_size_per_gpu": micro,
         "gradient_accumulation_steps": parts,
-        "train_batch_size": micro * parts * world_size,
+        "train_batch_size": micro * parts * facts.world_size,
         "gradient_clipping": float(train["gradient_clip"] or 0.0),
         "zero_optimization": zero,
-        "bf16": {"enabled": precision == "bf16"},
-        "fp16": {"enabled": precision == "fp16"},
+        "bf16": {"enabled": facts.precision == "bf16"},
+        "fp16": {"enabled": facts.precision == "fp16"},
         # the algorithm's own optimizer is used whatever it is, on the CPU too
         "zero_allow_untested_optimizer": _Default(True),
         "zero_force_ds_cpu_optimizer": _Default(False),
@@ -66,7 +100,7 @@ class _Default:
 def _fill(node: dict[str, Any], key: str, value: Any, path: str) -> None:
     given = node.get(key, AUTO)
     if isinstance(value, _Default):
-        node.setdefault(key, value.value)
+        node[key] = value.value if given == AUTO else given
     elif given == AUTO:
         node[key] = value
     elif isinstance(given, dict) and isinstance(value, dict):
