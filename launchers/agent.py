@@ -218,6 +218,8 @@ class Agent:
         if control.cause:
             kind, words = control.cause
             error = {**error, "type": "WorkerDied", "kind": kind, "message": words, "final": False}
+        elif error.get("kind") == "SIGABRT":  # so NCCL ends a worker whose collective timed out
+            error["message"] += beats.told()
         if not meet.leads:
             return None  # the leader decides
         running = self._running(attempt)

@@ -48,6 +48,7 @@ from trainer.worker.ranks import Ranks
 from trainer.worker.replicated import Spread, check_scalar
 from trainer.worker.saver import ESTIMATOR, Saver
 from trainer.worker.session import Session
+from trainer.worker.standing import explained
 from trainer.worker.state import MODEL, Position, Training, Unfit, read_small, restore_rank, weights_in
 from trainer.worker.stragglers import Stragglers
 from trainer.worker.strategy import choose
@@ -97,12 +98,20 @@ def write_to(log: Path) -> None:
 def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
     """Sets a worker up, trains, and writes the artifact."""
     config = load(job.config_path)
-    beat = node.beat_of(node_folder, int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
     threads = max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"]))
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         refuse_unhealthy(int(os.environ["LOCAL_RANK"]))
     ranks = Ranks.join()
+    with explained(ranks, node_folder):
+        return train_together(job, attempt, node_folder, config, ranks, threads)
+
+
+def train_together(
+    job: Job, attempt: int, node_folder: Path, config: dict[str, Any], ranks: Ranks, threads: int
+) -> dict[str, Any]:
+    """Trains with the other workers, which it has met."""
+    beat = node.beat_of(node_folder, ranks.local_rank, ranks.local_world_size)
     algorithm = build(config["algorithm"], "algorithm")
     if not isinstance(algorithm, (Module, Estimator)):
         raise UserError(
