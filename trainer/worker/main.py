@@ -227,7 +227,7 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
             State.RUNNING, **facts, **told_of(session, training.position.step, training.position.seconds)
         )
     session.reporter.gauges += mfu_of(algorithm, session, precision)
-    progress.more = told(session, session.job.progress() or {})
+    progress.more = told(session, spread, session.job.progress() or {})
     begin(session, training.position.step)
     profile = profile_of(session, total, training.position.step)
     state, reason = Loop(algorithm, training, spread, session, total, exact, averages, profile=profile).run()

@@ -44,15 +44,20 @@ class Pace:
         self._steps, self._time = laps.steps, now
 
 
-def told(session: Session, earlier: Mapping[str, Any]) -> Callable[[float], dict[str, Any]]:
+def told(session: Session, spread: Spread, earlier: Mapping[str, Any]) -> Callable[[float], dict[str, Any]]:
     """What progress.json, and so result.json, says of times: those of this session and of the ones before it.
 
-    The function is given the seconds of this session.
+    The function is given the seconds of this session. communication_within: that what passes between the workers in
+    their forwards and backwards is counted as part of these, as nothing cheap can tell it from them.
     """
     before, found = dict(earlier.get("split") or {}), list(earlier.get("stragglers") or [])
 
     def now(seconds: float) -> dict[str, Any]:
         split = by_name(session.laps.split(), seconds, before)
-        return {"split": split, "stragglers": [*found, *session.stragglers.episodes]}
+        return {
+            "split": split,
+            "communication_within": session.ranks.world_size > 1 and not spread.tells_waits,
+            "stragglers": [*found, *session.stragglers.episodes],
+        }
 
     return now

@@ -40,7 +40,9 @@ class Profile:
         self._began = 0
 
     def start(self) -> None:
-        if self.kept and not self._wait:
+        if not self.kept:
+            print("there are too few steps for a profile", flush=True)
+        elif not self._wait:
             self._start()
 
     def step(self) -> bool:

@@ -48,6 +48,7 @@ class Spread:
     """
 
     meets_in_forward = False
+    tells_waits = False  # whether `waited` knows, once there have been some steps
 
     def __init__(self, algorithm: Module, training: Training, ranks: Ranks, precision: str, clip: float | None) -> None:
         self.algorithm, self.training, self.ranks, self.precision, self.clip = (
@@ -124,6 +125,8 @@ class Spread:
 
 class Replicated(Spread):
     """The whole model on every worker. averaged: gradients are, in the backward of a step's last part (DDP)."""
+
+    tells_waits = True
 
     def __init__(
         self,
