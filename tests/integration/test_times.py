@@ -14,7 +14,7 @@ from trainer.job import Job
 from trainer.node import PARTS
 from trainer.result import is_of_the_run
 
-DIGITS = ["algorithm=linear", "data=digits", "train.max_steps=120", "tracking=none"]
+DIGITS = [FAULTY, "data=digits", "train.max_steps=120", "tracking=none"]
 
 
 def train(directory: Path, *arguments: str) -> tuple[Job, str]:
@@ -63,14 +63,12 @@ def test_the_parts_of_the_time_sum_to_the_training_time(tmp_path: Path, more: li
     assert ("communication within forward and backward" in output) == ("strategy=fsdp" in more)
 
 
-def test_times_are_told_over_a_stop_and_what_comes_after(tmp_path: Path) -> None:
-    job, _ = train(tmp_path / "job", *DIGITS, "launcher.workers=1")
-    (job.dir / "result.json").unlink()
-    before = (job.progress() or {})["split"]
-    # the workers are started again and find that there is nothing left to do
-    train(tmp_path / "job", *DIGITS, "launcher.workers=1")
-    after = result_of(job)["split"]
-    assert all(after[part] >= before[part] for part in PARTS)
+def test_times_of_lives_that_were_cut_short_count_too(tmp_path: Path) -> None:
+    killed = ["+algorithm.how=kill", "+algorithm.at=70", "+algorithm.rank=0", "+algorithm.seconds=0.02"]
+    job, _ = train(tmp_path / "job", *DIGITS, *killed, "launcher.workers=1", "checkpoint.every=20")
+    result, progress = result_of(job), job.progress() or {}
+    assert result["attempts"] == 2
+    assert sum(result["split"].values()) > progress["session_seconds"] + 1  # of the first life's 1.4 s or more
 
 
 def test_a_profile_is_a_trace_and_a_table_of_each_rank(profiled: tuple[Job, str]) -> None:
