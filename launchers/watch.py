@@ -41,6 +41,12 @@ class Beats:
         """The last step of each worker, and what it is at."""
         return node.standings(self._folder, self.workers)
 
+    @property
+    def behind(self) -> list[int]:
+        """The workers that are not as far as the one that is farthest."""
+        places = self.standings()
+        return [i for i, place in enumerate(places) if place < max(places)]
+
     def told(self) -> str:
         """Where each worker stands, those that are behind first, as the end of a line; "" if none says what it is at."""
         places = self.standings()
@@ -77,14 +83,12 @@ class HangWatch:
 
     def _words(self, patience: float) -> str:
         """Who hangs: workers that are stopped, else those that are behind, else all."""
-        places = self._beats.standings()
-        last = max(places)
-        behind = [i for i, place in enumerate(places) if place < last]
+        last, _ = max(self._beats.standings())
         stopped = [i for i, pid in enumerate(self._pids) if _is_stopped(pid)]
-        who = stopped or behind
+        who = stopped or self._beats.behind
         names = f"worker {', '.join(map(str, who))}" if who else "the workers"
         how = " (stopped by a signal)" if stopped else ""
-        return f"{names}{how} made no step for {patience:.3g} s after step {last[0]:,}{self._beats.told()}"
+        return f"{names}{how} made no step for {patience:.3g} s after step {last:,}{self._beats.told()}"
 
 
 def _is_stopped(pid: int) -> bool:

@@ -127,6 +127,7 @@ def test_a_rank_that_hangs_is_named_with_where_it_stands_and_where_the_others_wa
     assert done.returncode == 1
     assert "worker 1 made no step for" in done.stderr
     assert "worker 1 is in the forward of step 21, worker 0 is in the backward of step 21" in done.stderr
+    assert "(rank 1); the trace is in" in done.stderr
     trace = Job(tmp_path / "job").log_path(0, 1).read_text()
     assert "faulty.py" in trace
     assert "in loss" in trace
