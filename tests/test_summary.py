@@ -46,7 +46,7 @@ def test_the_closing_says_what_the_time_went_to(job: Job, capsys: pytest.Capture
     assert "time went to backward 50%, forward 30%, optimizer 20%\n" in capsys.readouterr().out
     end(job, split={"forward": 3.0, "backward": 5.0}, communication_within=True)
     closing(job)
-    told = "time went to backward 62%, forward 38% (communication within forward and backward)\n"
+    told = "time went to backward 62%, forward 38% (communication within the others)\n"
     assert told in capsys.readouterr().out
 
 

@@ -42,7 +42,7 @@ class Result:
     dir: str
     energy_kwh: float | None = None
     split: dict[str, float] = field(default_factory=dict)  # seconds that the training's parts took, {} if it tells none
-    communication_within: bool = False  # whether the workers' talk is counted as part of forward and backward
+    communication_within: bool = False  # whether the workers' talk in a step is counted as part of it
     stragglers: list[dict[str, Any]] = field(default_factory=list)  # ranks that were slow: rank, factor, since, until
 
     def __getitem__(self, metric: str) -> float:

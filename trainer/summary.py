@@ -149,7 +149,7 @@ def _split(result: Mapping[str, Any]) -> list[str]:
     whole = sum(split.values())
     shares = sorted(((seconds / whole, name) for name, seconds in split.items() if whole), reverse=True)
     told = [f"{name} {share:.0%}" for share, name in shares if share >= 0.005]
-    within = " (communication within forward and backward)" if result.get("communication_within") else ""
+    within = " (communication within the others)" if result.get("communication_within") else ""
     return [f"time went to {', '.join(told)}{within}"] if told else []
 
 

@@ -40,7 +40,7 @@ from trainer.worker.replicated import Spread
 from trainer.worker.saver import Saver
 from trainer.worker.session import Session
 from trainer.worker.state import Training
-from trainer.worker.timing import CHECKPOINT, COMMUNICATION, DATA, OPTIMIZER, VALIDATION
+from trainer.worker.timing import CHECKPOINT, COMMUNICATION, DATA, IDLE, OPTIMIZER, VALIDATION
 
 
 def total_steps(train: dict[str, Any], steps_per_epoch: int) -> int | None:
@@ -337,6 +337,7 @@ class Loop:
     def _profile_step(self, profile: Profile) -> None:
         if profile.step():
             self.profile = None
+        self.session.laps.mark(IDLE)  # what the profiler itself took is no wait for data
 
     def _save_alone(self) -> Path:
         """Writes a checkpoint without the other workers: for the one that finds the training broken."""

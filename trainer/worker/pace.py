@@ -48,7 +48,7 @@ def told(session: Session, spread: Spread, earlier: Mapping[str, Any]) -> Callab
     """What progress.json, and so result.json, says of times: those of this session and of the ones before it.
 
     The function is given the seconds of this session. communication_within: that what passes between the workers in
-    their forwards and backwards is counted as part of these, as nothing cheap can tell it from them.
+    their steps is counted as part of forward, backward and optimizer, as nothing cheap can tell it from them.
     """
     before, found = dict(earlier.get("split") or {}), list(earlier.get("stragglers") or [])
 
