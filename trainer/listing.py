@@ -18,7 +18,7 @@ from trainer.figures import age, clock, count, duration, figure, middle, plural,
 from trainer.job import Job, State
 from trainer.result import summarize
 from trainer.signature import read_signature
-from trainer.summary import amounts, choice, error_line, make_console, metrics_table, profile_table, prominence
+from trainer.summary import amounts, choice, error_line, make_console, metrics_table, profile_table, prominence, times
 from trainer.tail import Tail
 
 if TYPE_CHECKING:
@@ -230,6 +230,7 @@ def show(job: Job, *, as_json: bool = False, state_of: StateOf = Job.state) -> N
     elif progress := job.progress():
         total = f" of {progress['total']:,}" if progress.get("total") else ""
         console.print(Text(f"step {progress['step']:,}{total}, epoch {progress.get('epoch') or 0:.4g}", "dim"))
+        console.print(Text("\n".join(times(progress)), "dim"), end="\n" if times(progress) else "")
     console.print()
     if result and result.get("interruptions"):
         console.print(_account(result["interruptions"]))

@@ -140,7 +140,12 @@ def amounts(result: Mapping[str, Any]) -> list[str]:
         took.append(f"{count(result['samples_per_second'])} samples/s")
     if result.get("energy_kwh") is not None:
         took.append(f"{result['energy_kwh']:.3g} kWh on its GPUs")
-    return [", ".join(done), ", ".join(took), *_split(result), *_stragglers(result), *_interruptions(result)]
+    return [", ".join(done), ", ".join(took), *times(result), *_interruptions(result)]
+
+
+def times(result: Mapping[str, Any]) -> list[str]:
+    """What a result, or the progress of a job that runs, says of where the time went and of ranks that were slow."""
+    return [*_split(result), *_stragglers(result)]
 
 
 def _split(result: Mapping[str, Any]) -> list[str]:

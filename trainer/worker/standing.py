@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from trainer import node
-from trainer.errors import LateWorker
+from trainer.errors import LateWorker, LostWorker
 from trainer.worker.failure import is_lost_peer, is_time_out
 from trainer.worker.ranks import Ranks
 
@@ -65,7 +65,11 @@ class Standing:
 
     def explain(self, error: Exception) -> Exception:
         """The error of a collective that failed as another one that says who did not arrive; any other one as it is."""
-        if self._ranks.world_size == 1 or not (is_time_out(error) or is_lost_peer(error)):
+        if (
+            self._ranks.world_size == 1
+            or isinstance(error, LostWorker)
+            or not (is_time_out(error) or is_lost_peer(error))
+        ):
             return error
         late: list[int] | None = None
         if is_time_out(error):
@@ -100,7 +104,11 @@ class Standing:
                 known = now
 
     def _notes(self) -> Standings:
-        store, found = self._ranks.store, {}
+        """What the ranks of other nodes last told."""
+        store = self._ranks.store
+        found: Standings = {}
+        if self._ranks.world_size == self._ranks.local_world_size:
+            return found
         for rank in range(self._ranks.world_size):
             if store.check([f"stands/{rank}"]):
                 step, part = json.loads(store.get(f"stands/{rank}"))
