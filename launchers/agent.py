@@ -218,6 +218,10 @@ class Agent:
         if control.cause:
             kind, words = control.cause
             error = {**error, "type": "WorkerDied", "kind": kind, "message": words, "final": False}
+            if kind == "hang" and meet.nodes == 1 and beats.behind:
+                error |= {"rank": beats.behind[0], "log": str(self.job.log_path(attempt, beats.behind[0]))}
+        elif error.get("kind") == "SIGABRT":  # so NCCL ends a worker whose collective timed out
+            error["message"] += beats.told()
         if not meet.leads:
             return None  # the leader decides
         running = self._running(attempt)

@@ -29,6 +29,9 @@ def first_error(job: Job, attempt: int, exit_codes: dict[int, int]) -> dict[str,
     }
     for rank, code in sorted(silent.items()):
         return _death(job, attempt, rank, f"worker {rank} left with exit code {code}", f"exit {code}")
+    late = [e for e in errors if e.get("timed_out")]
+    if late:
+        return {**min(late, key=lambda e: e["time"]), "kind": "hang"}
     if errors:
         first = min(errors, key=lambda e: e["time"])
         return {**first, "kind": "lost node", "message": "the connection to a worker of another node broke"}

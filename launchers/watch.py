@@ -11,6 +11,7 @@ from trainer import node
 
 LOOK_SECONDS = 0.2
 FIRST_STEP = 10  # times the patience for the first step, which compiles, or builds what an estimator needs
+NAMED = 8  # workers that a line tells of, at most
 STACK_SECONDS = 0.5  # for the stack traces to be written
 
 
@@ -18,6 +19,7 @@ class Beats:
     """The beats of a node's workers, as the agent reads them."""
 
     def __init__(self, folder: Path, workers: int) -> None:
+        self._folder = folder
         self._numbers = node.make(folder, workers)
         self.workers = workers
 
@@ -34,6 +36,26 @@ class Beats:
 
     def all(self) -> list[int]:
         return list(self._numbers)
+
+    def standings(self) -> list[tuple[int, int]]:
+        """The last step of each worker, and what it is at."""
+        return node.standings(self._folder, self.workers)
+
+    @property
+    def behind(self) -> list[int]:
+        """The workers that are not as far as the one that is farthest."""
+        places = self.standings()
+        return [i for i, place in enumerate(places) if place < max(places)]
+
+    def told(self) -> str:
+        """Where each worker stands, those that are behind first, as the end of a line; "" if none says what it is at."""
+        places = self.standings()
+        if not any(part for _, part in places):
+            return ""
+        if len(set(places)) == 1:
+            return f"; each is {node.standing(*places[0])}"
+        order = sorted(range(len(places)), key=lambda i: (places[i], i))[:NAMED]
+        return "; " + ", ".join(f"worker {i} is {node.standing(*places[i])}" for i in order)
 
 
 class HangWatch:
@@ -61,14 +83,12 @@ class HangWatch:
 
     def _words(self, patience: float) -> str:
         """Who hangs: workers that are stopped, else those that are behind, else all."""
-        steps = self._beats.steps()
-        last = max(step or 0 for step in steps)
-        behind = [i for i, step in enumerate(steps) if (step or 0) < last]
+        last, _ = max(self._beats.standings())
         stopped = [i for i, pid in enumerate(self._pids) if _is_stopped(pid)]
-        who = stopped or behind
+        who = stopped or self._beats.behind
         names = f"worker {', '.join(map(str, who))}" if who else "the workers"
         how = " (stopped by a signal)" if stopped else ""
-        return f"{names}{how} made no step for {patience:.3g} s after step {last:,}"
+        return f"{names}{how} made no step for {patience:.3g} s after step {last:,}{self._beats.told()}"
 
 
 def _is_stopped(pid: int) -> bool:

@@ -40,6 +40,24 @@ def test_the_closing_says_what_energy_the_gpus_took(job: Job, capsys: pytest.Cap
     assert "8.1 s training of 12.3 s in all, 35,214 samples/s, 1.23 kWh on its GPUs\n" in capsys.readouterr().out
 
 
+def test_the_closing_says_what_the_time_went_to(job: Job, capsys: pytest.CaptureFixture[str]):
+    end(job, split={"idle": 0.01, "forward": 3.0, "backward": 5.0, "optimizer": 2.0})
+    closing(job)
+    assert "time went to backward 50%, forward 30%, optimizer 20%\n" in capsys.readouterr().out
+    end(job, split={"forward": 3.0, "backward": 5.0}, communication_within=True)
+    closing(job)
+    told = "time went to backward 62%, forward 38% (communication within the others)\n"
+    assert told in capsys.readouterr().out
+
+
+def test_the_closing_names_slow_ranks(job: Job, capsys: pytest.CaptureFixture[str]):
+    episodes = [(3, 1.6), (1, 2.0), (3, 4.5)]
+    end(job, stragglers=[{"rank": r, "factor": f, "since": 100, "until": None} for r, f in episodes])
+    closing(job)
+    told = "rank 3 was slow, 4.5 times the others' median, rank 1 was slow, 2 times the others' median\n"
+    assert told in capsys.readouterr().out
+
+
 def test_a_job_on_files_is_told_to_predict_on_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     job = make_job(tmp_path / "on files", data="Csv", train="/data/x.csv")
     end(job)

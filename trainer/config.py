@@ -55,6 +55,7 @@ class TrainConfig:
     validate_every: int | None = None
     log_every: int = 50
     elastic: str = "fast"
+    profile: bool = False
     hang_timeout: Any = "10m"
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
 
@@ -234,7 +235,7 @@ def _absolute_paths(data: dict[str, Any]) -> None:
 
 # what makes two configs the same job: where, how widely and how spread it runs, and how it is watched, does not
 IDENTITY = ("algorithm", "data", "train")
-WATCHING = ("hang_timeout", "compile", "activation_checkpointing")
+WATCHING = ("hang_timeout", "compile", "activation_checkpointing", "profile")
 
 
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

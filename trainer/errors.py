@@ -22,6 +22,14 @@ class LostWorker(HeadwayError):
     """Another worker can't be reached any more. Not this one's fault, and no reason to give up: all are started again."""
 
 
+class LateWorker(LostWorker):
+    """One that was lost, or (timed_out) did not come to where this one waited for it."""
+
+    def __init__(self, message: str, *, timed_out: bool) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?`, or the list of what there is, for a name that isn't among `known`."""
     options = sorted(set(known))

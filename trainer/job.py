@@ -88,6 +88,11 @@ class Job:
         return self.logs / "progress.json"
 
     @property
+    def profile(self) -> Path:
+        """Traces and tables of `train.profile`, by rank."""
+        return self.logs / "profile"
+
+    @property
     def reserve(self) -> Path:
         """A file that holds some room on the disk while the job runs, given up to say how it ended on a full one."""
         return self.logs / ".reserve"

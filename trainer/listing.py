@@ -18,7 +18,7 @@ from trainer.figures import age, clock, count, duration, figure, middle, plural,
 from trainer.job import Job, State
 from trainer.result import summarize
 from trainer.signature import read_signature
-from trainer.summary import amounts, choice, error_line, make_console, metrics_table, prominence
+from trainer.summary import amounts, choice, error_line, make_console, metrics_table, profile_table, prominence, times
 from trainer.tail import Tail
 
 if TYPE_CHECKING:
@@ -230,9 +230,13 @@ def show(job: Job, *, as_json: bool = False, state_of: StateOf = Job.state) -> N
     elif progress := job.progress():
         total = f" of {progress['total']:,}" if progress.get("total") else ""
         console.print(Text(f"step {progress['step']:,}{total}, epoch {progress.get('epoch') or 0:.4g}", "dim"))
+        console.print(Text("\n".join(times(progress)), "dim"), end="\n" if times(progress) else "")
     console.print()
     if result and result.get("interruptions"):
         console.print(_account(result["interruptions"]))
+        console.print()
+    if table := profile_table(job):
+        console.print(table)
         console.print()
     console.print(_timeline(events))
     console.print()
@@ -324,7 +328,7 @@ def _timeline(events: list[dict[str, Any]]) -> Table:
 
 def _files(job: Job) -> dict[str, str | None]:
     board = job.logs / "tensorboard"
-    found = {"folder": job.dir, "model": job.model, "logs": job.logs, "tensorboard": board}
+    found = {"folder": job.dir, "model": job.model, "logs": job.logs, "tensorboard": board, "profile": job.profile}
     return {name: str(path) if path.exists() else None for name, path in found.items()}
 
 

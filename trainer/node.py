@@ -1,6 +1,7 @@
 """What the agent of a node and its workers share while they live: a folder on the node's own disk. Standard library only.
 
     beats         16 bytes a worker: the last step done, and a count that moves whenever anything does
+    at            8 bytes a worker: what it is at, a number among PARTS
     notice.json   the newest notice of an interruption: id, leave, by_hand, deadline, why
 
 Workers write beats by plain stores to mapped memory, so that a step pays nanoseconds for being watched.
@@ -16,7 +17,9 @@ from typing import Any
 
 from trainer.job import read_json, write_json
 
-BEATS, NOTICE = "beats", "notice.json"
+BEATS, AT, NOTICE = "beats", "at", "notice.json"
+# what a training's time goes to, in the order of a worker's way from the end of one step to the end of the next
+PARTS = ("idle", "communication", "validation", "checkpoint", "data", "forward", "backward", "optimizer")
 UNSTARTED = -1
 
 
@@ -36,15 +39,39 @@ class Ask:
 
 def make(folder: Path, workers: int) -> memoryview:
     """The beats of a node's workers, not started yet. The agent's view: two numbers a worker."""
-    beats = _map(folder, workers)
+    beats, at = _map(folder / BEATS, 2 * workers), _map(folder / AT, workers)
     for i in range(workers):
-        beats[2 * i], beats[2 * i + 1] = UNSTARTED, 0
+        beats[2 * i], beats[2 * i + 1], at[i] = UNSTARTED, 0, 0
     return beats
 
 
 def beat_of(folder: Path, local_rank: int, workers: int) -> memoryview:
     """A worker's own two numbers: step, count."""
-    return _map(folder, workers)[2 * local_rank : 2 * local_rank + 2]
+    return _map(folder / BEATS, 2 * workers)[2 * local_rank : 2 * local_rank + 2]
+
+
+def at_of(folder: Path, local_rank: int, workers: int) -> memoryview:
+    """A worker's own number of what it is at."""
+    return _map(folder / AT, workers)[local_rank : local_rank + 1]
+
+
+def standings(folder: Path, workers: int) -> list[tuple[int, int]]:
+    """Where each worker of a node stands: the last step that it has done, and what it is at."""
+    beats, at = _map(folder / BEATS, 2 * workers), _map(folder / AT, workers)
+    return [(beats[2 * i], at[i]) for i in range(workers)]
+
+
+def standing(step: int, part: int) -> str:
+    """Where a worker stands, in words."""
+    if step == UNSTARTED:
+        return "before its first step"
+    name = PARTS[part]
+    if name == PARTS[0]:
+        return f"after step {step:,}"
+    if part < PARTS.index("data"):
+        return f"in the {name} after step {step:,}"
+    what = "waiting for the data" if name == "data" else f"in the {name}"
+    return f"{what} of step {step + 1:,}"
 
 
 def steps_left_in(folder: Path) -> list[int]:
@@ -62,10 +89,10 @@ def asked(folder: Path) -> Ask | None:
     return Ask(**record) if record else None
 
 
-def _map(folder: Path, workers: int) -> memoryview:
-    fd = os.open(folder / BEATS, os.O_RDWR | os.O_CREAT, 0o600)
+def _map(path: Path, numbers: int) -> memoryview:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        os.ftruncate(fd, 16 * workers)
-        return memoryview(mmap.mmap(fd, 16 * workers)).cast("q")
+        os.ftruncate(fd, 8 * numbers)
+        return memoryview(mmap.mmap(fd, 8 * numbers)).cast("q")
     finally:
         os.close(fd)

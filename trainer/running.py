@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,9 @@ class Result:
     goodput: float | None
     dir: str
     energy_kwh: float | None = None
+    split: dict[str, float] = field(default_factory=dict)  # seconds that the training's parts took, {} if it tells none
+    communication_within: bool = False  # whether the workers' talk in a step is counted as part of it
+    stragglers: list[dict[str, Any]] = field(default_factory=list)  # ranks that were slow: rank, factor, since, until
 
     def __getitem__(self, metric: str) -> float:
         """The last value of a metric: `result["validation_accuracy"]`."""

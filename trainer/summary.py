@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trainer.figures import count, duration, figure, plural, short_path
-from trainer.job import Job, State
+from trainer.job import Job, State, read_json
 from trainer.signature import short_name
+
+NAMED = 4  # ranks that are told of, at most
+ORDER = ("data", "forward", "backward", "optimizer", "communication", "validation", "checkpoint", "idle")
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -90,6 +93,9 @@ def closing(job: Job) -> None:
         console.print(metrics_table(result["metrics"]))
     for words in amounts(result):
         line(console, Text(words, "dim"))
+    if table := profile_table(job):
+        console.print(table)
+        pair(console, "trace", short_path(job.profile))
     if result.get("model"):
         pair(console, "model", short_path(result["model"]))
         pair(console, "next", next_command(job, result["model"]))
@@ -134,7 +140,55 @@ def amounts(result: Mapping[str, Any]) -> list[str]:
         took.append(f"{count(result['samples_per_second'])} samples/s")
     if result.get("energy_kwh") is not None:
         took.append(f"{result['energy_kwh']:.3g} kWh on its GPUs")
-    return [", ".join(done), ", ".join(took), *_interruptions(result)]
+    return [", ".join(done), ", ".join(took), *times(result), *_interruptions(result)]
+
+
+def times(result: Mapping[str, Any]) -> list[str]:
+    """What a result, or the progress of a job that runs, says of where the time went and of ranks that were slow."""
+    return [*_split(result), *_stragglers(result)]
+
+
+def _split(result: Mapping[str, Any]) -> list[str]:
+    """What the time of training went to, as rank 0 saw it, the most first; parts below half a percent are left out."""
+    split = result.get("split") or {}
+    whole = sum(split.values())
+    shares = sorted(((seconds / whole, name) for name, seconds in split.items() if whole), reverse=True)
+    told = [f"{name} {share:.0%}" for share, name in shares if share >= 0.005]
+    within = " (communication within the others)" if result.get("communication_within") else ""
+    return [f"time went to {', '.join(told)}{within}"] if told else []
+
+
+def _stragglers(result: Mapping[str, Any]) -> list[str]:
+    """Ranks that were slower than the others, in a line, if there were any."""
+    episodes = result.get("stragglers") or []
+    worst: dict[int, float] = {}
+    for episode in episodes:
+        worst[episode["rank"]] = max(episode["factor"], worst.get(episode["rank"], 0.0))
+    slowest = sorted(worst, key=lambda rank: -worst[rank])[:NAMED]
+    told = [f"rank {rank} was slow, {worst[rank]:.3g} times the others' median" for rank in slowest]
+    return [", ".join(told) + (f", and {len(worst) - NAMED} more" if len(worst) > NAMED else "")] if told else []
+
+
+def profile_table(job: Job) -> RenderableType | None:
+    """Milliseconds a step of each part in the profiled steps, a column a rank; None without a profile."""
+    from rich.table import Table
+
+    paths = sorted(job.profile.glob("rank-*.json"), key=lambda path: int(path.stem.removeprefix("rank-")))[:NAMED]
+    tables = {path.stem.replace("-", " "): table for path in paths if (table := read_json(path))}
+    if not tables:
+        return None
+    shown = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    shown.add_column("ms a step", no_wrap=True)
+    for rank in tables:
+        shown.add_column(rank, justify="right", no_wrap=True)
+        shown.add_column("", justify="right", no_wrap=True)
+    for part in ORDER:
+        cells = []
+        for table in tables.values():
+            seconds, whole = table["seconds"][part], sum(table["seconds"].values())
+            cells += [figure(1e3 * seconds / table["steps"]), f"{seconds / whole:.0%}"]
+        shown.add_row(part, *cells)
+    return shown
 
 
 def _interruptions(result: Mapping[str, Any]) -> list[str]:

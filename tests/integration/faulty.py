@@ -24,6 +24,7 @@ class Faulty(Module):
     rank: int = 1
     lr: float = 0.01
     seconds: float = 0.0
+    slow: float = 0.0  # seconds by which a step takes longer on worker `rank`
     validating: float = 0.0  # seconds that each batch of validation takes
     dropout: float = 0.1
 
@@ -37,7 +38,7 @@ class Faulty(Module):
             time.sleep(self.validating)
         if model.training:
             self.steps += 1
-            time.sleep(self.seconds)
+            time.sleep(self.seconds + self.slow * (int(os.environ["RANK"]) == self.rank))
             if self.how == "bug" and self.done() == self.at and int(os.environ["RANK"]) == self.rank:
                 raise RuntimeError("my own bug")
             if self.steps > self.at and int(os.environ["RANK"]) == self.rank:
@@ -45,6 +46,8 @@ class Faulty(Module):
                     raise RuntimeError("my own bug")
                 if self.how == "kill":
                     os.kill(os.getpid(), 9)
+                if self.how == "hang":
+                    time.sleep(3600)
                 if self.how == "exit":
                     os._exit(3)
                 if self.how == "nan":

@@ -121,6 +121,20 @@ def test_workers_that_stand_at_the_same_step_all_hang(workers: list[memoryview],
     assert heard.words[0].startswith("the workers made no step for 0.6 s")
 
 
+def test_of_workers_at_the_same_step_the_one_that_others_wait_for_is_named(
+    workers: list[memoryview], heard: Heard, tmp_path: Path
+) -> None:
+    begin(workers, 3)
+    workers[0][0] = workers[1][0] = 4
+    node.at_of(tmp_path, 0, 2)[0] = node.PARTS.index("backward")
+    node.at_of(tmp_path, 1, 2)[0] = node.PARTS.index("data")
+    assert heard.within(20)
+    assert heard.words == [
+        "worker 1 made no step for 0.6 s after step 4; worker 1 is waiting for the data of step 5, "
+        "worker 0 is in the backward of step 5"
+    ]
+
+
 def test_a_worker_that_was_stopped_is_told_from_those_that_wait_for_it(beats: Beats, workers: list[memoryview]) -> None:
     sleeper = subprocess.Popen(["sleep", "60"])
     heard = Heard()

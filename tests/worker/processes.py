@@ -7,23 +7,26 @@ import os
 import socket
 import traceback
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch._dynamo  # an optimizer imports it when first made: here once for all workers
 
-from trainer.worker.ranks import Ranks
+from trainer.worker.ranks import TIMEOUT, Ranks
 
 PATIENCE = 240.0  # seconds
 
 
-def enter(rank: int, world: int, port: int, work: Callable[..., Any], arguments: Any, results: Any) -> None:
+def enter(
+    rank: int, world: int, port: int, work: Callable[..., Any], arguments: Any, results: Any, timeout: timedelta
+) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
     os.environ |= {"LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     try:
-        ranks = Ranks.join()
+        ranks = Ranks.join(timeout)
         results.put((rank, work(ranks, *arguments), None))
         ranks.leave()
     except BaseException:
@@ -32,8 +35,11 @@ def enter(rank: int, world: int, port: int, work: Callable[..., Any], arguments:
     results.join_thread()
 
 
-def on_workers(world: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """What `work(ranks, *arguments)` gives on each of `world` workers. Fails with the first one's trace."""
+def on_workers(world: int, work: Callable[..., Any], *arguments: Any, timeout: timedelta = TIMEOUT) -> list[Any]:
+    """What `work(ranks, *arguments)` gives on each of `world` workers. Fails with the first one's trace.
+
+    timeout: of their collectives.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -41,7 +47,7 @@ def on_workers(world: int, work: Callable[..., Any], *arguments: Any) -> list[An
     context.set_forkserver_preload([__name__, work.__module__])
     results = context.Queue()
     processes = [
-        context.Process(target=enter, args=(rank, world, port, work, arguments, results), daemon=True)
+        context.Process(target=enter, args=(rank, world, port, work, arguments, results, timeout), daemon=True)
         for rank in range(world)
     ]
     for process in processes:

@@ -35,6 +35,7 @@ from trainer.algorithm import Batch, SparseRows
 from trainer.data.order import share
 from trainer.errors import UserError
 from trainer.worker.ranks import Ranks
+from trainer.worker.timing import BACKWARD, FORWARD
 
 PARTS = 8  # of a global batch, for each part of gradient accumulation
 
@@ -144,6 +145,7 @@ class ExactGradient:
     mean = combine()         the gradient is on the parameters of all workers now, and `mean` is the batch's loss
 
     loss: of a batch, by this worker's own model. check: called with the first loss, before its backward.
+    mark: called at the end of each forward and backward.
     A parameter that no part uses has a gradient of zeros.
     """
 
@@ -156,9 +158,11 @@ class ExactGradient:
         seed: int,
         parts: int,
         check: Callable[[Any], object] = lambda loss: None,
+        mark: Callable[[int], None] = lambda part: None,
     ) -> None:
         settle(ranks.device)
         self.loss, self.model, self.ranks, self.seed, self.parts, self.check = loss, model, ranks, seed, parts, check
+        self.mark = mark
         self.first, stop = share(parts, ranks.rank, ranks.world_size)
         self.count = stop - self.first  # parts of this worker, in each step
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -195,12 +199,14 @@ class ExactGradient:
         batch = aligned(batch)
         before = {n: t.clone() for n, t in _buffers(self.model).items()} if self._unchecked else None
         loss = self.loss(batch)
+        self.mark(FORWARD)
         if before is not None:
             self._unchecked = False
             self.check(loss)
             _refuse_changed(self.model, before)
         (loss * (batch.size / batch.total)).backward()
         target.row[self.weights + part] = loss.detach()
+        self.mark(BACKWARD)
 
     def combine(self) -> Tensor:
         """Leaves the gradient of the whole batch on the parameters. Returns its mean loss, float64, on the device."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import checkpoint
-from trainer.errors import HeadwayError, LostWorker, UserError
+from trainer.errors import HeadwayError, LateWorker, LostWorker, UserError
 from trainer.job import Job, write_json
 
 LITTLE_SPACE = 1 << 14  # bytes free on a disk that is as good as full
@@ -21,9 +21,22 @@ LOST_PEER = (
     "Connection closed by peer",
     "Connection reset by peer",
     "Broken pipe",
-    "Timed out waiting",
     "remote process exited",
+    "Application timeout caused pair closure",
 )
+# and how, that one is there and does not come
+TIMED_OUT = ("Timed out waiting", "collective operation timeout")
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    return isinstance(error, LostWorker) or any(words in str(error) for words in LOST_PEER)
+
+
+def is_time_out(error: BaseException) -> bool:
+    """Whether a collective has waited for too long."""
+    if isinstance(error, LateWorker):
+        return error.timed_out
+    return not isinstance(error, HeadwayError) and any(words in str(error) for words in TIMED_OUT)
 
 
 def record(error: BaseException, rank: int, job: Job, attempt: int) -> None:
@@ -39,9 +52,9 @@ def record(error: BaseException, rank: int, job: Job, attempt: int) -> None:
 
 
 def describe(error: BaseException, rank: int, job: Job, attempt: int) -> dict[str, Any]:
-    """The record: time, type, message (one line), rank, where, log, user_error, final, lost_peer, no_space.
+    """The record: time, type, message (one line), rank, where, log, user_error, final, lost_peer, timed_out, no_space.
 
-    final: the same would happen again.
+    final: the same would happen again. lost_peer: others are to blame; timed_out: as they did not come.
     """
     frames = traceback.extract_tb(error.__traceback__)
     outside = [f for f in frames if not _is_ours(f.filename)]
@@ -62,7 +75,8 @@ def describe(error: BaseException, rank: int, job: Job, attempt: int) -> dict[st
         "log": str(job.log_path(attempt, rank)),
         "user_error": isinstance(error, UserError),
         "final": ours,
-        "lost_peer": lost_worker or (not ours and any(words in str(error) for words in LOST_PEER)),
+        "lost_peer": lost_worker or (not ours and (is_lost_peer(error) or is_time_out(error))),
+        "timed_out": is_time_out(error),
         "no_space": no_space,
     }
 

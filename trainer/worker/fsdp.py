@@ -59,6 +59,8 @@ def shard(model: nn.Module, ranks: Ranks, precision: str, options: Mapping[str, 
 class Sharded(Spread):
     """The steps of a model that `shard` has split."""
 
+    meets_in_forward = True
+
     def __init__(self, algorithm: Module, training: Training, ranks: Ranks, precision: str, clip: float | None) -> None:
         super().__init__(algorithm, training, ranks, precision, clip)
         assert isinstance(training.model, FSDPModule)

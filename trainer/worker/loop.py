@@ -33,11 +33,14 @@ from trainer.worker.cadence import NEVER
 from trainer.worker.evaluation import evaluate
 from trainer.worker.exact import ExactGradient
 from trainer.worker.interruption import LEAVE, OUT_OF_TIME, Verdict
+from trainer.worker.pace import Pace
+from trainer.worker.profile import Profile
 from trainer.worker.ranks import Ranks
 from trainer.worker.replicated import Spread
 from trainer.worker.saver import Saver
 from trainer.worker.session import Session
 from trainer.worker.state import Training
+from trainer.worker.timing import CHECKPOINT, COMMUNICATION, DATA, IDLE, OPTIMIZER, VALIDATION
 
 
 def total_steps(train: dict[str, Any], steps_per_epoch: int) -> int | None:
@@ -66,25 +69,30 @@ class Loop:
     averages: Averages | None = None
     verdict: Verdict | None = None  # why it leaves before the end
     prepared: bool = False
+    profile: Profile | None = None
+
+    def __post_init__(self) -> None:
+        self.pace = Pace(self.session, self.spread)
 
     def run(self) -> tuple[State, str]:
         """Trains. Returns Completed, or Interrupted with the state saved, and why it ended."""
         position, total = self.training.position, self.total
         reason = ""
+        self.session.laps.start()
+        if self.profile is not None:
+            self.profile.start()
         while not reason and (total is None or position.step < total):
             left = None if total is None else total - position.step
             reason = self._epoch(left)
         verdict = self.verdict
         if verdict is not None and verdict.what != OUT_OF_TIME:
             if verdict.what == LEAVE:
-                self._save()
-                self.session.saver.finish()
+                self._save_last()
             return State.INTERRUPTED, verdict.why
         if reason == OUT_OF_TIME:
             self._validate()
         self._finish_reports()
-        self._save()
-        self.session.saver.finish()
+        self._save_last()
         return State.COMPLETED, reason or "trained to the end"
 
     def _epoch(self, left: int | None) -> str:
@@ -94,7 +102,8 @@ class Loop:
         interruption, progress = self.session.interruption, reporter.progress
         compute, update = self.spread.part, self.spread.update
         options, device, rank = self.session.config["train"], self.session.ranks.device, self.session.ranks.rank
-        exact = self.exact
+        exact, laps = self.exact, self.session.laps
+        mark, end_step = laps.mark, laps.end_step
         parts = exact.count if exact else options["gradient_accumulation"]
         log_every, validate_every = options["log_every"], options["validate_every"]
         cadence, saver, beat = self.session.cadence, self.session.saver, self.session.beat
@@ -117,6 +126,9 @@ class Loop:
         step_loss = 0.0
         model.train()
         for batch in stream:
+            if on_gpu:
+                batch = batch.to(device)
+            mark(DATA)
             if part == 0 and (interruption.noticed or timed):
                 interruption.check_clock()
                 if interruption.noticed and (verdict := interruption.before(position.step + 1)):
@@ -125,14 +137,13 @@ class Loop:
                         self.verdict = verdict
                         return verdict.what
                     self._save()
-            if on_gpu:
-                batch = batch.to(device)
             part += 1
             if exact is not None:
                 exact.part(batch, position.step, part - 1)
                 if part < parts:
                     continue
                 loss, counted = exact.combine(), batch.total if rank == 0 else 0
+                mark(COMMUNICATION)
             else:
                 loss, counted = compute(batch, part == parts), batch.size
             if on_gpu:
@@ -151,6 +162,7 @@ class Loop:
                 schedule.step()
             if averages is not None:
                 averages.update()
+            mark(OPTIMIZER)
             position.loss_sum += step_loss
             step_loss = 0.0
             position.samples += batch.total
@@ -179,6 +191,9 @@ class Loop:
                     self._save()
             if not self.prepared:
                 self._prepare()
+            end_step()
+            if self.profile is not None:
+                self._profile_step(self.profile)
         self._check_finite(pending)
         return ""
 
@@ -215,9 +230,13 @@ class Loop:
         )
 
     def _report_loss(self) -> None:
-        position = self.training.position
-        sums = torch.tensor([position.loss_sum, float(position.loss_count)], dtype=torch.float64)
-        total, count = self.session.ranks.sum(sums).tolist()
+        position, laps = self.training.position, self.session.laps
+        laps.begin(COMMUNICATION)
+        own = self.pace.own()
+        sums = torch.tensor([position.loss_sum, float(position.loss_count), *own], dtype=torch.float64)
+        total, count, *paces = self.session.ranks.sum(sums).tolist()
+        laps.mark(COMMUNICATION)
+        self.pace.hear(position.step, paces)
         position.loss_sum, position.loss_count, position.reported = 0.0, 0, position.step
         if count:
             mean = total / count
@@ -238,7 +257,8 @@ class Loop:
             self._report_loss()
         if self.session.opened.validation is None:
             return False
-        averages = self.averages
+        averages, laps = self.averages, self.session.laps
+        laps.begin(VALIDATION)
         if not self.exact:
             self.spread.agree()
         with averages.in_place() if averages else nullcontext():
@@ -253,6 +273,7 @@ class Loop:
                 told=self._told,
             )
         values = {f"validation_{name}": float(value) for name, value in metrics.items()}
+        laps.mark(VALIDATION)
         self._report(values)
         position = self.training.position
         position.validated, position.validation = position.step, values
@@ -298,11 +319,25 @@ class Loop:
         progress, saver = session.reporter.progress, session.saver
         if progress.saved_step == position.step:
             return
+        session.laps.begin(CHECKPOINT)
         position.seconds = progress.training_seconds + time.monotonic() - (progress.session_started or time.monotonic())
         tensors, outline = self.training.tensors()
         saver.take(position.step, tensors, self.training.small(outline, session.ranks), self._details())
         progress.saved_step = position.step
         session.adjust_cadence()
+        session.laps.mark(CHECKPOINT)
+
+    def _save_last(self) -> None:
+        """Takes a checkpoint and waits until it is written, by all."""
+        self._save()
+        self.session.laps.begin(CHECKPOINT)
+        self.session.saver.finish()
+        self.session.laps.mark(CHECKPOINT)
+
+    def _profile_step(self, profile: Profile) -> None:
+        if profile.step():
+            self.profile = None
+        self.session.laps.mark(IDLE)  # what the profiler itself took is no wait for data
 
     def _save_alone(self) -> Path:
         """Writes a checkpoint without the other workers: for the one that finds the training broken."""

@@ -42,13 +42,18 @@ from trainer.worker.interruption import OUT_OF_TIME, Interruption
 from trainer.worker.loop import Loop, total_steps
 from trainer.worker.metrics import Reporter
 from trainer.worker.mfu import mfu_of
+from trainer.worker.pace import told
+from trainer.worker.profile import Profile
 from trainer.worker.ranks import Ranks
 from trainer.worker.replicated import Spread, check_scalar
 from trainer.worker.saver import ESTIMATOR, Saver
 from trainer.worker.session import Session
+from trainer.worker.standing import explained
 from trainer.worker.state import MODEL, Position, Training, Unfit, read_small, restore_rank, weights_in
+from trainer.worker.stragglers import Stragglers
 from trainer.worker.strategy import choose
 from trainer.worker.telemetry import watch
+from trainer.worker.timing import laps_on
 
 # weights × samples of a worker's step (× tokens) below which threads cost more than they bring: waking one takes longer
 # than the work itself, and on a busy machine several times as long
@@ -93,12 +98,20 @@ def write_to(log: Path) -> None:
 def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
     """Sets a worker up, trains, and writes the artifact."""
     config = load(job.config_path)
-    beat = node.beat_of(node_folder, int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
     threads = max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"]))
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         refuse_unhealthy(int(os.environ["LOCAL_RANK"]))
     ranks = Ranks.join()
+    with explained(ranks, node_folder):
+        return train_together(job, attempt, node_folder, config, ranks, threads)
+
+
+def train_together(
+    job: Job, attempt: int, node_folder: Path, config: dict[str, Any], ranks: Ranks, threads: int
+) -> dict[str, Any]:
+    """Trains with the other workers, which it has met."""
+    beat = node.beat_of(node_folder, ranks.local_rank, ranks.local_world_size)
     algorithm = build(config["algorithm"], "algorithm")
     if not isinstance(algorithm, (Module, Estimator)):
         raise UserError(
@@ -128,7 +141,20 @@ def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
     interruption = Interruption(ranks, node_folder)
     interruption.save_seconds = lambda: saver.seconds
     cadence = Cadence(ranks, **checkpoint_interval(options["every"]))
-    session = Session(job, config, ranks, opened, reporter, interruption, saver, cadence, beat)
+    laps = laps_on(ranks.device, node.at_of(node_folder, ranks.local_rank, ranks.local_world_size))
+    session = Session(
+        job,
+        config,
+        ranks,
+        opened,
+        reporter,
+        interruption,
+        saver,
+        cadence,
+        beat,
+        laps=laps,
+        stragglers=Stragglers(ranks.local_world_size),
+    )
     facts = {
         "attempt": attempt,
         "world_size": ranks.world_size,
@@ -203,8 +229,10 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
             State.RUNNING, **facts, **told_of(session, training.position.step, training.position.seconds)
         )
     session.reporter.gauges += mfu_of(algorithm, session, precision)
+    progress.more = told(session, spread, session.job.progress() or {})
     begin(session, training.position.step)
-    state, reason = Loop(algorithm, training, spread, session, total, exact, averages).run()
+    profile = profile_of(session, total, training.position.step)
+    state, reason = Loop(algorithm, training, spread, session, total, exact, averages, profile=profile).run()
     if ranks.rank == 0 and state is State.COMPLETED:
         weights = final_weights(session, training, averages)
         artifact.write_module(session.job.model, algorithm, weights, opened.schema, config, session.reporter.best)
@@ -239,8 +267,18 @@ def exact_gradient(algorithm: Module, model: nn.Module, spread: Spread, session:
     """The gradient of `train.elastic=exact`."""
     config = session.config
     parts = parts_of(config["train"]["batch_size"], config["train"]["gradient_accumulation"], session.ranks.world_size)
-    check = partial(check_scalar, algorithm)
-    return ExactGradient(spread.loss, model, session.ranks, seed=config["job"]["seed"], parts=parts, check=check)
+    check, mark = partial(check_scalar, algorithm), session.laps.mark
+    return ExactGradient(
+        spread.loss, model, session.ranks, seed=config["job"]["seed"], parts=parts, check=check, mark=mark
+    )
+
+
+def profile_of(session: Session, total: int | None, step: int) -> Profile | None:
+    """The profile that `train.profile` asks for."""
+    if not session.config["train"]["profile"]:
+        return None
+    left = None if total is None else total - step
+    return Profile(session.job.profile, session.ranks.rank, session.ranks.device, session.laps, left)
 
 
 def fit_estimator(algorithm: Estimator, session: Session, facts: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from trainer.job import Job, append_line, write_json
@@ -29,6 +29,7 @@ class Progress:
         self.session_started: float | None = None
         self.session_first_sample = 0
         self.saved_step: int | None = None
+        self.more: Callable[[float], dict[str, Any]] = lambda seconds: {}  # of a session of so many seconds
 
     def begin(self) -> None:
         self.session_started = time.monotonic()
@@ -49,6 +50,7 @@ class Progress:
             "session_samples": trained,
             "session_seconds": round(session, 3),
             "training_seconds": round(self.training_seconds + session, 3),
+            **self.more(session),
         }
 
 

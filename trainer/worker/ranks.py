@@ -28,7 +28,7 @@ class Ranks:
     store: Any = None
 
     @classmethod
-    def join(cls) -> Ranks:
+    def join(cls, timeout: timedelta = TIMEOUT) -> Ranks:
         """Meets the other workers, by the variables that PyTorch's elastic agent sets."""
         rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         local_rank = int(os.environ["LOCAL_RANK"])
@@ -38,7 +38,7 @@ class Ranks:
         device = torch.device("cuda", local_rank) if gpu else torch.device("cpu")
         store = None
         if world_size > 1:
-            dist.init_process_group("cuda:nccl,cpu:gloo" if gpu else "gloo", timeout=TIMEOUT)
+            dist.init_process_group("cuda:nccl,cpu:gloo" if gpu else "gloo", timeout=timeout)
             store = dist.PrefixStore(
                 "headway",
                 dist.distributed_c10d._get_default_store(),

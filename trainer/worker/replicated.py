@@ -16,6 +16,7 @@ from trainer.errors import HeadwayError
 from trainer.worker import precision as numbers
 from trainer.worker.ranks import Ranks
 from trainer.worker.state import Training
+from trainer.worker.timing import BACKWARD, FORWARD
 
 
 def check_scalar(algorithm: Module, loss: Any) -> None:
@@ -42,8 +43,12 @@ class Call(nn.Module):
 class Spread:
     """A training's steps. What a strategy does differently is in its subclass.
 
-    clip: the largest global norm of the gradient, or None.
+    clip: the largest global norm of the gradient, or None. mark: called at the end of each forward and backward.
+    meets_in_forward: whether workers wait for each other there too, and not in the backward alone.
     """
+
+    meets_in_forward = False
+    tells_waits = False  # whether `waited` knows, once there have been some steps
 
     def __init__(self, algorithm: Module, training: Training, ranks: Ranks, precision: str, clip: float | None) -> None:
         self.algorithm, self.training, self.ranks, self.precision, self.clip = (
@@ -55,11 +60,13 @@ class Spread:
         if self.scaler is not None:
             training.extras["scaler"] = self.scaler
         self.call: Callable[..., Any] = Call(algorithm, training.model)
+        self.mark: Callable[[int], None] = lambda part: None
         self._unchecked = True
 
     def part(self, batch: Batch, last: bool) -> Tensor:
         """Forward and backward of a part of this worker's batch, `last` of the step or not. Returns its mean loss."""
         loss = self.loss(batch)
+        self.mark(FORWARD)
         if self._unchecked:
             check_scalar(self.algorithm, loss)
             self._unchecked = False
@@ -68,6 +75,7 @@ class Spread:
         if self.scaler is not None:
             weighted = self.scaler.scale(weighted)
         weighted.backward()
+        self.mark(BACKWARD)
         return loss
 
     def loss(self, batch: Batch) -> Tensor:
@@ -110,9 +118,15 @@ class Spread:
     def refresh(self) -> None:
         """Called after those have been changed by others than the optimizer."""
 
+    def waited(self) -> float | None:
+        """The share of a recent backward that only waited for the other workers; None where nobody can tell."""
+        return None
+
 
 class Replicated(Spread):
     """The whole model on every worker. averaged: gradients are, in the backward of a step's last part (DDP)."""
+
+    tells_waits = True
 
     def __init__(
         self,
@@ -135,6 +149,7 @@ class Replicated(Spread):
                 gradient_as_bucket_view=True,
             )
             self.call = self._wrapped
+            self.meets_in_forward = normalised
         else:
             model, loss = self.model, algorithm.loss
 
@@ -148,6 +163,15 @@ class Replicated(Spread):
             return super().part(batch, last)
         with self._wrapped.no_sync():
             return super().part(batch, last)
+
+    def waited(self) -> float | None:
+        """By DDP's own clock, which it looks at in the first ten steps and every hundredth one."""
+        if self._wrapped is None:
+            return None
+        told = self._wrapped._get_ddp_logging_data()
+        names = ("backward_compute_time", "backward_comm_time", "backward_compute_comm_overlap_time")
+        compute, sent, both = (int(told.get(name, 0)) for name in names)
+        return max(0, sent - both) / (compute + max(0, sent - both)) if compute > 0 else None
 
 
 def _sync_buffers(wanted: bool) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from trainer.worker.interruption import Interruption
 from trainer.worker.metrics import Reporter
 from trainer.worker.ranks import Ranks
 from trainer.worker.saver import Saver
+from trainer.worker.stragglers import Stragglers
+from trainer.worker.timing import Laps
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Session:
     cadence: Cadence
     beat: memoryview
     passed_over: list[str] = field(default_factory=list)  # checkpoints that were not whole, with the reason
+    laps: Laps = field(default_factory=Laps)
+    stragglers: Stragglers = field(default_factory=Stragglers)
 
     def adjust_cadence(self) -> None:
         """After a save: checkpoints as often as pays, by what the last one cost and how often the job was interrupted."""
