@@ -54,6 +54,7 @@ def _facts(console: Console, event: Mapping[str, Any]) -> None:
     if event.get("parameters") is not None:
         pair(console, "model", plural(event["parameters"], "parameter"))
         on += f", {event['strategy']}" if event.get("strategy") else ""
+        on += f" (auto: {event['strategy_reason']})" if event.get("strategy_reason") else ""
     pair(console, "on", on)
     if event.get("samples"):
         data = plural(event["samples"], "sample")

@@ -47,6 +47,10 @@ class Faulty(Module):
                     os.kill(os.getpid(), 9)
                 if self.how == "exit":
                     os._exit(3)
+                if self.how == "allocate":
+                    torch.empty(1 << 50)
+                if self.how == "fill":
+                    self.kept = [torch.ones(1 << 24) for _ in range(1000)]
                 if self.how == "nan":
                     return output.sum() * float("nan")
         return nn.functional.cross_entropy(output, batch.y)

@@ -36,6 +36,7 @@ from trainer.worker import strategy as strategies
 from trainer.worker.averages import Averages
 from trainer.worker.cadence import Cadence
 from trainer.worker.context import CONTEXT, JobContext
+from trainer.worker.decision import decide
 from trainer.worker.exact import ExactGradient, parts_of, settle
 from trainer.worker.health import refuse_unhealthy
 from trainer.worker.interruption import OUT_OF_TIME, Interruption
@@ -47,7 +48,6 @@ from trainer.worker.replicated import Spread, check_scalar
 from trainer.worker.saver import ESTIMATOR, Saver
 from trainer.worker.session import Session
 from trainer.worker.state import MODEL, Position, Training, Unfit, read_small, restore_rank, weights_in
-from trainer.worker.strategy import choose
 from trainer.worker.telemetry import watch
 
 # weights × samples of a worker's step (× tokens) below which threads cost more than they bring: waking one takes longer
@@ -152,9 +152,11 @@ def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
 def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> dict[str, Any]:
     """Trains a `Module` algorithm by the loop. `facts`: what is told of the job once it runs."""
     config, ranks, opened = session.config, session.ranks, session.opened
-    strategy = {**config["strategy"], "name": choose(config["strategy"]["name"], ranks.world_size)}
     precision = numbers.choose(config["train"]["precision"], ranks.device)
     numbers.settle(precision)
+    name, reason = decide(session, precision, facts["device"])
+    strategy = {**config["strategy"], "name": name}
+    facts |= {"strategy_reason": reason} if reason else {}
     steps = opened.train.steps(config["train"]["batch_size"])
     total = total_steps(config["train"], steps)
     exactly = config["train"]["elastic"] == "exact"
@@ -202,11 +204,11 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
         )
     session.reporter.gauges += mfu_of(algorithm, session, precision)
     begin(session, training.position.step)
-    state, reason = Loop(algorithm, training, spread, session, total, exact, averages).run()
+    state, ended = Loop(algorithm, training, spread, session, total, exact, averages).run()
     if ranks.rank == 0 and state is State.COMPLETED:
         weights = final_weights(session, training, averages)
         artifact.write_module(session.job.model, algorithm, weights, opened.schema, config, session.reporter.best)
-    return {"state": state.value, "reason": reason, "step": training.position.step}
+    return {"state": state.value, "reason": ended, "step": training.position.step}
 
 
 def settle_threads(facts: dict[str, Any], session: Session, exactly: bool) -> None:
