@@ -94,6 +94,8 @@ def write_result(
         "model": f"{address or job.dir}/model" if state is State.COMPLETED and job.model.is_dir() else None,
         "error": {k: error[k] for k in ("type", "message", "rank", "where", "log") if k in error} if error else None,
     }
+    if (batch := running.get("batch_size")) is not None:
+        result["batch_size"] = batch
     if (energy := energy_kwh(job)) is not None:
         result["energy_kwh"] = energy
     write_json(job.result_path, result, durable=True)

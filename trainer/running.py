@@ -41,6 +41,7 @@ class Result:
     goodput: float | None
     dir: str
     energy_kwh: float | None = None
+    batch_size: int | None = None
 
     def __getitem__(self, metric: str) -> float:
         """The last value of a metric: `result["validation_accuracy"]`."""

@@ -23,7 +23,7 @@ def test_a_worker_that_can_allocate_no_more_names_what_was_held_and_three_settin
     [line] = done.stderr.strip().splitlines()
     assert "out of memory on the CPU" in line
     assert "4,504 TB were asked for" in line
-    for words in ("weights 2.6 KB", "gradients", "optimizer 5.2", "allocated at most", "of main memory free"):
+    for words in ("weights 2.6 KB", "optimizer 5.2", "allocated at most", "of main memory free"):
         assert words in line
     assert "what would help: train.gradient_accumulation=2, train.precision=bf16 or strategy=fsdp" in line
     assert "rank 1" in line

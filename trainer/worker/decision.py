@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from trainer.algorithm import Batch, Module
 from trainer.build import build
-from trainer.data.opened import Opened
+from trainer.data.samples import Samples
 from trainer.figures import count, plural
 from trainer.job import State
 from trainer.worker import footprint
@@ -64,12 +65,13 @@ def _fitting(session: Session, precision: str, memory: int) -> tuple[str, str]:
         if world == 1:
             return "single", "one worker"
         return "ddp", f"{plural(world, 'worker')}, {count(parameters)} parameters fit each"
-    size, parts = train["batch_size"], train["gradient_accumulation"]
+    parts, first = train["gradient_accumulation"], of_samples(opened.train)
+    size = least(world, parts) if train["batch_size"] == "auto" else train["batch_size"]
     estimate = measure(
         algorithm,
         opened.schema,
-        first(opened, size, world, parts),
-        whole=first(opened, size, 1, parts) if world > 1 else None,
+        first(size, world, parts),
+        whole=first(size, 1, parts) if world > 1 else None,
         device=session.ranks.device.type,
         precision=precision,
         parts=parts,
@@ -79,6 +81,16 @@ def _fitting(session: Session, precision: str, memory: int) -> tuple[str, str]:
     return footprint.choose(estimate, memory, world)
 
 
-def first(opened: Opened, size: int, world: int, parts: int) -> Batch:
-    """The first worker's first part of a batch of `size` samples over `world` workers."""
-    return next(opened.train.stream(seed=0, epoch=0, batch_size=size, world=world, accumulate=parts))
+Batches = Callable[[int, int, int], Batch]  # of (samples, workers, parts), the first worker's first part
+
+
+def of_samples(samples: Samples) -> Batches:
+    def first(size: int, world: int, parts: int) -> Batch:
+        return next(samples.stream(seed=0, epoch=0, batch_size=size, world=world, accumulate=parts))
+
+    return first
+
+
+def least(world: int, parts: int) -> int:
+    """The smallest batch, of powers of two, in which every part of every worker has a sample."""
+    return 1 << (world * parts - 1).bit_length()

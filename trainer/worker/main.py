@@ -30,7 +30,7 @@ from trainer.errors import UserError
 from trainer.job import Job, State
 from trainer.result import more_is_better
 from trainer.weights import named_tensors
-from trainer.worker import failure
+from trainer.worker import batch_size, failure
 from trainer.worker import precision as numbers
 from trainer.worker import strategy as strategies
 from trainer.worker.averages import Averages
@@ -157,6 +157,9 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
     name, reason = decide(session, precision, facts["device"])
     strategy = {**config["strategy"], "name": name}
     facts |= {"strategy_reason": reason} if reason else {}
+    reason = batch_size.settle(session, strategy, precision)
+    facts |= {"batch_size_reason": reason} if reason else {}
+    facts["batch_size"] = config["train"]["batch_size"]
     steps = opened.train.steps(config["train"]["batch_size"])
     total = total_steps(config["train"], steps)
     exactly = config["train"]["elastic"] == "exact"
