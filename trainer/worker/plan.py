@@ -73,8 +73,18 @@ def plan(config: Mapping[str, Any], devices: int, nodes: int, memory: int | None
     if size == "auto":
         name, _ = choose(measured(least(devices, parts)), memory, devices)
         taken = config["strategy"] if config["strategy"]["name"] != "auto" else {"name": name}
-        given = {"rows": rows, "world": devices, "device": device, "precision": precision, "memory": memory}
-        size, _ = largest(algorithm, schema, batches, options, taken, **given)
+        size, _ = largest(
+            algorithm,
+            schema,
+            batches,
+            options,
+            taken,
+            rows=rows,
+            world=devices,
+            device=device,
+            precision=precision,
+            memory=memory,
+        )
     estimate = measured(size)
     strategy, reason = choose(estimate, memory, devices)
     found = footprints(estimate, devices, offload=device == "cuda")

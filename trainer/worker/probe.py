@@ -100,7 +100,8 @@ def _end_with_worker() -> None:
 
 def join(request: Mapping[str, Any]) -> Ranks:
     """Meets the processes beside the other workers, at the store at which those met."""
-    device = torch.device(request["device"], int(os.environ["LOCAL_RANK"]) if request["device"] == "cuda" else None)
+    gpu = request["device"] == "cuda"
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if gpu else torch.device("cpu")
     ranks = Ranks(
         int(os.environ["RANK"]),
         int(os.environ["WORLD_SIZE"]),
@@ -108,13 +109,13 @@ def join(request: Mapping[str, Any]) -> Ranks:
         int(os.environ["LOCAL_WORLD_SIZE"]),
         device,
     )
-    if device.type == "cuda":
+    if gpu:
         torch.cuda.set_device(device)
         torch.cuda.set_per_process_memory_fraction(SHARE)
     if ranks.world_size > 1:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = dist.PrefixStore(f"probe-{request['number']}", dist.TCPStore(address, port, is_master=False))
-        backend = "cuda:nccl,cpu:gloo" if device.type == "cuda" else "gloo"
+        backend = "cuda:nccl,cpu:gloo" if gpu else "gloo"
         dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.world_size, timeout=TIMEOUT)
     return ranks
 
