@@ -28,12 +28,12 @@ from typing import Any
 from launchers.carrying import bring_up, carry
 from launchers.control import Control
 from launchers.elastic import Ended, run_workers, start_workers_parent
-from launchers.errors import first_error
+from launchers.errors import first_error, out_of_memory
 from launchers.meeting import Events, Meeting, Place, Round, open_store
 from launchers.notices import Notice, Watcher, choose
 from launchers.restart import Attempt, why_not
 from launchers.watch import STACK_SECONDS, Beats, HangWatch
-from trainer import checkpoint
+from trainer import checkpoint, memory
 from trainer.config import load, seconds
 from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State, write_json
@@ -100,6 +100,7 @@ class Agent:
         self.config = config
         self.mirror: Mirror | None = None
         self.history: list[Attempt] = []
+        self.kills = memory.kills()
 
     def run(self) -> int:
         """Runs the workers to the job's end, or to this node's. Gives the exit code."""
@@ -215,6 +216,9 @@ class Agent:
         if leave is not None and (control.now or leave.regroup):
             return self._leave(meet, attempt, reached, {}, started)
         error = first_error(self.job, attempt, ended.exit_codes)
+        kills, self.kills = self.kills, memory.kills()
+        if error.get("kind") == "SIGKILL" and self.kills > kills:
+            error = out_of_memory(error, self.config, self._running(attempt), self.workers * meet.nodes)
         if control.cause:
             kind, words = control.cause
             error = {**error, "type": "WorkerDied", "kind": kind, "message": words, "final": False}

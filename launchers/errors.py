@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from typing import Any
 
+from trainer import memory, remedies
+from trainer.figures import size
 from trainer.job import Job, read_json
 
 
@@ -48,4 +51,30 @@ def _death(job: Job, attempt: int, rank: int, message: str, kind: str) -> dict[s
         "where": None,
         "log": log,
         "user_error": False,
+    }
+
+
+def out_of_memory(
+    error: dict[str, Any], config: Mapping[str, Any], running: Mapping[str, Any] | None, world_size: int
+) -> dict[str, Any]:
+    """The error of a worker that the kernel ended for want of memory, with what would help.
+
+    running: the event with which the workers began to train, if they did. It would happen again where the control group
+    has a limit; without one it may have been others on the machine who took the memory.
+    """
+    known, limit = running or {}, memory.limit()
+    of = f"{size(limit)} of its control group" if limit is not None else "the machine's"
+    strategy = known.get("strategy", "ddp" if world_size > 1 else "single")
+    batch = known.get("batch_size", config["train"]["batch_size"])
+    if strategy == "its own":
+        found = remedies.for_estimator(world_size=world_size, on_gpu=False)
+    else:
+        batch = batch if isinstance(batch, int) else 1
+        found = remedies.for_module(config, strategy=strategy, batch_size=batch, world_size=world_size, on_gpu=False)
+    message = f"worker {error['rank']} was ended by the kernel (SIGKILL), as main memory was out: {of}"
+    return {
+        **error,
+        "type": "OutOfMemory",
+        "message": f"{message}; {remedies.in_words(found)}",
+        "final": limit is not None,
     }

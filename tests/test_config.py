@@ -52,6 +52,12 @@ def test_a_number_written_with_an_exponent_is_a_number() -> None:
     assert config.check(composed("algorithm.lr=1e-3"))["algorithm"]["lr"] == 0.001
 
 
+@pytest.mark.parametrize(("written", "read"), [("64", 64), ("auto", "auto"), ("'64'", 64)])
+def test_a_batch_is_a_number_or_left_to_us(written: str, read: Any) -> None:
+    checked = config.check(composed(f"train.batch_size={written}", "train.gradient_accumulation=8"))
+    assert checked["train"]["batch_size"] == read
+
+
 def test_paths_do_not_depend_on_where_a_job_was_submitted(folder: Path) -> None:
     data = config.check(composed("data=csv", "data.train=[a.csv,b/*.csv]", "data.validation=v.csv"))["data"]
     assert data["train"] == [str(folder / "a.csv"), str(folder / "b/*.csv")]

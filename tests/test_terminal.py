@@ -117,6 +117,16 @@ def test_a_pipe_gets_a_line_now_and_then_while_the_job_goes_on(job: Job):
     assert not set("\x1b\r") & set("".join([*lines, rest]))
 
 
+def test_what_was_left_to_auto_is_told_with_its_reason(job: Job, capsys: pytest.CaptureFixture[str]):
+    start(job, strategy_reason="2 workers, 810.0 K parameters fit each", batch_size=64, batch_size_reason="8 of 9 GB")
+    end(job)
+    follow(job, lambda: True)
+    assert capsys.readouterr().out.splitlines()[1:3] == [
+        "on     2 × cpu, 1 thread each, ddp (auto: 2 workers, 810.0 K parameters fit each)",
+        "batch  64 samples (auto: 8 of 9 GB)",
+    ]
+
+
 def test_an_estimator_has_no_parameters_to_tell(job: Job, capsys: pytest.CaptureFixture[str]):
     start(job, parameters=None, strategy="its own", columns=None, validation_samples=0, epochs=None)
     end(job)

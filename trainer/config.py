@@ -45,7 +45,7 @@ class TrainConfig:
     epochs: float | None = None
     max_steps: int | None = None
     max_time: Any = None
-    batch_size: int = 32
+    batch_size: Any = 32  # or "auto"
     gradient_accumulation: int = 1
     gradient_clip: float | None = None
     precision: str = "auto"
@@ -160,11 +160,11 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def _check_train(train: Mapping[str, Any]) -> None:
+def _check_train(train: dict[str, Any]) -> None:
+    train["batch_size"] = _batch_size(train["batch_size"])
     for key in (
         "epochs",
         "max_steps",
-        "batch_size",
         "gradient_accumulation",
         "gradient_clip",
         "validate_every",
@@ -177,7 +177,7 @@ def _check_train(train: Mapping[str, Any]) -> None:
     seconds(train["hang_timeout"], "train.hang_timeout")
     _one_of("train.elastic", train["elastic"], ELASTIC)
     _one_of("train.precision", train["precision"], PRECISIONS)
-    if train["gradient_accumulation"] > train["batch_size"]:
+    if train["batch_size"] != "auto" and train["gradient_accumulation"] > train["batch_size"]:
         raise UserError(
             f"train.gradient_accumulation: {train['gradient_accumulation']} parts of a batch of "
             f"{train['batch_size']} leave some without a sample; raise train.batch_size or lower it"
@@ -189,6 +189,17 @@ def _check_train(train: Mapping[str, Any]) -> None:
     patience = train["early_stopping"]["patience"]
     if patience is not None and patience < 1:
         raise UserError(f"train.early_stopping.patience: {patience} is less than 1; null turns it off")
+
+
+def _batch_size(value: Any) -> int | str:
+    if value == "auto":
+        return "auto"
+    text = str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"[+-]?\d+", text):
+        raise UserError(f"train.batch_size: {value!r} is not a whole number, nor auto")
+    if int(text) <= 0:
+        raise UserError(f"train.batch_size: {value} must be more than 0")
+    return int(text)
 
 
 def _check_strategy(strategy: dict[str, Any], train: Mapping[str, Any]) -> None:

@@ -85,4 +85,4 @@ def size(number: float) -> str:
         if abs(number) < 999.5:
             return f"{number:.3g} {unit}"
         number /= 1000
-    return f"{number:,.3g} TB"
+    return f"{number:.3g} TB" if abs(number) < 999.5 else f"{number:,.0f} TB"

@@ -95,6 +95,8 @@ def write_result(
         "error": {k: error[k] for k in ("type", "message", "rank", "where", "log") if k in error} if error else None,
     }
     result |= {key: progress[key] for key in ("split", "communication_within", "stragglers") if progress.get(key)}
+    if (batch := running.get("batch_size")) is not None:
+        result["batch_size"] = batch
     if (energy := energy_kwh(job)) is not None:
         result["energy_kwh"] = energy
     write_json(job.result_path, result, durable=True)

@@ -44,6 +44,7 @@ class Result:
     split: dict[str, float] = field(default_factory=dict)  # seconds that the training's parts took, {} if it tells none
     communication_within: bool = False  # whether the workers' talk in a step is counted as part of it
     stragglers: list[dict[str, Any]] = field(default_factory=list)  # ranks that were slow: rank, factor, since, until
+    batch_size: int | None = None
 
     def __getitem__(self, metric: str) -> float:
         """The last value of a metric: `result["validation_accuracy"]`."""

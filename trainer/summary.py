@@ -227,7 +227,9 @@ def error_line(job: Job, result: Mapping[str, Any]) -> str:
     message = lines[0] if lines else "no error was left"
     kind = error.get("type")
     text = f"{job.name} failed: " + (
-        f"{kind}: {message}" if kind and kind not in ("UserError", "HeadwayError", "WorkerDied") else message
+        f"{kind}: {message}"
+        if kind and kind not in ("UserError", "HeadwayError", "WorkerDied", "OutOfMemory")
+        else message
     )
     rank = f"rank {error['rank']}" if error.get("rank") is not None else ""
     where = ", ".join(part for part in (rank, str(error.get("where") or "")) if part)

@@ -54,7 +54,11 @@ def _facts(console: Console, event: Mapping[str, Any]) -> None:
     if event.get("parameters") is not None:
         pair(console, "model", plural(event["parameters"], "parameter"))
         on += f", {event['strategy']}" if event.get("strategy") else ""
+        on += f" (auto: {event['strategy_reason']})" if event.get("strategy_reason") else ""
     pair(console, "on", on)
+    if event.get("batch_size_reason"):
+        batch = plural(event["batch_size"], "sample")
+        pair(console, "batch", f"{batch} (auto: {event['batch_size_reason']})")
     if event.get("samples"):
         data = plural(event["samples"], "sample")
         data += f" × {plural(event['columns'], 'column')}" if event.get("columns") else ""

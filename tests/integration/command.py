@@ -12,7 +12,7 @@ FAULTY = "algorithm._target_=faulty.Faulty"
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(HERE)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
 
 
 def headway(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:

@@ -6,10 +6,11 @@ import os
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer import Batch, Module, Schema
+from trainer import Batch, Context, Estimator, Module, Schema
 
 
 @dataclass(kw_only=True)
@@ -50,6 +51,10 @@ class Faulty(Module):
                     time.sleep(3600)
                 if self.how == "exit":
                     os._exit(3)
+                if self.how == "allocate":
+                    torch.empty(1 << 50)
+                if self.how == "fill":
+                    self.kept = [torch.ones(1 << 24) for _ in range(1000)]
                 if self.how == "nan":
                     return output.sum() * float("nan")
         return nn.functional.cross_entropy(output, batch.y)
@@ -61,3 +66,13 @@ class Faulty(Module):
     def done(self) -> int:
         """The steps done since the job began: a life that went on from a checkpoint knows those before it."""
         return max((int(state["step"]) for state in self.adam.state.values()), default=0)
+
+
+class Means(Estimator):
+    """Fits by itself, in the way that a user's own algorithm may: it learns nothing and predicts zero."""
+
+    def fit(self, context: Context) -> None:
+        context.report(1, {"validation_loss": 1.0})
+
+    def predict(self, batch: Batch) -> dict[str, np.ndarray]:
+        return {"prediction": np.zeros(len(batch.x))}

@@ -153,3 +153,21 @@ def test_predictions_of_the_command_are_those_of_python(trained: dict[int, train
     assert trained[1].model is not None
     expected = trainer.load(trained[1].model).predict(x.astype(np.float32))["prediction"]
     assert table["prediction"].to_pylist() == expected.tolist()
+
+
+def test_a_batch_left_to_us_is_told_and_kept_when_the_job_goes_on(folder: Path) -> None:
+    common = ["train", "algorithm=linear", "data=digits", "train.batch_size=auto", "train.log_every=1"]
+    whole = headway(*common, "train.max_steps=40", "job.name=whole", "launcher.workers=2")
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    assert "batch  64 samples (auto: more would leave fewer than 16 steps an epoch)" in whole.stdout
+    assert "ddp (auto: 2 workers, 650 parameters fit each)" in whole.stdout
+    job = Job(folder / "runs/whole")
+    assert (job.result() or {})["batch_size"] == 64
+    assert (job.result() or {})["samples"] > 0
+    config = job.config_path.read_text()
+    assert "batch_size: auto" in config
+    trees = headway(
+        "train", "algorithm._target_=faulty.Means", "data=digits", "train.batch_size=auto", "job.name=means"
+    )
+    assert trees.returncode == 0, trees.stdout + trees.stderr
+    assert "batch " not in trees.stdout, "an estimator has no batches"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
+from trainer import memory
 from trainer.algorithm import Batch, Module, SparseRows
 from trainer.data.schema import Schema
 from trainer.errors import UserError
@@ -26,9 +27,7 @@ def device_memory(device_type: str, local_world_size: int) -> int:
     """Bytes that one worker may use: of its GPU, or its share of the main memory that is free."""
     if device_type == "cuda":
         return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
-    with open("/proc/meminfo", encoding="ascii") as lines:
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    return free // local_world_size
+    return memory.free() // local_world_size
 
 
 def measure(

@@ -14,6 +14,7 @@ from typing import Any
 from trainer import checkpoint
 from trainer.errors import HeadwayError, LateWorker, LostWorker, UserError
 from trainer.job import Job, write_json
+from trainer.worker import exhaustion
 
 LITTLE_SPACE = 1 << 14  # bytes free on a disk that is as good as full
 # how the backends say that another worker is gone
@@ -64,18 +65,22 @@ def describe(error: BaseException, rank: int, job: Job, attempt: int) -> dict[st
     no_space = _is_no_space(error, job)
     if no_space:
         message = f"no space left on the disk of {job.dir}; free some, and the same command goes on from there"
+    no_memory = not no_space and exhaustion.ran_out(error)
+    if no_memory:
+        with contextlib.suppress(Exception):  # there is little memory to say it with
+            message = exhaustion.explain(error, job)
     lost_worker = isinstance(error, LostWorker)
     ours = (isinstance(error, HeadwayError) and not lost_worker) or no_space
     return {
         "time": time.time(),
-        "type": type(error).__name__,
+        "type": "OutOfMemory" if no_memory else type(error).__name__,
         "message": message,
         "rank": rank,
         "where": f"{own.filename}:{own.lineno} in {own.name}" if own and not ours else None,
         "log": str(job.log_path(attempt, rank)),
         "user_error": isinstance(error, UserError),
-        "final": ours,
-        "lost_peer": lost_worker or (not ours and (is_lost_peer(error) or is_time_out(error))),
+        "final": ours or no_memory,
+        "lost_peer": lost_worker or (not ours and not no_memory and (is_lost_peer(error) or is_time_out(error))),
         "timed_out": is_time_out(error),
         "no_space": no_space,
     }

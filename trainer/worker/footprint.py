@@ -256,7 +256,9 @@ def choose(estimate: Estimate, memory: int, devices: int) -> tuple[str, str]:
     if simple.fits(memory):
         return "ddp", f"the whole model fits each device: {size(simple.total)} of {usable}"
     needs = f"ddp would take {size(simple.total)} on each device of {usable}, fsdp {size(cut.total)}"
-    return "fsdp", needs if cut.fits(memory) else f"{needs}: neither fits; {HINT}"
+    if cut.fits(memory):
+        return "fsdp", needs
+    return min((cut, simple), key=lambda found: found.total).strategy, f"{needs}: neither fits; {HINT}"
 
 
 def _replicated(estimate: Estimate) -> tuple[int, int, int]:

@@ -19,8 +19,10 @@ from trainer.build import build
 from trainer.data.opening import open_data
 from trainer.data.schema import Schema
 from trainer.errors import HeadwayError, UserError
+from trainer.worker.batch_size import largest
+from trainer.worker.decision import Batches, least, of_samples
 from trainer.worker.estimate import device_memory, measure
-from trainer.worker.footprint import choose, footprints
+from trainer.worker.footprint import Estimate, choose, footprints
 
 
 def main() -> int:
@@ -52,32 +54,52 @@ def plan(config: Mapping[str, Any], devices: int, nodes: int, memory: int | None
     memory = memory or device_memory(device, -(-devices // nodes))
     options = config["train"]
     precision, parts = precision_of(options["precision"], device), options["gradient_accumulation"]
-    schema, share, whole = data(config, algorithm, devices)
-    estimate = measure(
-        algorithm,
-        schema,
-        share,
-        whole=whole if devices > 1 else None,
-        device=device,
-        precision=precision,
-        parts=parts,
-        checkpointing=bool(options.get("activation_checkpointing")),
-        copies=1 if options.get("ema") else 0,
-    )
+    schema, batches, rows = data(config, algorithm)
+
+    def measured(size: int) -> Estimate:
+        return measure(
+            algorithm,
+            schema,
+            batches(size, devices, parts),
+            whole=batches(size, 1, parts) if devices > 1 else None,
+            device=device,
+            precision=precision,
+            parts=parts,
+            checkpointing=bool(options.get("activation_checkpointing")),
+            copies=1 if options.get("ema") else 0,
+        )
+
+    size = options["batch_size"]
+    if size == "auto":
+        name, _ = choose(measured(least(devices, parts)), memory, devices)
+        taken = config["strategy"] if config["strategy"]["name"] != "auto" else {"name": name}
+        size, _ = largest(
+            algorithm,
+            schema,
+            batches,
+            options,
+            taken,
+            rows=rows,
+            world=devices,
+            device=device,
+            precision=precision,
+            memory=memory,
+        )
+    estimate = measured(size)
     strategy, reason = choose(estimate, memory, devices)
-    rows = footprints(estimate, devices, offload=device == "cuda")
+    found = footprints(estimate, devices, offload=device == "cuda")
     return {
         "devices": devices,
         "device": "GPU" if device == "cuda" else "CPU",
         "memory": memory,
         "parameters": estimate.parameters,
         "precision": precision,
-        "samples": options["batch_size"],
-        "tokens": options["batch_size"] * algorithm.sequence_length if schema.text else None,
+        "samples": size,
+        "tokens": size * algorithm.sequence_length if schema.text else None,
         "flops": estimate.flops,
         "auto": strategy,
         "reason": reason,
-        "strategies": [{**asdict(row), "name": row.name, "fits": row.fits(memory)} for row in rows],
+        "strategies": [{**asdict(row), "name": row.name, "fits": row.fits(memory)} for row in found],
     }
 
 
@@ -89,27 +111,21 @@ def precision_of(name: str, device: str) -> str:
     return "bf16" if device == "cuda" and (not here or torch.cuda.is_bf16_supported()) else "fp32"
 
 
-def data(config: Mapping[str, Any], algorithm: Module, devices: int) -> tuple[Schema, Batch, Batch]:
-    """The schema, the first worker's first batch, and what that would be on a single device.
+def data(config: Mapping[str, Any], algorithm: Module) -> tuple[Schema, Batches, int | None]:
+    """The schema, batches, and how many samples an epoch has.
 
-    Of text only the shape matters, so it is neither read nor needed.
+    Of text only the shape matters, so it is neither read nor needed, and nobody knows how much there is.
     """
-    options = config["train"]
-    size, parts = options["batch_size"], options["gradient_accumulation"]
     if "text" in algorithm.takes:
         length = algorithm.sequence_length
 
-        def batch(world: int) -> Batch:
+        def batch(size: int, world: int, parts: int) -> Batch:
             n = -(-size // (world * parts))
             return Batch(torch.zeros(n, length + 1, dtype=torch.int64), None, n, size)
 
-        return Schema(columns=length, text=True), batch(devices), batch(1)
+        return Schema(columns=length, text=True), batch, None
     opened = open_data(build(config["data"], "data"), algorithm, seed=config["job"]["seed"])
-
-    def first(world: int) -> Batch:
-        return next(opened.train.stream(seed=0, epoch=0, batch_size=size, world=world, accumulate=parts))
-
-    return opened.schema, first(devices), first(1)
+    return opened.schema, of_samples(opened.train), opened.train.rows
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def spread(
 ) -> tuple[Training, Spread]:
     """Spreads a fresh model on its device. `training_of` makes the optimizer and what else there is of a training.
 
-    options: of the strategy; its name is that which was chosen. total: the steps of the training, if known. Raises UserError for what a strategy can't do.
+    options: of the strategy; its name is that which was chosen. total: the steps of the training, if known.
+    Raises UserError for what a strategy can't do.
     """
     name, clip = options["name"], train["gradient_clip"]
     if train["activation_checkpointing"]:

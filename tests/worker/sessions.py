@@ -1,0 +1,22 @@
+"""A worker's session without a job that runs: a config, data of scikit-learn's, and who the others are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from trainer.build import build
+from trainer.composing import compose
+from trainer.config import check
+from trainer.data.opening import open_data
+from trainer.job import Job
+from trainer.worker.ranks import Ranks
+
+
+def session_of(folder: Path, *overrides: str, ranks: Ranks | None = None) -> Any:
+    """What a worker knows once it has its data."""
+    config = check(compose(list(overrides)))
+    algorithm = build(config["algorithm"], "algorithm")
+    opened = open_data(build(config["data"], "data"), algorithm, seed=0)
+    return SimpleNamespace(config=config, ranks=ranks or Ranks(), opened=opened, job=Job(folder))

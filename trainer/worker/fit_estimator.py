@@ -1,0 +1,59 @@
+"""The training of an `Estimator` algorithm, which fits by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trainer import artifact, checkpoint
+from trainer.algorithm import Estimator
+from trainer.errors import UserError
+from trainer.job import State
+from trainer.worker.beginning import begin, resume, seed_all, set_deadline, told_of
+from trainer.worker.context import CONTEXT, JobContext
+from trainer.worker.interruption import OUT_OF_TIME
+from trainer.worker.saver import ESTIMATOR
+from trainer.worker.session import Session
+from trainer.worker.state import read_small, restore_rank
+
+
+def fit_estimator(algorithm: Estimator, session: Session, facts: dict[str, Any]) -> dict[str, Any]:
+    """Lets an `Estimator` fit by itself."""
+    job, config, ranks, reporter = session.job, session.config, session.ranks, session.reporter
+    if config["train"]["elastic"] == "exact":
+        raise UserError(
+            f"train.elastic=exact: {type(algorithm).__name__} fits by itself, in an order of its own; leave it at fast"
+        )
+    seed_all(config["job"]["seed"] + 1_000_003 * ranks.rank)
+    progress, state = reporter.progress, {}
+
+    def restore(folder: Path, manifest: dict[str, Any]) -> None:
+        for name, line in manifest["files"].items():
+            if name.startswith(ESTIMATOR) and checkpoint.digest(folder / name) != line[checkpoint.CHECKSUM]:
+                raise ValueError(f"{name} has another checksum")
+        state.update(read_small(folder, manifest, CONTEXT))
+        restore_rank(folder, manifest, ranks)
+
+    found, touched = resume(session, restore)
+    if found is None and touched:
+        seed_all(config["job"]["seed"] + 1_000_003 * ranks.rank)
+        state.clear()
+    step = int(state.get("step", 0))
+    progress.step, progress.samples, progress.epoch = step, state.get("samples", 0), state.get("epoch", 0.0)
+    progress.training_seconds, reporter.best = state.get("seconds", 0.0), dict(state.get("best", {}))
+    context = JobContext(session, facts["threads"], found / ESTIMATOR if found else None)
+    reporter.forget_after(step)
+    set_deadline(session)
+    if ranks.rank == 0:
+        seconds = progress.training_seconds
+        job.add_event(State.RUNNING, **facts, parameters=None, strategy="its own", **told_of(session, step, seconds))
+    begin(session, step)
+    algorithm.fit(context)
+    session.saver.wait()
+    step, verdict = progress.step, context.verdict
+    if verdict is not None and verdict.what != OUT_OF_TIME:
+        return {"state": State.INTERRUPTED.value, "reason": verdict.why, "step": step}
+    if ranks.rank == 0:
+        artifact.write_estimator(job.model, algorithm, session.opened.schema, config, reporter.best)
+    reason = "out of time" if verdict is not None else "trained to the end"
+    return {"state": State.COMPLETED.value, "reason": reason, "step": step}

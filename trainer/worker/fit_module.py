@@ -1,0 +1,145 @@
+"""The training of a `Module` algorithm: spread, taken up where it was left, trained by the loop, kept as an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainer import artifact, checkpoint
+from trainer.algorithm import Module
+from trainer.job import State
+from trainer.weights import named_tensors
+from trainer.worker import batch_size
+from trainer.worker import precision as numbers
+from trainer.worker import strategy as strategies
+from trainer.worker.averages import Averages
+from trainer.worker.beginning import begin, resume, seed_all, set_deadline, told_of
+from trainer.worker.decision import decide
+from trainer.worker.exact import ExactGradient, parts_of, settle
+from trainer.worker.loop import Loop, total_steps
+from trainer.worker.mfu import mfu_of
+from trainer.worker.pace import told
+from trainer.worker.profile import Profile
+from trainer.worker.replicated import Spread, check_scalar
+from trainer.worker.session import Session
+from trainer.worker.state import MODEL, Position, Training, weights_in
+
+# weights × samples of a worker's step (× tokens) below which threads cost more than they bring: waking one takes longer
+# than the work itself, and on a busy machine several times as long
+SMALL_STEP = 4_000_000
+
+
+def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> dict[str, Any]:
+    """Trains a `Module` algorithm by the loop. `facts`: what is told of the job once it runs."""
+    config, ranks, opened = session.config, session.ranks, session.opened
+    precision = numbers.choose(config["train"]["precision"], ranks.device)
+    numbers.settle(precision)
+    name, reason = decide(session, precision, facts["device"])
+    strategy = {**config["strategy"], "name": name}
+    facts |= {"strategy_reason": reason} if reason else {}
+    reason = batch_size.settle(session, strategy, precision)
+    facts |= {"batch_size_reason": reason} if reason else {}
+    facts["batch_size"] = config["train"]["batch_size"]
+    steps = opened.train.steps(config["train"]["batch_size"])
+    total = total_steps(config["train"], steps)
+    exactly = config["train"]["elastic"] == "exact"
+    if exactly:
+        settle(ranks.device)
+        strategy["name"] = "single"
+
+    def training_of(model: nn.Module) -> Training:
+        optimizer = algorithm.optimizer(model)
+        return Training(model, optimizer, algorithm.schedule(optimizer, total), Position())
+
+    def fresh() -> tuple[Training, Spread, Averages | None]:
+        seed_all(config["job"]["seed"])
+        model = algorithm.build(opened.schema).to(ranks.device)
+        facts["parameters"] = sum(p.numel() for p in model.parameters())
+        settle_threads(facts, session, algorithm, exactly)
+        if ranks.rank:  # the same initial weights everywhere, but dropout of one's own
+            seed_all(config["job"]["seed"] + 1_000_003 * ranks.rank)
+        training, spread = strategies.spread(
+            algorithm, model, training_of, ranks, precision, strategy, config["train"], total
+        )
+        decay = config["train"]["ema"]
+        return training, spread, Averages(training, decay, spread.refresh) if decay else None
+
+    training, spread, averages = fresh()
+    session.saver.spread = strategy["name"] in ("fsdp", "deepspeed") and ranks.world_size > 1
+    session.saver.first = frozenset(f"{MODEL}{name}" for name, _ in training.model.named_buffers())
+    found, touched = resume(session, lambda folder, manifest: training.restore(folder, manifest, ranks))
+    if found is None and touched:  # a damaged checkpoint was half taken up
+        training, spread, averages = fresh()
+    session.reporter.best = dict(training.position.best)
+    exact = exact_gradient(algorithm, training.model, spread, session) if exactly else None
+    progress = session.reporter.progress
+    progress.total, progress.step = total, training.position.step
+    progress.epoch = training.position.epoch + training.position.epoch_step / steps
+    progress.samples, progress.training_seconds = training.position.samples, training.position.seconds
+    session.reporter.forget_after(training.position.step)
+    set_deadline(session)
+    if ranks.rank == 0:
+        facts |= {
+            "strategy": "exact sums" if exactly else named(strategy),
+            "precision": precision,
+            "steps": total,
+        }
+        session.job.add_event(
+            State.RUNNING, **facts, **told_of(session, training.position.step, training.position.seconds)
+        )
+    session.reporter.gauges += mfu_of(algorithm, session, precision)
+    progress.more = told(session, spread, session.job.progress() or {})
+    begin(session, training.position.step)
+    profile = profile_of(session, total, training.position.step)
+    state, ended = Loop(algorithm, training, spread, session, total, exact, averages, profile=profile).run()
+    if ranks.rank == 0 and state is State.COMPLETED:
+        weights = final_weights(session, training, averages)
+        artifact.write_module(session.job.model, algorithm, weights, opened.schema, config, session.reporter.best)
+    return {"state": state.value, "reason": ended, "step": training.position.step}
+
+
+def settle_threads(facts: dict[str, Any], session: Session, algorithm: Module, exactly: bool) -> None:
+    """One thread where a step is small, or where sums must not depend on how many there are."""
+    ranks, batch = session.ranks, session.config["train"]["batch_size"]
+    work = facts["parameters"] * batch * (algorithm.sequence_length or 1)
+    if ranks.device.type == "cpu" and (exactly or work < ranks.world_size * SMALL_STEP):
+        facts["threads"] = 1
+        torch.set_num_threads(1)
+
+
+def named(strategy: Mapping[str, Any]) -> str:
+    """A strategy as it is told of."""
+    return f"deepspeed, stage {strategy['stage']}" if strategy["name"] == "deepspeed" else str(strategy["name"])
+
+
+def final_weights(session: Session, training: Training, averages: Averages | None) -> dict[str, torch.Tensor]:
+    """The trained weights: this worker's own, or, where it has only parts of them, those of the last checkpoint."""
+    assert training.layout
+    if training.layout.spans():
+        folder = checkpoint.folder(session.job.checkpoints, training.position.step)
+        return weights_in(folder, checkpoint.read_manifest(folder), averaged=averages is not None)
+    with averages.in_place() if averages else nullcontext():
+        return named_tensors(training.model)
+
+
+def exact_gradient(algorithm: Module, model: nn.Module, spread: Spread, session: Session) -> ExactGradient:
+    """The gradient of `train.elastic=exact`."""
+    config = session.config
+    parts = parts_of(config["train"]["batch_size"], config["train"]["gradient_accumulation"], session.ranks.world_size)
+    check, mark = partial(check_scalar, algorithm), session.laps.mark
+    return ExactGradient(
+        spread.loss, model, session.ranks, seed=config["job"]["seed"], parts=parts, check=check, mark=mark
+    )
+
+
+def profile_of(session: Session, total: int | None, step: int) -> Profile | None:
+    """The profile that `train.profile` asks for."""
+    if not session.config["train"]["profile"]:
+        return None
+    left = None if total is None else total - step
+    return Profile(session.job.profile, session.ranks.rank, session.ranks.device, session.laps, left)
