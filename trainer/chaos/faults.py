@@ -25,6 +25,7 @@ BUCKET = "chaos"
 ON_DISK = ("disk-full", "io-error")
 DEATH_SECONDS = 10.0
 ROUND_SECONDS = 60.0
+WORKERS_SECONDS = 60.0
 
 
 @dataclass
@@ -63,8 +64,19 @@ def give(fault: Fault, subject: Subject, world: World) -> Given:
     return given
 
 
+def _workers(subject: Subject) -> list[int]:
+    """The workers' process ids, once there are any. Raises Missed if the job ends instead: its last step was done."""
+    end = time.monotonic() + WORKERS_SECONDS
+    while not (pids := subject.workers()):
+        subject.poll()
+        if subject.state.is_final or time.monotonic() > end:
+            raise Missed
+        time.sleep(0.01)
+    return pids
+
+
 def _kill_worker(fault: Fault, subject: Subject, world: World, given: Given) -> None:
-    pids = subject.workers()
+    pids = _workers(subject)
     pid = fault.pick(pids)
     given.words = f"worker {pids.index(pid)}"
     send([pid], signal.SIGKILL)
@@ -100,7 +112,7 @@ def _warning(fault: Fault, subject: Subject, world: World, given: Given) -> None
 
 
 def _hang(fault: Fault, subject: Subject, world: World, given: Given) -> None:
-    pids = subject.workers()
+    pids = _workers(subject)
     stopped = pids if fault.options["who"] == "all" else [fault.pick(pids)]
     given.words = f"worker {', '.join(str(pids.index(pid)) for pid in stopped)}"
     send(stopped, signal.SIGSTOP)
