@@ -86,8 +86,8 @@ class Linear(Module):
         return self._with_penalties(loss, model) if self.l1 or self._l2 else loss
 
     def _with_penalties(self, loss: Tensor, model: nn.Module) -> Tensor:
-        for name, parameter in model.named_parameters():
-            if not name.endswith("bias"):
+        for parameter in (model.weight, model.table):  # by attribute: ZeRO gathers what is asked for so
+            if parameter is not None:
                 weights = parameter.flatten()
                 if self._l2:
                     loss = torch.add(loss, weights.dot(weights), alpha=self._l2 / 2)
@@ -245,6 +245,7 @@ class LinearModel(nn.Module):
         self.register_buffer("label_scale", torch.tensor(label_scale, dtype=torch.float32))
         scale, shift = _scales(schema)
         # a sparse row stays sparse: it is scaled, not centred
+        self.table: nn.Parameter | None = None
         self.register_buffer("scale", scale if normalize else None)
         self.register_buffer("shift", shift if normalize and not schema.sparse else None)
         if schema.sparse:
@@ -273,6 +274,7 @@ class LinearModel(nn.Module):
             return self._numbers(x)
         codes = x.index_select(1, self.categorical) + self.first_row
         rows = torch.nan_to_num(codes, nan=self.missing_row).long()
+        assert self.table is not None
         output = F.embedding_bag(rows, self.table, mode="sum", padding_idx=self.missing_row)
         return output + (self.bias if self.weight is None else self._numbers(x))
 

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.gpt import GPT
+from algorithms.linear import Linear
 from tests.worker.processes import on_workers
 from trainer import checkpoint
 from trainer.algorithm import Batch, Module
 from trainer.config import StrategyConfig, TrainConfig
-from trainer.data.schema import Schema
+from trainer.data.schema import Column, Schema
 from trainer.data.text import Tokens
 from trainer.errors import UserError
 from trainer.worker import shards, strategy
@@ -79,7 +80,12 @@ class Net(nn.Module):
 
 
 def make(
-    algorithm: Module, ranks: Ranks, options: Mapping[str, Any], seed: int = SEED, **train: Any
+    algorithm: Module,
+    ranks: Ranks,
+    options: Mapping[str, Any],
+    seed: int = SEED,
+    schema: Schema | None = None,
+    **train: Any,
 ) -> tuple[Training, Spread]:
     """A fresh training, as a job begins it."""
     torch.manual_seed(seed)
@@ -91,7 +97,7 @@ def make(
     settings = {**dataclasses.asdict(TrainConfig(batch_size=12)), **train}
     return strategy.spread(
         algorithm,
-        algorithm.build(Schema()),
+        algorithm.build(schema or Schema()),
         training_of,
         ranks,
         settings["precision"].replace("auto", "fp32"),
@@ -181,6 +187,26 @@ def curves(ranks: Ranks) -> dict[str, list[float]]:
             training, spread = make(gpt(), ranks, options, gradient_clip=0.5, gradient_accumulation=parts)
             found[f"{name}, {parts}"] = train(gpt(), ranks, training, spread, 60, parts)
     return found
+
+
+def penalised(ranks: Ranks) -> dict[str, list[float]]:
+    """Losses of `linear` with penalties on weights, which it takes beside the model's call, under every strategy."""
+    chosen = STRATEGIES if ranks.world_size > 1 else {"single": {"name": "single"}}
+    found = {}
+    for name, options in chosen.items():
+        algorithm = Linear(l1=0.5, l2=0.5, normalize=False, lr=0.1)
+        label = Column("y", "numeric")
+        schema = Schema(tuple(Column(f"x{i}", "numeric") for i in range(5)), label, rows=100)
+        training, spread = make(algorithm, ranks, options, schema=schema)
+        found[name] = train(algorithm, ranks, training, spread, 8)
+    return found
+
+
+@pytest.mark.slow
+def test_penalties_count_under_every_strategy() -> None:
+    alone = on_workers(1, penalised)[0]["single"]
+    for name, losses in on_workers(2, penalised)[0].items():
+        assert losses == pytest.approx(alone, rel=1e-5), name
 
 
 def write_all(ranks: Ranks, root: Path, train_options: dict[str, Any]) -> dict[str, list[float]]:

@@ -27,9 +27,7 @@ def shard(model: nn.Module, ranks: Ranks, precision: str, options: Mapping[str, 
 
     In bf16 and fp16 each block is gathered in 16 bits and gradients are summed in fp32; weights stay in fp32.
     """
-    warnings.filterwarnings(
-        "ignore", category=FutureWarning, module="torch.distributed"
-    )  # of names that FSDP itself uses
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # of names FSDP itself uses
     ranks.form_group()
     mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
     dtype = numbers.DTYPES.get(precision)
@@ -46,14 +44,8 @@ def shard(model: nn.Module, ranks: Ranks, precision: str, options: Mapping[str, 
             mp_policy=policy,
             offload_policy=offload,
         )
-    # the root's own are needed again at once, in the backward, unless they are all there is
-    fully_shard(
-        model,
-        mesh=mesh,
-        reshard_after_forward=False if blocks else options["reshard_after_forward"],
-        mp_policy=policy,
-        offload_policy=offload,
-    )
+    # the root's own are needed again at once, in the backward, and by a loss that looks at weights beside the model's call
+    fully_shard(model, mesh=mesh, reshard_after_forward=False, mp_policy=policy, offload_policy=offload)
 
 
 class Sharded(Spread):
