@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trainer.algorithm import Batch, Module
 from trainer.data.schema import Schema
 from trainer.worker.blocks import blocks_of
-from trainer.worker.strategy import Loss
+from trainer.worker.replicated import Call
 
 STEPS = 2
 
@@ -24,7 +24,7 @@ STEPS = 2
 def held_alone(algorithm: Module, schema: Schema, batch: Batch, precision: str = "fp32") -> dict[str, int]:
     """Bytes of weights, gradients and optimizer of one worker after a few steps."""
     model = algorithm.build(schema)
-    return _train(algorithm, model, Loss(algorithm, model), batch, precision)
+    return _train(algorithm, model, Call(algorithm, model), batch, precision)
 
 
 def held_by_workers(
@@ -52,7 +52,7 @@ def _worker(
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     model = algorithm.build(schema)
-    loss: nn.Module = Loss(algorithm, model)
+    loss: nn.Module = Call(algorithm, model)
     if strategy == "ddp":
         loss = DistributedDataParallel(loss, gradient_as_bucket_view=True)
     else:
