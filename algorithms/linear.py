@@ -86,6 +86,7 @@ class Linear(Module):
         return self._with_penalties(loss, model) if self.l1 or self._l2 else loss
 
     def _with_penalties(self, loss: Tensor, model: nn.Module) -> Tensor:
+        assert isinstance(model, LinearModel)
         for parameter in (model.weight, model.table):  # by attribute: ZeRO gathers what is asked for so
             if parameter is not None:
                 weights = parameter.flatten()

@@ -195,8 +195,8 @@ def penalised(ranks: Ranks) -> dict[str, list[float]]:
     found = {}
     for name, options in chosen.items():
         algorithm = Linear(l1=0.5, l2=0.5, normalize=False, lr=0.1)
-        label = Column("y", "numeric")
-        schema = Schema(tuple(Column(f"x{i}", "numeric") for i in range(5)), label, rows=100)
+        label = Column(name="y", kind="numeric", classes=())
+        schema = Schema(features=tuple(Column(name=f"x{i}", kind="numeric") for i in range(5)), label=label, rows=100)
         training, spread = make(algorithm, ranks, options, schema=schema)
         found[name] = train(algorithm, ranks, training, spread, 8)
     return found

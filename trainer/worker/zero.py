@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -34,6 +35,8 @@ def initialize(
     total: int | None,
 ) -> tuple[Training, Zero]:
     """Puts a fresh model under DeepSpeed's engine. Raises UserError for a config that doesn't go with the job's."""
+    if ranks.device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     try:
         import deepspeed
     except ImportError:
