@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,8 @@ def run(
         return job, 0
     if checked["strategy"]["name"] == "single" and (launcher.world_size() or 1) > 1:
         raise UserError(f"strategy=single trains with one worker, and there are {launcher.world_size()}; choose ddp")
+    if checked["strategy"]["name"] == "deepspeed" and find_spec("deepspeed") is None:
+        raise UserError('strategy=deepspeed: the package is not installed; pip install "headway[deepspeed]"')
     check_data(checked)
     plan = launcher.plan(job)
     if checked["job"]["dry_run"]:

@@ -44,7 +44,7 @@ def spread(
     if train["activation_checkpointing"]:
         blocks.compute_again(model)
     if train["compile"]:
-        compile_in_place(model, by_block=name == "fsdp")
+        compile_in_place(model, by_block=name == "fsdp" or (name == "deepspeed" and options["stage"] == 3))
     if name == "fsdp":
         from trainer.worker.fsdp import Sharded, shard
 
