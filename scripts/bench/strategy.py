@@ -58,6 +58,7 @@ def deepspeed(stage: int, case: Case, model: nn.Module, ranks: Ranks) -> Iterato
     config = {
         "train_micro_batch_size_per_gpu": BATCH // ranks.world_size,
         "gradient_accumulation_steps": 1,
+        "gradient_clipping": 0.0,  # DeepSpeed's own default is 1
         "zero_optimization": {"stage": stage},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
