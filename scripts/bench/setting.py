@@ -43,11 +43,11 @@ def defaults(group: str) -> dict[str, Any]:
     return dict(yaml.safe_load((ROOT / "conf" / group / "default.yaml").read_text()))
 
 
-def new_saver(job: Job, ranks: Ranks, beat: memoryview, tag: str = "0") -> Saver:
+def new_saver(job: Job, ranks: Ranks, beat: memoryview, tag: str = "0", kind: type[Saver] = Saver) -> Saver:
     def told() -> None:
         beat[1] += 1
 
-    return Saver(job.checkpoints, ranks, tag, Retention(), told)
+    return kind(job.checkpoints, ranks, tag, Retention(), told)
 
 
 def new_beat(job: Job, ranks: Ranks) -> memoryview:
@@ -74,7 +74,7 @@ def train(
     every: int | str | None,
     options: dict[str, Any] | None = None,
     spread: dict[str, Any] | None = None,
-    saver: Saver | None = None,
+    saves: type[Saver] = Saver,
 ) -> tuple[Session, Training]:
     """Trains by the trainer's loop, as a worker does. Returns the session and the training at their end.
 
@@ -98,7 +98,7 @@ def train(
     training, steps_of = strategies.spread(algorithm, model, training_of, ranks, precision, spread, settings)
     reporter = Reporter(job, TensorBoard() if ranks.rank == 0 else None, writes=ranks.rank == 0, maximize=())
     reporter.gauges += watch(job, 0, ranks)
-    saver, cadence = saver or new_saver(job, ranks, beat), Cadence(ranks, **checkpoint_interval(every))
+    saver, cadence = new_saver(job, ranks, beat, kind=saves), Cadence(ranks, **checkpoint_interval(every))
     saver.spread = spread["name"] in ("fsdp", "deepspeed") and ranks.world_size > 1
     saver.first = frozenset(f"{MODEL}{name}" for name, _ in model.named_buffers())
     interruption = Interruption(ranks, job.logs)
