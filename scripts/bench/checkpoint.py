@@ -259,7 +259,8 @@ def beside(algorithm: GPT, job: Job, quick: bool, threads: int) -> None:
     text = np.random.default_rng(1).integers(32, 127, 1_000_000, dtype=np.uint8).astype(np.uint16)
     samples = Timed(Tokens(text, algorithm.sequence_length))
     torch.manual_seed(SEED)
-    train(algorithm, algorithm.build(Schema()), samples, Ranks(), job, EVERY * (rounds + 2), EVERY, batch=1)
+    model, steps = algorithm.build(Schema()), EVERY * (rounds + 2)
+    train(algorithm, model, samples, Ranks(), job, steps, every=EVERY, options={"batch_size": 1})
     times = [t * 1e3 for t in samples.times[EVERY:]]
     pairs = Pairs(times[EVERY - 2 :: EVERY][:rounds], times[0::EVERY][:rounds])
     what = f"a step beside the writing, {threads} thread{'s' if threads > 1 else ''} computing"

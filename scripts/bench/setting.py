@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,23 @@ sys.path.insert(0, str(ROOT))
 from trainer import node  # noqa: E402
 from trainer.algorithm import Module  # noqa: E402
 from trainer.checkpoint import Retention  # noqa: E402
-from trainer.config import checkpoint_interval  # noqa: E402
+from trainer.config import StrategyConfig, checkpoint_interval  # noqa: E402
 from trainer.data.opened import Opened  # noqa: E402
 from trainer.data.samples import Samples  # noqa: E402
 from trainer.data.schema import Schema  # noqa: E402
 from trainer.job import Job  # noqa: E402
+from trainer.worker import precision as numbers  # noqa: E402
+from trainer.worker import strategy as strategies  # noqa: E402
 from trainer.worker.cadence import Cadence  # noqa: E402
 from trainer.worker.interruption import Interruption  # noqa: E402
 from trainer.worker.loop import Loop  # noqa: E402
 from trainer.worker.metrics import Reporter  # noqa: E402
+from trainer.worker.mfu import mfu_of  # noqa: E402
 from trainer.worker.ranks import Ranks  # noqa: E402
 from trainer.worker.saver import Saver  # noqa: E402
 from trainer.worker.session import Session  # noqa: E402
-from trainer.worker.state import Training  # noqa: E402
-from trainer.worker.strategy import spread  # noqa: E402
+from trainer.worker.state import MODEL, Training  # noqa: E402
+from trainer.worker.telemetry import watch  # noqa: E402
 from trainer.worker.trackers import TensorBoard  # noqa: E402
 
 SEED = 0
@@ -39,11 +43,11 @@ def defaults(group: str) -> dict[str, Any]:
     return dict(yaml.safe_load((ROOT / "conf" / group / "default.yaml").read_text()))
 
 
-def new_saver(job: Job, ranks: Ranks, beat: memoryview, tag: str = "0") -> Saver:
+def new_saver(job: Job, ranks: Ranks, beat: memoryview, tag: str = "0", kind: type[Saver] = Saver) -> Saver:
     def told() -> None:
         beat[1] += 1
 
-    return Saver(job.checkpoints, ranks, tag, Retention(), told)
+    return kind(job.checkpoints, ranks, tag, Retention(), told)
 
 
 def new_beat(job: Job, ranks: Ranks) -> memoryview:
@@ -54,6 +58,11 @@ def new_beat(job: Job, ranks: Ranks) -> memoryview:
     return node.beat_of(job.logs, ranks.local_rank, ranks.local_world_size)
 
 
+def strategy(name: str, **options: Any) -> dict[str, Any]:
+    """A strategy's settings, complete."""
+    return {**dataclasses.asdict(StrategyConfig()), "name": name, **options}
+
+
 def train(
     algorithm: Module,
     model: nn.Module,
@@ -61,27 +70,44 @@ def train(
     ranks: Ranks,
     job: Job,
     steps: int,
-    every: int | str,
-    batch: int = 32,
-) -> Session:
-    """Trains by the trainer's loop. `every`: as `checkpoint.every`. Returns the session at its end."""
+    *,
+    every: int | str | None,
+    options: dict[str, Any] | None = None,
+    spread: dict[str, Any] | None = None,
+    saves: type[Saver] = Saver,
+) -> tuple[Session, Training]:
+    """Trains by the trainer's loop, as a worker does. Returns the session and the training at their end.
+
+    every: as `checkpoint.every`. options: of `train`, over conf/'s. spread: the strategy, else the simplest.
+    """
+    settings = {**defaults("train"), "max_steps": steps, "precision": "fp32", **(options or {})}
     config = {
-        "train": {**defaults("train"), "max_steps": steps, "batch_size": batch},
+        "train": settings,
         "checkpoint": {**defaults("checkpoint"), "every": every},
         "job": {"seed": SEED},
     }
     beat = new_beat(job, ranks)
-    optimizer = algorithm.optimizer(model)
-    training = Training(model, optimizer, algorithm.schedule(optimizer, steps))
-    loss = spread(algorithm, model, "ddp" if ranks.world_size > 1 else "single", "fp32", ranks)
+    precision = settings["precision"]
+    numbers.settle(precision)
+
+    def training_of(model: nn.Module) -> Training:
+        optimizer = algorithm.optimizer(model)
+        return Training(model, optimizer, algorithm.schedule(optimizer, steps))
+
+    spread = spread or strategy(strategies.choose("auto", ranks.world_size))
+    training, steps_of = strategies.spread(algorithm, model, training_of, ranks, precision, spread, settings)
     reporter = Reporter(job, TensorBoard() if ranks.rank == 0 else None, writes=ranks.rank == 0, maximize=())
-    saver, cadence = new_saver(job, ranks, beat), Cadence(ranks, **checkpoint_interval(every))
+    reporter.gauges += watch(job, 0, ranks)
+    saver, cadence = new_saver(job, ranks, beat, kind=saves), Cadence(ranks, **checkpoint_interval(every))
+    saver.spread = spread["name"] in ("fsdp", "deepspeed") and ranks.world_size > 1
+    saver.first = frozenset(f"{MODEL}{name}" for name, _ in model.named_buffers())
     interruption = Interruption(ranks, job.logs)
     interruption.save_seconds = lambda: saver.seconds
     opened = Opened(Schema(), samples, None)
     session = Session(job, config, ranks, opened, reporter, interruption, saver, cadence, beat)
+    reporter.gauges += mfu_of(algorithm, session, precision)
     cadence.begin(0)
     reporter.start(config)
-    Loop(algorithm, training, loss, session, steps, "fp32").run()
+    Loop(algorithm, training, steps_of, session, steps).run()
     reporter.finish({})
-    return session
+    return session, training

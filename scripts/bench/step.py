@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from trainer.data.samples import InMemory, Samples
 from trainer.data.schema import Schema
 from trainer.data.text import Tokens
 from trainer.job import Job
+from trainer.worker.layout import local
 from trainer.worker.ranks import Ranks
 
 BATCH = 32
@@ -102,30 +104,38 @@ def fresh(case: Case) -> nn.Module:
     return case.algorithm.build(Schema())
 
 
+def taken(samples: Samples, steps: int, batch: int, ranks: Ranks) -> Iterator[Tensor]:
+    """This worker's rows of each step, in the order of the trainer, drawn before."""
+    rows, share = samples.rows, batch // ranks.world_size
+    order = Order(rows, SEED, samples.order.per_block, samples.order.window)
+    epochs = -(-steps // (rows // batch))
+    permutations = [torch.from_numpy(order.epoch(e)(0, rows).copy()) for e in range(epochs)]
+    for permutation in permutations:
+        for i in range(ranks.rank * share, rows - batch + 1 + ranks.rank * share, batch):
+            yield permutation[i : i + share]
+
+
+Bare = Callable[["Case", nn.Module, Ranks], Iterator[None]]
+
+
 def bare(case: Case, model: nn.Module, ranks: Ranks) -> Iterator[None]:
     """The loop as one writes it by hand, a step each time it is asked."""
     optimizer = case.algorithm.optimizer(model)
     schedule = case.algorithm.schedule(optimizer, case.steps)
     wrapped = DistributedDataParallel(model) if ranks.world_size > 1 else model
-    rows, share = len(case.x), BATCH // ranks.world_size
-    order = Order(case.samples.rows, SEED, case.samples.order.per_block, case.samples.order.window)
-    epochs = -(-case.steps // (rows // BATCH))
-    permutations = [torch.from_numpy(order.epoch(e)(0, rows).copy()) for e in range(epochs)]
     x, y = case.x, case.y
-    for permutation in permutations:
-        for i in range(ranks.rank * share, rows - BATCH + 1 + ranks.rank * share, BATCH):
-            taken = permutation[i : i + share]
-            if y is None:
-                tokens = x[taken]
-                loss = wrapped(tokens[:, :-1], tokens[:, 1:]).mean()
-            else:
-                loss = F.mse_loss(wrapped(x[taken]).squeeze(1), y[taken])
-            loss.backward()
-            optimizer.step()
-            if schedule is not None:
-                schedule.step()
-            optimizer.zero_grad()
-            yield
+    for rows in taken(case.samples, case.steps, BATCH, ranks):
+        if y is None:
+            tokens = x[rows]
+            loss = wrapped(tokens[:, :-1], tokens[:, 1:]).mean()
+        else:
+            loss = F.mse_loss(wrapped(x[rows]).squeeze(1), y[rows])
+        loss.backward()
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+        optimizer.zero_grad()
+        yield
 
 
 @dataclass
@@ -172,33 +182,51 @@ class Alternating(Samples):
         return self.samples._take(ids)
 
 
-def compare(case: Case, ranks: Ranks) -> None:
+def here(parameter: nn.Parameter) -> Tensor:
+    """What this worker has of a parameter: of one that ZeRO or FSDP split, its part."""
+    return local(getattr(parameter, "ds_tensor", parameter)).detach()
+
+
+def compare(
+    case: Case, ranks: Ranks, by_hand: Bare = bare, spread: dict[str, Any] | None = None, name: str = ""
+) -> None:
     """Trains both in turn and prints two rows on rank 0: by the wall clock, and by what the processors worked."""
     model, other = fresh(case), fresh(case)
-    samples = Alternating(case.samples, bare(case, other, ranks))
+    samples = Alternating(case.samples, by_hand(case, other, ranks))
     with tempfile.TemporaryDirectory() as own:
         job = Job(Path(ranks.broadcast(own)) / "job")
-        train(case.algorithm, model, samples, ranks, job, case.steps, case.every)
+        train(case.algorithm, model, samples, ranks, job, case.steps, every=case.every, spread=spread)
         ranks.barrier()
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
-        if not torch.equal(a, b):
-            raise AssertionError(f"{case.name}: the weights of both loops differ at the end")
+        if not torch.equal(here(a), here(b)):
+            raise AssertionError(f"{case.name} {name}: the weights of both loops differ at the end")
     if ranks.rank == 0:
         times = samples.times
-        what = f"{case.name}, {ranks.world_size} worker{'s' if ranks.world_size > 1 else ''}"
+        what = f"{case.name}, {name}{ranks.world_size} worker{'s' if ranks.world_size > 1 else ''}"
         row(what, times.blocks(times.wall, case.block), case.asked, digits=3)
         row(f"{what}, processor time", times.blocks(times.cpu, case.block), "", digits=3)
 
 
-def worker(rank: int, world: int, port: int, make: Callable[[bool], Case], quick: bool) -> None:
-    """One of `world` DDP workers on this machine."""
+def worker(rank: int, world: int, port: int, work: Callable[[Ranks], None]) -> None:
+    """One of `world` workers on this machine."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "TORCHELASTIC_RESTART_COUNT": "0"}
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     ranks = Ranks.join()
-    compare(make(quick), ranks)
+    work(ranks)
     ranks.leave()
+
+
+def on_workers(world: int, work: Callable[[Ranks], None]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(worker, (world, port, work), nprocs=world)
+
+
+def work(make: Callable[[bool], Case], quick: bool, ranks: Ranks) -> None:
+    compare(make(quick), ranks)
 
 
 def main() -> None:
@@ -216,10 +244,7 @@ def main() -> None:
                 torch.set_num_threads(1)
                 compare(make(args.quick), Ranks())
             else:
-                with socket.socket() as free:
-                    free.bind(("127.0.0.1", 0))
-                    port = free.getsockname()[1]
-                mp.spawn(worker, (world, port, make, args.quick), nprocs=world)
+                on_workers(world, partial(work, make, args.quick))
 
 
 if __name__ == "__main__":

@@ -57,10 +57,13 @@ class Sharded(Spread):
         super().__init__(algorithm, training, ranks, precision, clip)
         assert isinstance(training.model, FSDPModule)
         self._sharded = training.model
+        self._synchronises = True
 
     def part(self, batch: Batch, last: bool) -> Tensor:
         """Gradients of all but the last part stay here, whole."""
-        self._sharded.set_requires_gradient_sync(last)
+        if last != self._synchronises:  # it walks through all modules
+            self._sharded.set_requires_gradient_sync(last)
+            self._synchronises = last
         return super().part(batch, last)
 
     def refresh(self) -> None:
