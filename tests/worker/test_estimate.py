@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,19 @@ from torch.profiler import ProfilerActivity, profile
 
 from algorithms.gpt import GPT
 from algorithms.linear import Linear
-from tests.worker.held import held_alone, held_by_workers
+from tests.worker.held import held_alone, held_by_workers, size
+from tests.worker.processes import on_workers
 from trainer.algorithm import Batch, Module, SparseRows
+from trainer.config import StrategyConfig, TrainConfig
 from trainer.data.schema import Column, Schema
 from trainer.errors import UserError
 from trainer.worker import estimate as estimating
+from trainer.worker import strategy
 from trainer.worker.estimate import measure
-from trainer.worker.footprint import Footprint, ddp, fsdp, single
+from trainer.worker.footprint import Footprint, ddp, fsdp, single, zero
+from trainer.worker.fragments import Fragments
+from trainer.worker.ranks import Ranks
+from trainer.worker.state import Training
 
 TOLERANCE = 0.1
 TEXT = Schema(columns=64, text=True)
@@ -204,3 +211,37 @@ def test_sparse_rows_are_measured() -> None:
     x = SparseRows(torch.tensor([1, 5, 7]), torch.ones(3), torch.tensor([0, 2, 3]), 40)
     schema = Schema(label=TABLE.label, rows=2, columns=40, sparse=True, sparse_mean=(0.0,) * 40, sparse_std=(1.0,) * 40)
     assert measure(Linear(), schema, Batch(x, torch.tensor([0, 1]), 2, 2)).parameters == 410
+
+
+def held_by_zero(ranks: Ranks, stage: int, precision: str) -> dict[str, int]:
+    """Bytes of weights and of the optimizer that a worker holds under DeepSpeed's engine after some steps."""
+    algorithm, config = GPT(layers=3), {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
+    options = dataclasses.asdict(StrategyConfig(name="deepspeed", stage=stage, config=config))
+
+    def training_of(model: nn.Module) -> Training:
+        return Training(model, algorithm.optimizer(model), None)
+
+    train = dataclasses.asdict(TrainConfig(batch_size=4))
+    model = algorithm.build(TEXT)
+    training, spread = strategy.spread(algorithm, model, training_of, ranks, precision, options, train, None)
+    for _ in range(2):
+        spread.part(Batch(text(2).x, None, 2, 4), last=True)
+        spread.update()
+    layout, split = training.layout, [p.ds_tensor for p in model.parameters() if hasattr(p, "ds_tensor")]
+    assert isinstance(layout, Fragments)
+    states = training.optimizer.state
+    return {
+        "weights": size(split or model.parameters()),
+        "optimizer": size(layout.flats) + size(v for flat in layout.flats for v in states[flat].values()),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_what_deepspeed_holds_is_what_was_planned(stage: int, precision: str) -> None:
+    pytest.importorskip("deepspeed")
+    planned = zero(measure(GPT(layers=3), TEXT, text(2), precision=precision), 2, stage)
+    for held in on_workers(2, held_by_zero, stage, precision):
+        assert held["weights"] == pytest.approx(planned.weights, rel=TOLERANCE)
+        assert held["optimizer"] == pytest.approx(planned.optimizer, rel=TOLERANCE)
