@@ -47,7 +47,7 @@ def test_keys_of_deepspeed_are_passed_on_beside_the_jobs() -> None:
     assert found["zero_optimization"] == {
         "overlap_comm": False,
         "reduce_bucket_size": 1000,
-        "allgather_bucket_size": 1_000_000,
+        "allgather_bucket_size": 1_000_448,
         "stage": 2,
     }
     assert found["wall_clock_breakdown"] is True
@@ -73,7 +73,7 @@ def test_auto_in_a_file_is_filled_in_and_overrides_change_the_file(tmp_path: Pat
     found = config_of({"steps_per_print": 100}, config_file=str(file), stage=1)
     assert found["train_batch_size"] == 64
     assert found["zero_optimization"]["stage"] == 1
-    assert found["zero_optimization"]["reduce_bucket_size"] == 1_000_000
+    assert found["zero_optimization"]["reduce_bucket_size"] == 1_000_448
     assert "stage3_max_live_parameters" not in found["zero_optimization"]  # DeepSpeed has its own default
     assert found["optimizer"]["params"] == {"lr": 0.003, "betas": (0.9, 0.95), "eps": 1e-6}
     assert found["scheduler"]["params"] == {"total_num_steps": 500, "warmup_max_lr": 0.003}

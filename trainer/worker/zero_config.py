@@ -12,6 +12,7 @@ from typing import Any
 from trainer.errors import UserError
 
 AUTO = "auto"
+ALIGNED = 1024  # elements that a bucket is a multiple of: DeepSpeed asks for an even number
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _from_job(strategy: Mapping[str, Any], train: Mapping[str, Any], facts: Fact
     parts = train["gradient_accumulation"]
     micro = -(-train["batch_size"] // (facts.world_size * parts))
     # DeepSpeed makes its buckets of the size that it is told, however small the model is
-    bucket = _Default(min(500_000_000, facts.parameters))
+    bucket = _Default(min(500_000_000, -(-facts.parameters // ALIGNED) * ALIGNED))
     zero: dict[str, Any] = {
         "stage": strategy["stage"],
         "reduce_bucket_size": bucket,
