@@ -244,9 +244,10 @@ def _absolute_paths(data: dict[str, Any]) -> None:
             data[key] = absolute(value)
 
 
-# what makes two configs the same job: where, how widely and how spread it runs, and how it is watched, does not
+# what makes two configs the same job: where, how widely, how spread and in how much memory it runs, and how it is
+# watched, does not
 IDENTITY = ("algorithm", "data", "train")
-WATCHING = ("hang_timeout", "compile", "activation_checkpointing", "profile")
+NOT_IDENTITY = ("hang_timeout", "compile", "activation_checkpointing", "gradient_accumulation", "profile")
 
 
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -261,7 +262,7 @@ def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
             differences.append(f"{prefix}: {a!r} there, {b!r} here")
 
     for noun in IDENTITY:
-        here, there = ({k: v for k, v in (c.get(noun) or {}).items() if k not in WATCHING} for c in (new, old))
+        here, there = ({k: v for k, v in (c.get(noun) or {}).items() if k not in NOT_IDENTITY} for c in (new, old))
         compare(noun, there, here)
     compare("job.seed", old.get("job", {}).get("seed"), new.get("job", {}).get("seed"))
     return differences

@@ -13,6 +13,7 @@ import pytest
 from tests.integration.command import headway, start
 from trainer import artifact, checkpoint
 from trainer.job import Job, State
+from trainer.worker.state import weights_in
 
 pytest.importorskip("deepspeed")
 
@@ -141,6 +142,18 @@ def test_a_mistake_is_one_line_before_anything_starts(folder: Path, overrides: l
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not Path("job").exists()
+
+
+@pytest.mark.slow
+def test_a_spread_model_whose_loss_is_no_number_keeps_its_whole_checkpoints(folder: Path) -> None:
+    """The worker that finds it holds a part of the model only, which is no checkpoint."""
+    more = ["strategy=fsdp", "algorithm.lr=1e30", "algorithm.warmup=0", "checkpoint.every=1"]
+    done = headway("train", *COMMON, TEXT, "job.dir=job", *more)
+    assert done.returncode == 1
+    assert "the loss became" in done.stdout + done.stderr
+    assert "the newest checkpoint is from before it" in done.stdout + done.stderr
+    for folder_of in checkpoint.listing(Path("job/checkpoints")):
+        assert weights_in(folder_of, checkpoint.read_manifest(folder_of))
 
 
 @pytest.mark.slow

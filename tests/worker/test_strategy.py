@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -370,10 +371,10 @@ def test_what_is_validated_are_the_averages_and_training_goes_on_without_them() 
         assert within == pytest.approx(found["ddp"][1], rel=1e-4), name
 
 
-def same_with(ranks: Ranks, train_options: dict[str, Any]) -> dict[str, list[float]]:
+def same_with(ranks: Ranks, names: list[str], train_options: dict[str, Any]) -> dict[str, list[float]]:
     """A few steps under each strategy with a setting that changes no result."""
     found = {}
-    for name in ("ddp", "fsdp", "zero 2", "zero 3"):
+    for name in names:
         training, spread = make(gpt(), ranks, STRATEGIES[name], **train_options)
         found[name] = train(gpt(), ranks, training, spread, 4)
     return found
@@ -381,9 +382,19 @@ def same_with(ranks: Ranks, train_options: dict[str, Any]) -> dict[str, list[flo
 
 @pytest.mark.slow
 def test_activations_that_are_computed_again_change_nothing() -> None:
-    usual, again = (on_workers(2, same_with, {"activation_checkpointing": on})[0] for on in (False, True))
+    names = ["ddp", "fsdp", "zero 2", "zero 3"]
+    usual, again = (on_workers(2, same_with, names, {"activation_checkpointing": on})[0] for on in (False, True))
     for name, losses in usual.items():
         assert again[name] == pytest.approx(losses, rel=1e-5), name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_model_trains_the_same() -> None:
+    names = ["ddp", "fsdp"]
+    usual, compiled = (on_workers(2, same_with, names, {"compile": on})[0] for on in (False, True))
+    for name, losses in usual.items():
+        assert compiled[name] == pytest.approx(losses, rel=1e-4), name
 
 
 def test_one_worker_needs_no_strategy_and_single_takes_no_more_than_one() -> None:

@@ -220,7 +220,7 @@ class Loop:
     def _diverged(self, value: float, step: int, *, weights_are_good: bool = True) -> HeadwayError:
         """The error of a loss that is no number; the last good state is saved first."""
         kept = "the newest checkpoint is from before it"
-        if weights_are_good:
+        if weights_are_good and not self.session.saver.spread:  # one worker alone has only parts of it
             kept = f"the state after step {step - 1} is kept in {self._save_alone()}"
         rate = self.training.optimizer.param_groups[0]["lr"]
         size, position = self.session.config["train"]["batch_size"], self.training.position
