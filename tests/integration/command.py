@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,12 @@ def headway(*arguments: str, timeout: float = 120) -> subprocess.CompletedProces
     )
 
 
+def as_from_a_terminal() -> None:
+    """Whoever runs the tests in the background, with nohup say, has these ignored, and what they start too."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(*arguments: str) -> subprocess.Popen[str]:
     """Starts `headway ARGUMENTS` in a session of its own."""
     return subprocess.Popen(
@@ -36,6 +43,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         text=True,
         env=environment(),
         start_new_session=True,
+        preexec_fn=as_from_a_terminal,
     )
 
 
