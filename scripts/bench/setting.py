@@ -95,7 +95,7 @@ def train(
         return Training(model, optimizer, algorithm.schedule(optimizer, steps))
 
     spread = spread or strategy(strategies.choose("auto", ranks.world_size))
-    training, steps_of = strategies.spread(algorithm, model, training_of, ranks, precision, spread, settings)
+    training, steps_of = strategies.spread(algorithm, model, training_of, ranks, precision, spread, settings, steps)
     reporter = Reporter(job, TensorBoard() if ranks.rank == 0 else None, writes=ranks.rank == 0, maximize=())
     reporter.gauges += watch(job, 0, ranks)
     saver, cadence = new_saver(job, ranks, beat, kind=saves), Cadence(ranks, **checkpoint_interval(every))
