@@ -17,6 +17,8 @@ from trainer import checkpoint
 from trainer.chaos.judge import differing_metrics
 from trainer.job import Job, State
 
+pytestmark = pytest.mark.slow
+
 SLOW_STEPS = [FAULTY, "+algorithm.seconds=0.01", "train.epochs=20"]
 
 
@@ -65,7 +67,6 @@ def test_a_worker_that_dies_takes_the_job_down_with_its_own_error(folder: Path, 
     wait_until_gone(Job(folder / "runs/bad"))
 
 
-@pytest.mark.slow
 def test_a_loss_that_is_no_number_leaves_the_last_good_state(folder: Path) -> None:
     headway("train", FAULTY, "+algorithm.how=nan", "+algorithm.rank=0", "job.name=bad")
     assert [p.name for p in (folder / "runs/bad/checkpoints").iterdir()] == ["step-00000020"]

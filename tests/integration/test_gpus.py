@@ -12,6 +12,8 @@ from tests.integration import command
 from tests.worker import nvml
 from trainer.job import Job
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ("algorithm=linear", "data=digits", "train.epochs=2", "train.log_every=5", "job.name=one")
 # every process of the job believes in a GPU, and computes on the CPU
 BELIEVE = """

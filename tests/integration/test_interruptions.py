@@ -20,6 +20,8 @@ from trainer import checkpoint
 from trainer.job import Job, State
 from trainer.result import is_of_the_run
 
+pytestmark = pytest.mark.slow
+
 EVERY = 25  # steps between checkpoints
 STEPS = 180
 COMMON = [
@@ -194,7 +196,6 @@ def test_a_notice_loses_no_step(begin: Start, whole: Job) -> None:
     assert line["resumed"] == result["steps"]
 
 
-@pytest.mark.slow
 def test_a_users_own_bug_is_not_tried_for_ever(begin: Start) -> None:
     """It comes at the same step again: the job fails with it, after two attempts."""
     run = begin("+algorithm.how=bug", "+algorithm.at=30")
@@ -210,7 +211,6 @@ def test_a_users_own_bug_is_not_tried_for_ever(begin: Start) -> None:
     assert "faulty.py" in result["error"]["where"]
 
 
-@pytest.mark.slow
 def test_a_job_that_is_killed_again_and_again_gets_to_its_end(begin: Start, whole: Job) -> None:
     """After 60 steps of each life. Each leaves a newer checkpoint, so that it never counts as getting nowhere."""
     run = begin("+algorithm.how=kill", "+algorithm.at=60", "launcher.max_restarts=0")
@@ -226,7 +226,6 @@ def test_a_job_that_is_killed_again_and_again_gets_to_its_end(begin: Start, whol
     assert result["seconds"]["lost"] > 0
 
 
-@pytest.mark.slow
 def test_a_worker_that_hangs_is_found_and_the_job_goes_on(begin: Start, whole: Job) -> None:
     run = begin("train.hang_timeout=2s")
     run.wait_for_step(60)
@@ -241,14 +240,12 @@ def test_a_worker_that_hangs_is_found_and_the_job_goes_on(begin: Start, whole: J
         assert "trainer/worker/loop.py" in log
 
 
-@pytest.mark.slow
 def test_a_long_validation_is_no_hang(begin: Start) -> None:
     run = begin("train.hang_timeout=1s", "+algorithm.validating=0.7", "train.epochs=1")
     run.ends()
     assert states(run.job, State.INTERRUPTED) == []
 
 
-@pytest.mark.slow
 def test_slurms_warning_is_a_notice(begin: Start, whole: Job) -> None:
     """SIGUSR1, by `sbatch --signal`."""
     run = begin()
@@ -260,7 +257,6 @@ def test_slurms_warning_is_a_notice(begin: Start, whole: Job) -> None:
     assert "SIGUSR1" in assert_accounted(run.job, "signal", lost_at_most=0)["reason"]
 
 
-@pytest.mark.slow
 def test_a_notice_in_a_file_is_one(begin: Start, whole: Job, tmp_path: Path) -> None:
     notice = tmp_path / "notice"
     run = begin(f"launcher.notices=[file:{notice}]")
@@ -273,7 +269,6 @@ def test_a_notice_in_a_file_is_one(begin: Start, whole: Job, tmp_path: Path) -> 
     assert_accounted(run.job, "file", lost_at_most=0)
 
 
-@pytest.mark.slow
 def test_a_warning_that_capacity_may_go_away_saves_and_goes_on(begin: Start, whole: Job, tmp_path: Path) -> None:
     notice = tmp_path / "notice"
     run = begin(f"launcher.notices=[file:{notice}]", "checkpoint.every=null", "checkpoint.keep=9")
@@ -286,7 +281,6 @@ def test_a_warning_that_capacity_may_go_away_saves_and_goes_on(begin: Start, who
     assert 40 <= warned < last == STEPS
 
 
-@pytest.mark.slow
 def test_a_killed_agent_is_noted_by_the_next(begin: Start, whole: Job) -> None:
     """Nobody could say anything; the same command goes on from the newest checkpoint."""
     run = begin()
@@ -300,7 +294,6 @@ def test_a_killed_agent_is_noted_by_the_next(begin: Start, whole: Job) -> None:
     assert line["recovery_seconds"] < 60  # from its death on
 
 
-@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(begin: Start, whole: Job) -> None:
     run = begin()
     run.wait_for_step(80)
@@ -323,7 +316,6 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(begin: Start, wh
     assert f"passed over {damaged.name}: {shard.name} has another checksum" in run.job.log_path(1, 0).read_text()
 
 
-@pytest.mark.slow
 def test_it_goes_on_with_three_workers_and_with_one(begin: Start, plain: Job) -> None:
     """The same samples in the same steps; sums in another order differ in the last bits."""
     run = begin("+algorithm.dropout=0.0")
@@ -350,7 +342,6 @@ def assert_same_curve(job: Job, whole: Job) -> None:
             np.testing.assert_allclose(value, other["values"][name], rtol=1e-5, err_msg=f"{name}, step {mine['step']}")
 
 
-@pytest.mark.slow
 def test_gradients_are_accumulated_over_an_interruption(begin: Start, tmp_path: Path) -> None:
     parts = ["train.gradient_accumulation=3", "train.gradient_clip=0.5"]
     whole = undisturbed(tmp_path / "whole", *parts)
@@ -362,7 +353,6 @@ def test_gradients_are_accumulated_over_an_interruption(begin: Start, tmp_path: 
     assert_accounted(run.job, "worker died")
 
 
-@pytest.mark.slow
 def test_early_stopping_and_the_best_so_far_outlive_an_interruption(begin: Start, tmp_path: Path) -> None:
     """Nothing improves after the first validation: it ends with the third, though it was interrupted in between."""
     still = ["algorithm.lr=0.0", "train.epochs=20", "train.early_stopping.patience=2", "checkpoint.keep_best=1"]
@@ -380,7 +370,6 @@ def test_early_stopping_and_the_best_so_far_outlive_an_interruption(begin: Start
     assert 45 in kept[1]
 
 
-@pytest.mark.slow
 def test_the_time_it_may_train_counts_over_an_interruption(begin: Start) -> None:
     limit = ["train.epochs=1000", "train.max_time=5s"]
     run = begin(*limit)
@@ -419,7 +408,6 @@ def nodes(job: Job) -> list[int]:
     return [event["nodes"] for event in states(job, State.STARTING)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_node_that_is_lost_leaves_the_other_to_go_on(begin: Start, plain: Job, lost: int) -> None:
     run = begin(*TWO)
@@ -436,7 +424,6 @@ def test_a_node_that_is_lost_leaves_the_other_to_go_on(begin: Start, plain: Job,
     assert line["source"] == ("agent died" if lost == 0 else "lost node")
 
 
-@pytest.mark.slow
 def test_a_node_that_comes_back_is_let_in(begin: Start) -> None:
     run = begin(*TWO, "train.epochs=12")
     run.wait_for_step(60)
@@ -456,7 +443,6 @@ def test_a_node_that_comes_back_is_let_in(begin: Start) -> None:
     assert regrouped["steps_lost"] == 0
 
 
-@pytest.mark.slow
 def test_a_notice_to_one_node_is_heeded_by_both(begin: Start, plain: Job) -> None:
     """It leaves with nothing lost, and the other goes on alone."""
     run = begin(*TWO)
@@ -468,7 +454,6 @@ def test_a_notice_to_one_node_is_heeded_by_both(begin: Start, plain: Job) -> Non
     assert_same_curve(run.job, plain)
 
 
-@pytest.mark.slow
 def test_a_node_that_is_gone_before_the_other_looks_still_leaves_it_to_go_on(begin: Start, plain: Job) -> None:
     """The one that left is not counted, whether its agent has ended already or not."""
     run = begin(*TWO)
@@ -486,7 +471,6 @@ def test_a_node_that_is_gone_before_the_other_looks_still_leaves_it_to_go_on(beg
     assert_same_curve(run.job, plain)
 
 
-@pytest.mark.slow
 def test_a_notice_to_all_nodes_ends_the_job_for_now(begin: Start, plain: Job) -> None:
     """As a cluster does that takes all of it: none goes on alone, to be killed."""
     run = begin(*TWO)

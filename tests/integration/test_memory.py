@@ -14,6 +14,8 @@ import pytest
 from tests.integration.command import FAULTY, environment, headway
 from trainer.job import Job, State
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 2 << 30
 
 

@@ -14,6 +14,8 @@ from trainer.job import Job
 from trainer.node import PARTS
 from trainer.result import is_of_the_run
 
+pytestmark = pytest.mark.slow
+
 DIGITS = [FAULTY, "data=digits", "train.max_steps=120", "tracking=none"]
 
 
@@ -106,7 +108,6 @@ def test_a_short_training_has_a_shorter_profile(tmp_path: Path, steps: int, kept
         assert "too few steps" in job.log_path(0, 0).read_text()
 
 
-@pytest.mark.slow
 def test_a_slow_rank_is_named_in_the_log_the_result_and_at_the_end(tmp_path: Path) -> None:
     slow = ["+algorithm.slow=0.03", "+algorithm.seconds=0.002", "train.epochs=null", "train.max_steps=250"]
     job, output = train(tmp_path / "job", FAULTY, *slow, "data=digits", "launcher.workers=2", "train.log_every=10")
@@ -120,7 +121,6 @@ def test_a_slow_rank_is_named_in_the_log_the_result_and_at_the_end(tmp_path: Pat
     assert "rank 1 was slow" in headway("show", str(job.dir)).stdout
 
 
-@pytest.mark.slow
 def test_a_rank_that_hangs_is_named_with_where_it_stands_and_where_the_others_wait(tmp_path: Path) -> None:
     hang = ["+algorithm.how=hang", "+algorithm.at=20", "train.hang_timeout=1s", "launcher.max_restarts=0"]
     done = headway("train", f"job.dir={tmp_path}/job", FAULTY, *hang, "data=digits", "launcher.workers=2")

@@ -22,6 +22,8 @@ from trainer.worker.batch_size import largest
 from trainer.worker.estimate import measure
 from trainer.worker.ranks import Ranks
 
+pytestmark = pytest.mark.slow
+
 TEXT = Schema(columns=64, text=True)
 TRAIN: dict[str, Any] = {
     "gradient_accumulation": 1, "elastic": "fast", "activation_checkpointing": False, "ema": None,
