@@ -105,6 +105,7 @@ WHEN_THE_DATA_IS_READ = {
     "case",
     [pytest.param(case, marks=[pytest.mark.slow] if at > 1 else []) for at, case in enumerate(WHEN_THE_DATA_IS_READ)],
 )
+@pytest.mark.slow
 def test_a_mistake_found_while_reading_fails_the_job_with_the_same_line(
     case: str, files: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,6 +56,7 @@ def test_what_does_not_fit_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert not any(row["fits"] for row in answer["strategies"])
 
 
+@pytest.mark.slow
 def test_the_largest_batch_that_fits_is_planned(capsys: pytest.CaptureFixture[str]) -> None:
     answer = planned(capsys, *GPUS[:2], "devices=2", "memory=200MB", "train.batch_size=auto")
     assert answer["samples"] > 32

@@ -30,6 +30,7 @@ def test_an_algorithm_of_ones_own_has_under_30_lines() -> None:
     ("name", "settings", "accuracy"),
     [("mlp.MLP", ["+algorithm.hidden=64"], 0.9), ("nearest_mean.NearestMean", [], 0.8)],
 )
+@pytest.mark.slow
 def test_an_algorithm_of_ones_own_trains_and_predicts_as_the_readme_says(
     name: str, settings: list[str], accuracy: float, tmp_path: Path
 ) -> None:

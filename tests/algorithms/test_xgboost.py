@@ -498,6 +498,7 @@ def test_a_worker_without_rows_takes_part_and_all_stop_together(tmp_path: Path) 
     assert len(reports) == 4
 
 
+@pytest.mark.slow
 def test_interrupted_workers_end_with_the_same_bytes(tmp_path: Path) -> None:
     cases = [
         {**SHARES, "early_stopping_rounds": 2, "rounds": 9},

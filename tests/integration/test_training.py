@@ -121,6 +121,7 @@ def test_early_stopping_ends_training_when_nothing_improves(folder: Path) -> Non
     assert result["epochs"] == 3
 
 
+@pytest.mark.slow
 def test_max_time_ends_training_with_a_model(folder: Path) -> None:
     done = headway(
         "train", FAULTY, "+algorithm.seconds=0.01", "train.max_time=1s", "launcher.workers=2", "job.name=short"
@@ -155,6 +156,7 @@ def test_predictions_of_the_command_are_those_of_python(trained: dict[int, train
     assert table["prediction"].to_pylist() == expected.tolist()
 
 
+@pytest.mark.slow
 def test_a_batch_left_to_us_is_told_and_kept_when_the_job_goes_on(folder: Path) -> None:
     common = ["train", "algorithm=linear", "data=digits", "train.batch_size=auto", "train.log_every=1"]
     whole = headway(*common, "train.max_steps=40", "job.name=whole", "launcher.workers=2")

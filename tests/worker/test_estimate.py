@@ -119,6 +119,7 @@ def test_each_of_two_workers_holds_what_was_planned(strategy: str, precision: st
         agrees(planned, held)
 
 
+@pytest.mark.slow
 def test_rows_that_do_not_divide_are_planned_as_the_fullest_worker_has_them(tmp_path: Path) -> None:
     algorithm, batch = Net(kind="adam", width=7), table(4)
     planned = fsdp(measure(algorithm, TABLE, batch), 3)
