@@ -58,13 +58,12 @@ class SparseRows:
     offsets: Tensor
     columns: int
 
+    def converted(self, convert: Callable[[Tensor], Tensor]) -> SparseRows:
+        """The rows with each tensor put through `convert`."""
+        return SparseRows(convert(self.indices), convert(self.values), convert(self.offsets), self.columns)
+
     def to(self, device: torch.device) -> SparseRows:
-        return SparseRows(
-            _sent(self.indices, device),
-            _sent(self.values, device),
-            _sent(self.offsets, device),
-            self.columns,
-        )
+        return self.converted(lambda tensor: _sent(tensor, device))
 
 
 @dataclass(slots=True)
@@ -85,9 +84,12 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """On another device. A GPU is not waited for: the copy starts from pinned memory, in the order of its work."""
-        y = None if self.y is None else _sent(self.y, device)
-        x = self.x.to(device) if isinstance(self.x, SparseRows) else _sent(self.x, device)
-        return Batch(x, y, self.size, self.total)
+        return self.converted(lambda tensor: _sent(tensor, device))
+
+    def converted(self, convert: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with each tensor put through `convert`."""
+        x = self.x.converted(convert) if isinstance(self.x, SparseRows) else convert(self.x)
+        return Batch(x, None if self.y is None else convert(self.y), self.size, self.total)
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:

@@ -97,7 +97,7 @@ def _measure(
     runs = min(parts, 2)  # from the second part on the gradients of the one before are there
 
     def course(batch: Batch, *, autocast: bool, optimizer: torch.optim.Optimizer | None = None) -> Course:
-        here = converted(batch, lambda tensor: convert(tensor.clone()))  # not the loader's buffer it may lie in
+        here = batch.converted(lambda tensor: convert(tensor.clone()))  # not the loader's buffer it may lie in
 
         def loss() -> Tensor:
             # 16 bits have the same size: one stands for both
@@ -151,16 +151,6 @@ def weights_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Weig
 def tensors(batch: Batch) -> list[Tensor]:
     x = [batch.x.indices, batch.x.values, batch.x.offsets] if isinstance(batch.x, SparseRows) else [batch.x]
     return [tensor for tensor in [*x, batch.y] if isinstance(tensor, Tensor)]
-
-
-def converted(batch: Batch, convert: Callable[[Tensor], Tensor]) -> Batch:
-    """The batch with each tensor put through `convert`."""
-    x, y = batch.x, batch.y
-    if isinstance(x, SparseRows):
-        x = SparseRows(convert(x.indices), convert(x.values), convert(x.offsets), x.columns)
-    else:
-        x = convert(x)
-    return Batch(x, None if y is None else convert(y), batch.size, batch.total)
 
 
 def cast(model: nn.Module, dtype: torch.dtype) -> None:

@@ -31,7 +31,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from trainer.algorithm import Batch, SparseRows
+from trainer.algorithm import Batch
 from trainer.data.order import share
 from trainer.errors import UserError
 from trainer.worker.ranks import Ranks
@@ -72,12 +72,7 @@ def seed_by(*key: int) -> None:
 
 def aligned(batch: Batch) -> Batch:
     """The batch at addresses as if it were alone: kernels may sum in another order elsewhere."""
-    x, y = batch.x, batch.y
-    if isinstance(x, SparseRows):
-        x = SparseRows(_aligned(x.indices), _aligned(x.values), _aligned(x.offsets), x.columns)
-    else:
-        x = _aligned(x)
-    return Batch(x, y if y is None else _aligned(y), batch.size, batch.total)
+    return batch.converted(_aligned)
 
 
 def _aligned(tensor: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from trainer.worker.averages import Averages
 from trainer.worker.evaluation import BATCH_FACTOR
 from trainer.worker.exact import ExactGradient, parts_of
 from trainer.worker.exact import settle as settle_exact
-from trainer.worker.ranks import TIMEOUT, Ranks
+from trainer.worker.ranks import TIMEOUT, Ranks, backend_of
 from trainer.worker.state import Position, Training
 
 FULL = 3  # exit code
@@ -115,8 +115,9 @@ def join(request: Mapping[str, Any]) -> Ranks:
     if ranks.world_size > 1:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = dist.PrefixStore(f"probe-{request['number']}", dist.TCPStore(address, port, is_master=False))
-        backend = "cuda:nccl,cpu:gloo" if gpu else "gloo"
-        dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.world_size, timeout=TIMEOUT)
+        dist.init_process_group(
+            backend_of(device), store=store, rank=ranks.rank, world_size=ranks.world_size, timeout=TIMEOUT
+        )
     return ranks
 
 

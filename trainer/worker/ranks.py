@@ -16,6 +16,11 @@ import torch.distributed as dist
 TIMEOUT = timedelta(minutes=10)
 
 
+def backend_of(device: torch.device) -> str:
+    """What workers on such devices talk by."""
+    return "cuda:nccl,cpu:gloo" if device.type == "cuda" else "gloo"
+
+
 @dataclass
 class Ranks:
     """This worker's place. With one worker nothing is sent anywhere."""
@@ -38,7 +43,7 @@ class Ranks:
         device = torch.device("cuda", local_rank) if gpu else torch.device("cpu")
         store = None
         if world_size > 1:
-            dist.init_process_group("cuda:nccl,cpu:gloo" if gpu else "gloo", timeout=timeout)
+            dist.init_process_group(backend_of(device), timeout=timeout)
             store = dist.PrefixStore(
                 "headway",
                 dist.distributed_c10d._get_default_store(),
@@ -48,8 +53,7 @@ class Ranks:
     def form_group(self) -> None:
         """For what needs a process group with one worker too."""
         if not dist.is_initialized():
-            backend = "cuda:nccl,cpu:gloo" if self.device.type == "cuda" else "gloo"
-            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+            dist.init_process_group(backend_of(self.device), store=dist.HashStore(), rank=0, world_size=1)
 
     def leave(self) -> None:
         if dist.is_initialized():

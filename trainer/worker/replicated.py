@@ -71,12 +71,12 @@ class Spread:
             check_scalar(self.algorithm, loss)
             self._unchecked = False
         weight = batch.size * self.ranks.world_size / batch.total
-        weighted = loss * weight if weight != 1.0 else loss
-        if self.scaler is not None:
-            weighted = self.scaler.scale(weighted)
-        weighted.backward()
+        self.backward(loss * weight if weight != 1.0 else loss)
         self.mark(BACKWARD)
         return loss
+
+    def backward(self, loss: Tensor) -> None:
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def loss(self, batch: Batch) -> Tensor:
         if self.precision not in numbers.DTYPES:

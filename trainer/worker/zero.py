@@ -18,9 +18,8 @@ from trainer.worker import precision as numbers
 from trainer.worker.fragments import Fragments
 from trainer.worker.layout import Plain
 from trainer.worker.ranks import Ranks
-from trainer.worker.replicated import Call, Spread, check_scalar
+from trainer.worker.replicated import Call, Spread
 from trainer.worker.state import Training
-from trainer.worker.timing import BACKWARD, FORWARD
 from trainer.worker.zero_config import Facts, complete
 
 
@@ -98,21 +97,15 @@ class Zero(Spread):
 
     def __init__(self, algorithm: Module, training: Training, ranks: Ranks, precision: str, engine: Any) -> None:
         super().__init__(algorithm, training, ranks, "fp32", None)
-        self.engine = engine
+        self.engine = self.call = engine
         self.meets_in_forward = engine.zero_optimization_stage() == 3
 
     def part(self, batch: Batch, last: bool) -> Tensor:
-        engine = self.engine
-        engine.set_gradient_accumulation_boundary(last)
-        loss: Tensor = engine(batch)
-        self.mark(FORWARD)
-        if self._unchecked:
-            check_scalar(self.algorithm, loss)
-            self._unchecked = False
-        weight = batch.size * self.ranks.world_size / batch.total
-        engine.backward(loss * weight if weight != 1.0 else loss, scale_wrt_gas=False)
-        self.mark(BACKWARD)
-        return loss
+        self.engine.set_gradient_accumulation_boundary(last)
+        return super().part(batch, last)
+
+    def backward(self, loss: Tensor) -> None:
+        self.engine.backward(loss, scale_wrt_gas=False)
 
     def update(self) -> None:
         self.engine.step()
