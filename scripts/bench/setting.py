@@ -24,6 +24,7 @@ from trainer.job import Job  # noqa: E402
 from trainer.worker import precision as numbers  # noqa: E402
 from trainer.worker import strategy as strategies  # noqa: E402
 from trainer.worker.cadence import Cadence  # noqa: E402
+from trainer.worker.heap import keep_freed_memory  # noqa: E402
 from trainer.worker.interruption import Interruption  # noqa: E402
 from trainer.worker.loop import Loop  # noqa: E402
 from trainer.worker.metrics import Reporter  # noqa: E402
@@ -89,6 +90,8 @@ def train(
     beat = new_beat(job, ranks)
     precision = settings["precision"]
     numbers.settle(precision)
+    if ranks.device.type == "cpu":
+        keep_freed_memory()
 
     def training_of(model: nn.Module) -> Training:
         optimizer = algorithm.optimizer(model)

@@ -27,6 +27,7 @@ from trainer.worker.cadence import Cadence
 from trainer.worker.fit_estimator import fit_estimator
 from trainer.worker.fit_module import fit_module
 from trainer.worker.health import refuse_unhealthy
+from trainer.worker.heap import keep_freed_memory
 from trainer.worker.interruption import Interruption
 from trainer.worker.metrics import Reporter
 from trainer.worker.ranks import Ranks
@@ -80,6 +81,8 @@ def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         refuse_unhealthy(int(os.environ["LOCAL_RANK"]))
+    else:
+        keep_freed_memory()
     ranks = Ranks.join()
     with explained(ranks, node_folder):
         return train_together(job, attempt, node_folder, config, ranks, threads)
