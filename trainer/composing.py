@@ -42,7 +42,9 @@ def plain(config: Any, overrides: list[str]) -> dict[str, Any]:
     return composed
 
 
-def compose(overrides: list[str], *, config_dir: str | Path | None = None) -> dict[str, Any]:
+def compose(
+    overrides: list[str], *, config_dir: str | Path | None = None, config_name: str = "config"
+) -> dict[str, Any]:
     """The config that these overrides give, from Python."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
@@ -54,7 +56,7 @@ def compose(overrides: list[str], *, config_dir: str | Path | None = None) -> di
     GlobalHydra.instance().clear()
     try:
         with one_line_errors(), hydra.initialize_config_module("conf", version_base="1.3"):
-            return plain(hydra.compose("config", overrides=overrides), overrides)
+            return plain(hydra.compose(config_name, overrides=overrides), overrides)
     finally:
         GlobalHydra.instance().hydra = callers
 
