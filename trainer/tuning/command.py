@@ -1,9 +1,9 @@
 """`headway tune`: from a command line to a study driven to its end; and what looks at one.
 
-    headway tune OVERRIDES …           begins a study, or goes on with it where the same command began it
-    headway tune resume STUDY [KEY=VALUE …]
-    headway tune show STUDY [--json]
-    headway tune report STUDY
+headway tune OVERRIDES …           begins a study, or goes on with it where the same command began it
+headway tune resume STUDY [KEY=VALUE …]
+headway tune show STUDY [--json]
+headway tune report STUDY
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from trainer import config as schema
 from trainer.build import build as built
-from trainer.composing import compose, register_node, run_hydra
+from trainer.composing import compose, recommended, register, run_hydra
 from trainer.errors import UserError, did_you_mean
 from trainer.running import check_data, refuse_impossible
 from trainer.signature import short_name
@@ -43,10 +43,10 @@ def tune(arguments: list[str]) -> int:
         print(tune_page(arguments))
         return 0
     plain, spanned = split(arguments)
-    register_node("headway_tune_schema", study_options.StudySchema)
+    register("headway_tune_schema", study_options.StudySchema)
     overrides = [a for a in plain if not a.startswith("-") and "=" in a]
     first = [f"{p.key}={p.choices[0]}" for p in spanned if "." not in p.key]
-    return run_hydra([*plain, *first], "tune", lambda config: begin(config, spanned, overrides))
+    return run_hydra([*plain, *first], "tune", lambda config: begin(config, spanned, overrides), space=True)
 
 
 def begin(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: Sequence[str]) -> int:
@@ -79,20 +79,19 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
     options = {noun: config[noun] for noun in study_options.NODES}
     study_options.check(options)
     base = {noun: node for noun, node in config.items() if noun not in study_options.NODES}
-    recommended_space = base["algorithm"].pop("_space_", None)
+    usual = recommended(base)
     base = schema.check(base)
     refuse_impossible(base, built(base["launcher"], "launcher"))
     check_data(base)
     parameters = {p.key: p for p in from_config(options["tune"]["space"])} | {p.key: p for p in spanned}
-    recommended = not parameters
-    if recommended:
-        if not recommended_space:
+    is_usual = not parameters
+    if is_usual:
+        if not usual:
             raise UserError(
                 f"tune.space: {short_name(base['algorithm']['_target_'])} recommends none; span one on the command line, "
                 f"such as 'algorithm.lr=tag(log,interval(1e-4,1))'"
             )
-        found = from_config(relative(recommended_space))
-        parameters = {p.key: p for p in unfixed(found, overrides)}
+        parameters = {p.key: p for p in unfixed(from_config(usual), overrides)}
         if not parameters:
             raise UserError("tune.space: the command line fixes every key of the recommended space; leave one open")
     known = [*known_values(base), *parameters]
@@ -121,12 +120,7 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
         "overrides": jobs,
         "options": {**options, "scheduler": scheduler},
     }
-    return Plan(directory, facts, space, recommended)
-
-
-def relative(space: Mapping[str, Any]) -> dict[str, Any]:
-    """A recommended space with whole keys: those without a dot are the algorithm's."""
-    return {key if "." in key else f"algorithm.{key}": value for key, value in space.items()}
+    return Plan(directory, facts, space, is_usual)
 
 
 def recomposer(overrides: Sequence[str]) -> Recompose:
@@ -177,7 +171,9 @@ def _overridden(options: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or key not in known or key in fixed:
-            raise UserError(f"{override}: a study goes on with no such change; {did_you_mean(key, set(known) - set(fixed))}")
+            raise UserError(
+                f"{override}: a study goes on with no such change; {did_you_mean(key, set(known) - set(fixed))}"
+            )
         noun, _, name = key.partition(".")
         options[noun][name] = yaml.safe_load(text)
     study_options.check(options)
@@ -222,4 +218,3 @@ def _parser(verb: str, description: str) -> argparse.ArgumentParser:
 
 
 VERBS = {"resume": resume, "show": show, "report": report}
-

@@ -5,6 +5,8 @@ Whatever Tune knows is forgotten with it; `trainer.tuning.engine` decides and wr
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +25,17 @@ from trainer.tuning.trial import Trial
 LEAVES = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Points(Searcher):
+class Forgotten:
+    """Tune writes its parts to a disk, to restore them from there: what matters of these lies in the study's directory."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+
+class Points(Forgotten, Searcher):
     """Where Tune's trials come from."""
 
     def __init__(self, engine: Engine, settings: Mapping[str, Any], parallel: int) -> None:
@@ -31,7 +43,7 @@ class Points(Searcher):
         self._engine, self._settings, self._parallel = engine, dict(settings), parallel
         self.numbers: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         if len(self._engine.live) >= self._parallel:
             return None
         live = self._engine.next()
@@ -42,8 +54,9 @@ class Points(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         number = self.numbers.pop(trial_id)
-        if result is not None and "report" in result and result["report"]["ended"] is not None:
-            self._engine.heard(number, result["report"])
+        report = json.loads(result["report"]) if result and "report" in result else None
+        if report is not None and report["ended"] is not None:
+            self._engine.heard(number, report)
         else:
             self._engine.lost(number)
 
@@ -53,14 +66,11 @@ class Points(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing of it has survived."""
 
-    def get_state(self) -> dict[str, Any]:
-        return {}
-
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Nothing of it has to survive."""
 
 
-class Reports(FIFOScheduler):
+class Reports(Forgotten, FIFOScheduler):
     """What trials report goes to the engine, which gives its orders in their jobs' directories."""
 
     def __init__(self, engine: Engine) -> None:
@@ -68,11 +78,11 @@ class Reports(FIFOScheduler):
         self._engine = engine
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        self._engine.heard(result["number"], result["report"])
+        self._engine.heard(result["number"], json.loads(result["report"]))
         return self.CONTINUE
 
 
-class Looks(tune.Callback):
+class Looks(Forgotten, tune.Callback):
     """Called now and then while trials run."""
 
     def __init__(self, look: Callable[[], None]) -> None:
@@ -86,6 +96,7 @@ def drive(
     engine: Engine, bundle: Mapping[str, float], parallel: int, settings: Mapping[str, Any], folder: Path, **more: Any
 ) -> None:
     """Runs trials until the engine has no more. settings: what every trial is told. more: of the placement groups."""
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it looks for files that nobody needs
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(parallel)
     look: Callable[[], None] = more.pop("look")
     with told_to_leave(engine):
@@ -96,6 +107,7 @@ def drive(
                 scheduler=Reports(engine),
                 num_samples=1_000_000_000,  # the engine says when
                 reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
                 name="study",

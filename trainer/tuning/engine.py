@@ -104,6 +104,11 @@ class Engine:
                 return live
         return None
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there are trials that a driver before this one left under way."""
+        return bool(self._waiting)
+
     def _may_begin(self) -> bool:
         if self.leaving or self.failure or self.end:
             return False
@@ -164,9 +169,9 @@ class Engine:
     def _refuse_missing(self, live: Live, values: Mapping[str, float]) -> None:
         """A validation that lacks the metric: no later one will have it."""
         metric = self.metrics[0]
-        if any(name.startswith("validation_") for name in values) and metric.startswith("validation_"):
-            if metric not in live.metrics:
-                self._no_metric(metric, live)
+        validated = any(name.startswith("validation_") for name in values)
+        if validated and metric.startswith("validation_") and metric not in live.metrics:
+            self._no_metric(metric, live)
 
     def _no_metric(self, metric: str, live: Live) -> None:
         known = [name for name in (*live.metrics, TRAINING_SECONDS) if name != "lr"]
@@ -272,4 +277,3 @@ def _driven_seconds(study: Study) -> float:
     if since is not None:
         total += max([0.0, *(e - since for e in ends if e >= since)])
     return total
-

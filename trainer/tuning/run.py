@@ -117,10 +117,10 @@ class Run:
             return {"ended": ordered}
         if state is State.STOPPED:
             return {"ended": "by_hand", "reason": "stopped by hand", "kind": "stopped"}
-        if state is State.INTERRUPTED or time.monotonic() - self._submitted > AGAIN[-1]:
-            if time.monotonic() - self._submitted >= AGAIN[min(self._stuck, len(AGAIN) - 1)]:
-                self._stuck += 1
-                self._submit()
+        pause = AGAIN[min(self._stuck, len(AGAIN) - 1)] if state is State.INTERRUPTED else AGAIN[-1]
+        if time.monotonic() - self._submitted >= pause:
+            self._stuck += 1
+            self._submit()
         return None
 
     def leave(self) -> None:

@@ -69,13 +69,14 @@ def _drive(
 ) -> None:
     from trainer.tuning import board
     from trainer.tuning.cluster import at_once, bundles, connected
-    from trainer.tuning.driver import drive
 
     study = engine.study
     engine.look()
     if engine.end is not None and not engine.has_waiting:
         return
     with connected(options["ray"]["address"]) as cluster:
+        from trainer.tuning.driver import drive  # Ray reads its environment when it is imported
+
         here = getattr(launcher, "runs_here", False)
         bundle = bundles(workers, here, options["ray"], cluster.resources)
         parallel = at_once(bundle, cluster.resources, options["tune"]["parallel"])
@@ -114,10 +115,7 @@ def environment(bundle: Mapping[str, float], workers: int, ray: Mapping[str, Any
 def write_out(record: StudyRecord) -> list[Path]:
     """Writes what a study leaves beside its jobs. Returns the files."""
     from trainer.tuning.best import write_best
-    from trainer.tuning.report import write_report
     from trainer.tuning.tables import write_tables
 
     best = write_best(record)
-    return [*([best] if best else []), *write_tables(record), write_report(record)]
-
-
+    return [*([best] if best else []), *write_tables(record)]

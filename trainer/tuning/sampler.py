@@ -53,7 +53,9 @@ def choose(search: str, space: Space, trials: int | None, metrics: int, outcomes
         from trainer.tuning.bayes import Bayes
 
         def bayes(seed: int) -> Any:
-            return Bayes(seed, feasible=lambda params: space.feasible(space.values(params)), constraints_func=constrained)
+            return Bayes(
+                seed, feasible=lambda params: space.feasible(space.values(params)), constraints_func=constrained
+            )
 
         return Choice("bayes", "a Gaussian process", bayes)
     if search == "tpe":
@@ -61,9 +63,7 @@ def choose(search: str, space: Space, trials: int | None, metrics: int, outcomes
     if search == "random":
         return Choice("random", "as asked", lambda seed: samplers.RandomSampler(seed=seed))
     if search == "nsga2":
-        return Choice(
-            "nsga2", "as asked", lambda seed: samplers.NSGAIISampler(seed=seed, constraints_func=constrained)
-        )
+        return Choice("nsga2", "as asked", lambda seed: samplers.NSGAIISampler(seed=seed, constraints_func=constrained))
     if search == "gp":
         return Choice("gp", "as asked", lambda seed: samplers.GPSampler(seed=seed, constraints_func=constrained))
     if search == "cmaes":

@@ -85,7 +85,7 @@ def whole_training(config: Mapping[str, Any], unit: str) -> float | None:
     """What a job's training takes in a unit, as far as its config tells."""
     train = config["train"]
     if unit == "steps":
-        return train["max_steps"]  # type: ignore[no-any-return]
+        return None if train["max_steps"] is None else float(train["max_steps"])
     if unit == "seconds":
         from trainer.config import seconds
 
@@ -94,4 +94,4 @@ def whole_training(config: Mapping[str, Any], unit: str) -> float | None:
         from trainer.config import DEFAULT_EPOCHS
 
         return float(DEFAULT_EPOCHS)
-    return train["epochs"]  # type: ignore[no-any-return]
+    return None if train["epochs"] is None else float(train["epochs"])

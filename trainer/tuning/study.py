@@ -134,7 +134,7 @@ def _optuna(journal: Journal, facts: Mapping[str, Any], directory: Path) -> Any:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    goals = {"min": "minimize", "max": "maximize"}
+    goals: dict[str, Any] = {"min": "minimize", "max": "maximize"}
     try:
         storage = JournalStorage(journal)
         known = [study.study_name for study in storage.get_all_studies()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ class Trial(tune.Trainable):
             self._error = str(error)
 
     def step(self) -> dict[str, Any]:
-        """One report of the job, as `Run.wait` gives it."""
+        """One report of the job, as `Run.wait` gives it; in JSON, as Tune takes nested results apart."""
         if self._error or self._run is None:
             report: dict[str, Any] = {"points": [], "ended": "failed", "reason": self._error, "kind": "refused"}
         else:
@@ -48,7 +49,7 @@ class Trial(tune.Trainable):
                 report = self._run.wait()
             except HeadwayError as error:
                 report = {"points": [], "ended": "failed", "reason": str(error), "kind": "launcher"}
-        return {"number": self._number, "report": report, "done": report["ended"] is not None}
+        return {"number": self._number, "report": json.dumps(report), "done": report["ended"] is not None}
 
     def cleanup(self) -> None:
         if self._run is not None:
