@@ -29,8 +29,11 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
 }
+# An actor's children get SIGKILL from Ray when it ends; without that, agents hear by themselves that they are alone, and
+# save what they train
+SPARED = {"RAY_kill_child_processes_on_worker_exit": "false"}
 # Ray takes the loopback interface for its own where it thinks that there are no clusters; this says so on Linux too
-ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+ALONE = {**SPARED, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,9 @@ def _join(address: str) -> None:
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
+        ray.init(
+            address=address, log_to_driver=False, configure_logging=False, runtime_env={"env_vars": dict(SPARED)}
+        )
     except (ConnectionError, ValueError, RuntimeError) as error:
         what = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"ray.address: no Ray answers at {address!r} ({what}); start one, or leave it out") from None
