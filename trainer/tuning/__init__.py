@@ -1,0 +1,1 @@
+"""Tuning: a study of many trials, each of which is a job."""
