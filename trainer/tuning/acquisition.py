@@ -180,7 +180,9 @@ class Search:
             return -value, -slope[:, ordered].ravel()
 
         bounds = [(0.0, 1.0)] * math.prod(shape)
-        found = minimize(loss, rows[:, ordered].ravel(), method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": 30})
+        found = minimize(
+            loss, rows[:, ordered].ravel(), method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": 30}
+        )
         moved = rows.copy()
         moved[:, ordered] = found.x.reshape(shape)
         return self.encoding.snapped(moved)

@@ -92,9 +92,7 @@ class Encoding:
     def row(self, config: Mapping[str, Any]) -> list[float]:
         """nan: the value is not in this space. A parameter that is absent is in the middle, or -1 if unordered."""
         absent = [-1.0 if a.unordered else ABSENT for a in self.axes]
-        return [
-            a.number(config[a.name]) if a.name in config else absent[i] for i, a in enumerate(self.axes)
-        ]
+        return [a.number(config[a.name]) if a.name in config else absent[i] for i, a in enumerate(self.axes)]
 
     def config(self, row: np.ndarray) -> dict[str, Any]:
         return {a.name: a.value(float(x)) for a, x in zip(self.axes, row, strict=True)}

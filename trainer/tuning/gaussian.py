@@ -154,9 +154,7 @@ class Gaussian:
         half = lapack.dtrtrs(self.factor, cross.T, lower=1)[0]
         return cross @ self.alpha[:, 0], prior - half.T @ half
 
-    def slopes(
-        self, rows: np.ndarray, by_mean: np.ndarray, by_variance: np.ndarray
-    ) -> np.ndarray:
+    def slopes(self, rows: np.ndarray, by_mean: np.ndarray, by_variance: np.ndarray) -> np.ndarray:
         """The gradient (m, parameters) of something whose derivatives by the means (m, samples) and variances (m) are
         given; 0 in unordered columns."""
         scales = self.hyper.scales

@@ -52,7 +52,11 @@ def stopped_value(trial: FrozenTrial, complete: Sequence[FrozenTrial], sign: flo
         return None
     step, value = last
     value *= sign
-    ends = [(sign * t.value, sign * t.intermediate_values[step]) for t in complete if step in t.intermediate_values and t.value is not None]
+    ends = [
+        (sign * t.value, sign * t.intermediate_values[step])
+        for t in complete
+        if step in t.intermediate_values and t.value is not None
+    ]
     gains = [end - then for end, then in ends if math.isfinite(end) and math.isfinite(then)]
     if not gains:
         return value

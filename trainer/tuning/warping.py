@@ -8,7 +8,11 @@ from scipy.stats import norm
 
 def standard(values: np.ndarray) -> np.ndarray:
     deviation = float(values.std())
-    return (values - values.mean()) / deviation if deviation > 1e-12 * max(1.0, float(np.abs(values).max())) else values * 0.0
+    return (
+        (values - values.mean()) / deviation
+        if deviation > 1e-12 * max(1.0, float(np.abs(values).max()))
+        else values * 0.0
+    )
 
 
 def half_ranked(values: np.ndarray) -> np.ndarray:
