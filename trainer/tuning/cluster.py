@@ -6,6 +6,7 @@ Ray's own is bound to the loopback interface, asks for a token that nobody else 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -47,19 +48,27 @@ class Cluster:
 @contextlib.contextmanager
 def connected(address: str | None) -> Iterator[Cluster]:
     """A Ray to run trials on. Raises UserError if there is none at the address."""
-    with _environment(QUIET if address else {**QUIET, **ALONE, "RAY_AUTH_TOKEN": secrets.token_hex(16)}):
+    with _environment(QUIET if address else {**QUIET, **ALONE, "RAY_AUTH_TOKEN": _token()}):
         import ray
 
         folder = Path(tempfile.mkdtemp(prefix="headway-ray-"))
+        ours = not ray.is_initialized()  # whoever calls from Python may be connected already
         try:
-            if address is None:
+            if ours and address is None:
                 _start(folder)
-            else:
+            elif ours and address is not None:
                 _join(address)
             yield Cluster(folder, ray.cluster_resources())
         finally:
-            ray.shutdown()
+            if ours:
+                ray.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@functools.cache
+def _token() -> str:
+    """Known to this process and the Ray it starts. Ray keeps the first that a process has."""
+    return secrets.token_hex(16)
 
 
 def _start(folder: Path) -> None:
