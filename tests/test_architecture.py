@@ -88,7 +88,7 @@ def leaves(node: dict[str, Any], prefix: str = "") -> set[str]:
     """The dotted keys of a config file that hold values."""
     found = set()
     for key, value in node.items():
-        if not prefix and key in ("defaults", "_target_", "hydra"):
+        if not prefix and key in ("defaults", "_target_", "_space_", "hydra"):
             continue
         found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}"}
     return found

@@ -26,7 +26,7 @@ Recompose = Callable[[Mapping[str, str]], Mapping[str, Any]]
 
 DRAWS = 10_000  # after which a constraint that none has kept counts as impossible
 OTHERS = 20  # random points beside which a value that fails alone is tried
-TOGETHER = 64  # random points that are checked as a whole
+TOGETHER = 24  # random points that are checked as a whole, some milliseconds each
 COMPOSED = 32  # at most so many combinations of groups' choices are composed
 OWN = ("job.dir", "job.name", "job.dry_run")
 
