@@ -9,7 +9,8 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
-from itertools import islice, product
+from itertools import product
+from math import prod
 from random import Random
 from typing import Any
 
@@ -25,9 +26,10 @@ from trainer.tuning.space import Space, described
 Recompose = Callable[[Mapping[str, str]], Mapping[str, Any]]
 
 DRAWS = 10_000  # after which a constraint that none has kept counts as impossible
+LEAST = 200  # draws, so that values that a condition can't compare show up
 OTHERS = 20  # random points beside which a value that fails alone is tried
 TOGETHER = 24  # random points that are checked as a whole, some milliseconds each
-COMPOSED = 32  # at most so many combinations of groups' choices are composed
+COMPOSED = 32  # combinations of groups' choices; of more only those that differ from the first in one
 OWN = ("job.dir", "job.name", "job.dry_run")
 
 
@@ -82,8 +84,11 @@ class Checker:
         """The configs that trials start from; one with no groups told where they can't be composed."""
         if not spanned or self.recompose is None:
             return [_Setting({}, self.config)]
-        combinations = product(*(p.choices for p in spanned))
-        chosen = [dict(zip((p.key for p in spanned), c, strict=True)) for c in islice(combinations, COMPOSED)]
+        first = {p.key: p.choices[0] for p in spanned}
+        if prod(len(p.choices) for p in spanned) <= COMPOSED:
+            chosen = [dict(zip(first, choice, strict=True)) for choice in product(*(p.choices for p in spanned))]
+        else:
+            chosen = [first, *({**first, p.key: choice} for p in spanned for choice in p.choices[1:])]
         return [_Setting(choice, self.recompose(choice)) for choice in chosen]
 
     def _fixed(
@@ -165,8 +170,8 @@ def satisfiable(space: Space) -> None:
     unseen = {p.key for p in space.parameters if p.when is not None}
     broken = dict.fromkeys(range(len(space.constraints)), True)
     met = not space.constraints
-    for _ in range(DRAWS):
-        if met and not unseen:
+    for number in range(DRAWS):
+        if met and not unseen and number >= LEAST:
             return
         values = space.random(rng)
         unseen -= set(values)
@@ -233,15 +238,26 @@ def _check_value(parameter: Parameter, value: Any, space: Space, setting: _Setti
     try:
         check_key(setting.config, key, value)
     except UserError as error:
-        if not any(_passes(key, value, others, setting) for others in _beside(space, setting)):
-            raise UserError(str(error) if str(error).startswith(key) else f"{key}={value}: {error}") from None
+        if any(_passes(key, value, others, setting) for others in _beside(space, setting)):
+            return
+        own = str(error).startswith(key) or str(error) == _problem(setting.config)
+        raise UserError(str(error) if own else f"{key}={value}: {error}") from None
+
+
+def _problem(config: Mapping[str, Any]) -> str:
+    """What is wrong with the config as it stands; empty if nothing is."""
+    try:
+        schema.check(config)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _beside(space: Space, setting: _Setting) -> Iterator[dict[str, Any]]:
     """Random values of the plain keys, for the setting's choices of groups."""
     rng = Random(0)
     for _ in range(OTHERS):
-        values = space._walk(lambda p: setting.groups[p.key] if p.key in setting.groups else p.random(rng))
+        values = space.walk(lambda p: setting.groups[p.key] if p.key in setting.groups else p.random(rng))
         yield {key: value for key, value in values.items() if "." in key}
 
 
