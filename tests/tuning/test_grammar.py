@@ -45,7 +45,17 @@ def test_a_range_has_the_values_that_hydra_gives_it() -> None:
 
 
 def test_overrides_and_flags_stay_what_they_are() -> None:
-    plain = ["algorithm=gpt", "train.epochs=3", "~tracking", "--config-dir", "mine", "hydra/x=a,b", "k=[1,2]", "+k.x=", "k.y='1,2'"]
+    plain = [
+        "algorithm=gpt",
+        "train.epochs=3",
+        "~tracking",
+        "--config-dir",
+        "mine",
+        "hydra/x=a,b",
+        "k=[1,2]",
+        "+k.x=",
+        "k.y='1,2'",
+    ]
     assert split([*plain, "algorithm.lr=1,2"]) == (plain, [Parameter("algorithm.lr", "choice", choices=(1, 2))])
 
 
@@ -123,7 +133,7 @@ def test_keys_may_be_nested_or_dotted_and_null_takes_one_out() -> None:
         ({"low": 1, "hihg": 2}, "k.hihg: a parameter has no such setting; did you mean 'high'"),
         ({"low": 1, "high": "many"}, "high is 'many', and that is not a finite number"),
         ({"low": 1, "high": True}, "high is true"),
-        ({"low": 1, "high": 2, "choices": [1]}, "both bounds and choices"),
+        ({"low": 1, "high": 2, "choices": [1]}, "choices have no scale, no step and no bounds"),
         ({"choices": []}, "nothing to choose from"),
         ({"choices": "abc"}, "'abc' is not a list"),
         ({"low": 1, "high": 2, "step": 3}, "a step of 3 is larger than the interval from 1 to 2"),

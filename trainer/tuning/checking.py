@@ -6,21 +6,19 @@ other keys as they stand may do with others' values: it is a mistake if it fails
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from random import Random
 from typing import Any
 
 from trainer import config as schema
-from trainer.conversion import Mismatch, convert
 from trainer.errors import UserError, did_you_mean
 from trainer.help import choices, groups
 from trainer.tuning.expression import Expression, Unknown
 from trainer.tuning.parameter import Parameter
-from trainer.tuning.placing import known_values, leaves, placed
+from trainer.tuning.placing import check_key, hint_of, known_values, leaves, placed
 from trainer.tuning.space import Space, described
 
 Recompose = Callable[[Mapping[str, str]], Mapping[str, Any]]
@@ -28,7 +26,7 @@ Recompose = Callable[[Mapping[str, str]], Mapping[str, Any]]
 DRAWS = 10_000  # after which a constraint that none has kept counts as impossible
 LEAST = 200  # draws, so that values that a condition can't compare show up
 OTHERS = 20  # random points beside which a value that fails alone is tried
-TOGETHER = 24  # random points that are checked as a whole, some milliseconds each
+TOGETHER = 16  # random points that are checked as a whole, some milliseconds each
 COMPOSED = 32  # combinations of groups' choices; of more only those that differ from the first in one
 OWN = ("job.dir", "job.name", "job.dry_run")
 
@@ -119,9 +117,8 @@ class Checker:
         key = parameter.key
         if key in OWN:
             raise UserError(f"{key}: each trial has its own, so it can't be searched")
-        own_group = key.split(".")[0] in space.keys
-        if own_group and self.recompose is None:
-            return parameter
+        if self.recompose is None and "." in key and key.split(".")[0] in space.keys:
+            return parameter  # its group is a parameter, whose other choices are not known here
         for setting in settings:
             if not _may_exist(space, parameter, setting.groups):
                 continue
@@ -229,7 +226,7 @@ def _whole(parameter: Parameter, config: Mapping[str, Any]) -> Parameter:
             return parameter
         return whole
     present = leaves(config).get(parameter.key)
-    is_open = _hint(parameter.key, config) is Any
+    is_open = hint_of(parameter.key, config) is Any
     return whole if is_open and isinstance(present, int) and not isinstance(present, bool) else parameter
 
 
@@ -267,41 +264,3 @@ def _passes(key: str, value: Any, others: Mapping[str, Any], setting: _Setting) 
     except UserError:
         return False
     return True
-
-
-def check_key(config: Mapping[str, Any], key: str, value: Any) -> None:
-    """Raises UserError if the config can't have this value of a key, or no such key."""
-    top = key.split(".")[0]
-    if top not in config or key == top:
-        raise UserError(f"{key}: there is no such key; {did_you_mean(key, [*leaves(config), *groups()])}")
-    hint = _hint(key, config)
-    try:
-        convert(value, hint)
-    except Mismatch as mismatch:
-        raise UserError(f"{key}: {mismatch}") from None
-    schema.check(placed(config, {key: value}))
-
-
-def _hint(key: str, config: Mapping[str, Any]) -> Any:
-    """The type of a key in the schema's dataclasses or its target's signature; Any where neither knows.
-
-    Raises UserError for a key that neither the schema nor the config has.
-    """
-    first, *names = key.split(".")
-    kind: Any = typing.get_type_hints(schema.Config).get(first, Any)
-    for depth, name in enumerate(names):
-        if not is_dataclass(kind):
-            break
-        hints = typing.get_type_hints(kind)
-        if name not in hints:
-            above = ".".join([first, *names[:depth]])
-            raise UserError(f"{key}: there is no such key; {did_you_mean(key, [f'{above}.{h}' for h in hints])}")
-        kind = hints[name]
-    if first in schema.TARGETS and len(names) == 1:
-        from trainer.signature import read_signature
-
-        target = str((config.get(first) or {}).get("_target_", ""))
-        signature = read_signature(target) if target else None
-        found = [p.type for p in signature.parameters if p.name == names[0]] if signature else []
-        return found[0] if found else Any
-    return kind if len(names) and not is_dataclass(kind) and typing.get_origin(kind) is not dict else Any
