@@ -49,6 +49,8 @@ def agent_is_alive(job: Job) -> bool:
 class Local(Launcher):
     """Workers on this machine."""
 
+    runs_here = True
+
     # workers to start: a number, or auto for one per GPU, else one
     workers: Annotated[int, Range(min=1)] | Literal["auto"] = "auto"
     # agents to start, each with so many workers, as if this machine were several: to try what a cluster does

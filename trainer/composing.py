@@ -18,11 +18,11 @@ CONFIG_MODULE = "pkg://conf"
 SPACE = "_space_"  # under `algorithm`: what `headway tune` searches unless it is given a space
 
 
-def register() -> None:
-    """Makes the schema known to Hydra under the name that conf/config.yaml asks for."""
+def register(name: str = "headway_schema", schema: type = Config) -> None:
+    """Makes a schema known to Hydra under the name that the primary config asks for."""
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(name="headway_schema", node=Config, provider="headway")
+    ConfigStore.instance().store(name=name, node=schema, provider="headway")
 
 
 def plain(config: Any, overrides: list[str], *, space: bool = False) -> dict[str, Any]:

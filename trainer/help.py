@@ -11,6 +11,7 @@ from pathlib import Path
 
 VERBS = {
     "train": "train a model: Hydra overrides choose algorithm, data, workers; -m sweeps",
+    "tune": "search for the best configuration: many jobs, early stopping, Bayesian search",
     "plan": "tell what a training would need under each strategy, without training",
     "resume": "go on with a job that was interrupted, stopped or failed",
     "predict": "predict with a trained model, or continue a prompt",
@@ -225,6 +226,11 @@ def _choice(group: str, choice: str) -> str:
     if names := searched(group, choice):
         lines.append(f"  headway tune searches {', '.join(names)}")
     return "\n".join(lines)
+
+
+def tune_page(arguments: list[str]) -> str:
+    """What `headway tune --help` prints; with `GROUP=CHOICE` arguments, the keys of these choices instead."""
+    return "TODO"
 
 
 def predict_page() -> str:

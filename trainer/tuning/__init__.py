@@ -1,1 +1,1 @@
-"""`headway tune`: many jobs, one question. What asks, what decides and what a person sees of it."""
+"""Studies: many jobs, each a trial, over Ray Tune and Optuna. Imports neither until a verb needs them."""
