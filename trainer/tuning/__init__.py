@@ -1,0 +1,1 @@
+"""`headway tune`: a study of many jobs. ray and optuna live here."""

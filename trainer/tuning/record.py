@@ -1,0 +1,285 @@
+"""A study as plain data: what its directory holds, for tables, reports and people. Reads, never writes.
+
+study.yaml       name, metrics, goals, space, search, scheduler, unit, seed, base, created
+study.journal    the Optuna storage: one trial a job
+trials/NAME/     the jobs
+events.jsonl     one line a change of the study: time, state, reason
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainer.account import interruptions, when
+from trainer.config import load
+from trainer.errors import UserError
+from trainer.figures import short_path
+from trainer.job import Job, State, read_lines
+
+JOURNAL = "study.journal"
+DESCRIPTION = "study.yaml"
+EVENTS = "events.jsonl"
+TRIALS = "trials"
+STATES = ("running", "interrupted", "completed", "stopped_early", "failed", "stopped")
+Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the search, and what its job came to.
+
+    values: config key to value, of the parameters that exist in this trial. params: as the storage has them.
+    metrics: the last value of each that was reported. objective: a value a metric of the study; None if it never
+    reported them all. curve: (resource in the study's unit, seconds since the trial began, first metric), in order.
+    job: the name of its folder under `trials/`; None for an observation of an earlier study (`prior`: that study's name).
+    started, ended: unix times. events: its job's state changes. device_seconds: wall time × devices. lost_seconds: of
+    training that had to be done again. feasible: whether it keeps the study's constraints.
+    """
+
+    number: int
+    state: str
+    values: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    objective: tuple[float, ...] | None = None
+    curve: list[Point] = field(default_factory=list)
+    reason: str = ""
+    job: str | None = None
+    started: float | None = None
+    ended: float | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)
+    device_seconds: float = 0.0
+    lost_seconds: float = 0.0
+    feasible: bool = True
+    prior: str | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time from its start to its end; None while it is under way."""
+        return self.ended - self.started if self.started is not None and self.ended is not None else None
+
+    @property
+    def interruptions(self) -> list[dict[str, Any]]:
+        """As `trainer.account.interruptions` tells them."""
+        return interruptions(self.events)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it may be the best: its job ran to its end, within the constraints, to finite values."""
+        values = self.objective or ()
+        return self.state == "completed" and self.feasible and self.prior is None and _finite(values)
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study. `goals` says of each of `metrics` whether less ("min") or more ("max") is better.
+
+    space: a dict a parameter, with key, kind (float, int or choice), low, high, scale, choices, when. unit: what the
+    curves' resource is counted in: steps, epochs or seconds. base: the composed config without the space. created,
+    ended: unix times. ends: why it ended. notes: what else a reader should know, a line each.
+    """
+
+    name: str
+    dir: Path
+    metrics: list[str]
+    goals: list[str]
+    space: list[dict[str, Any]] = field(default_factory=list)
+    search: str = "bayes"
+    scheduler: str = "none"
+    unit: str = "steps"
+    seed: int = 0
+    trials: list[Trial] = field(default_factory=list)
+    base: dict[str, Any] = field(default_factory=dict)
+    created: float = 0.0
+    ended: float | None = None
+    ends: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    def best(self) -> Trial | None:
+        """The completed trial with the best first metric; the earliest of equal ones."""
+        ranked = self.ranked()
+        return ranked[0] if ranked else None
+
+    def ranked(self) -> list[Trial]:
+        """The trials that count, the best first metric first."""
+        return sorted((t for t in self.trials if t.counts), key=lambda t: (self.loss(t)[0], t.number))
+
+    def front(self) -> list[Trial]:
+        """The trials that no other beats in every metric, by the first metric; of one metric, the best alone."""
+        front: list[Trial] = []
+        least = math.inf
+        if len(self.metrics) == 1:
+            return self.ranked()[:1]
+        for trial in sorted(self.ranked(), key=lambda t: (self.loss(t), t.number)):
+            if len(self.metrics) == 2:  # in the order of the first metric, the second must fall
+                if self.loss(trial)[1] < least:
+                    front.append(trial)
+                    least = self.loss(trial)[1]
+            elif not any(_dominates(self.loss(other), self.loss(trial)) for other in front):
+                front.append(trial)
+        return front
+
+    def loss(self, trial: Trial) -> tuple[float, ...]:
+        """A trial's objective with every sign such that less is better."""
+        signs = (-1.0 if goal == "max" else 1.0 for goal in self.goals)
+        return tuple(sign * value for sign, value in zip(signs, trial.objective or (), strict=False))
+
+    def job(self, trial: Trial) -> Job | None:
+        """A trial's job; None if it has none here."""
+        return Job(self.dir / TRIALS / trial.job) if trial.job else None
+
+    @property
+    def keys(self) -> list[str]:
+        """The parameters' config keys, those of the space first, in its order."""
+        keys = dict.fromkeys(str(parameter["key"]) for parameter in self.space)
+        for trial in self.trials:
+            keys.update(dict.fromkeys(trial.values))
+        return list(keys)
+
+
+def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    """Whether `a` is nowhere worse; of equal ones the earlier stays."""
+    return all(x <= y for x, y in zip(a, b, strict=True))
+
+
+def _finite(values: tuple[float, ...]) -> bool:
+    return bool(values) and all(math.isfinite(value) for value in values)
+
+
+def read(directory: Path, state_of: Callable[[Job], State] = Job.state) -> StudyRecord:
+    """The study in a directory. `state_of` tells a job that runs from one whose directory says so but nobody works on.
+
+    Raises UserError if there is none, or one that can't be read.
+    """
+    directory = directory.expanduser().absolute()
+    if not (directory / DESCRIPTION).is_file():
+        raise UserError(f"{short_path(directory)} is not a study's directory: it has no {DESCRIPTION}")
+    about = load(directory / DESCRIPTION)
+    if not about.get("name") or not about.get("metrics"):
+        raise UserError(f"{short_path(directory / DESCRIPTION)} is damaged: it names no study or no metric")
+    events = list(read_lines(directory / EVENTS))
+    over = events[-1] if events and events[-1].get("state") == "ended" else None
+    metrics = [str(metric) for metric in about["metrics"]]
+    unit = str(about.get("unit") or "steps")
+    return StudyRecord(
+        name=str(about["name"]),
+        dir=directory,
+        metrics=metrics,
+        goals=[str(goal) for goal in about.get("goals") or ["min"] * len(metrics)],
+        space=[dict(parameter) for parameter in about.get("space") or []],
+        search=str(about.get("search") or "-"),
+        scheduler=str(about.get("scheduler") or "none"),
+        unit=unit,
+        seed=int(about.get("seed") or 0),
+        trials=[
+            _trial(directory, frozen, metrics, unit, state_of) for frozen in _frozen(directory, str(about["name"]))
+        ],
+        base=dict(about.get("base") or {}),
+        created=float(about.get("created") or (events[0]["time"] if events else 0.0)),
+        ended=float(over["time"]) if over else None,
+        ends=str(over.get("reason") or "") if over else "",
+        notes=[str(note) for note in about.get("notes") or []],
+    )
+
+
+def _frozen(directory: Path, name: str) -> list[Any]:
+    """The storage's trials that were begun, in order."""
+    journal = directory / JOURNAL
+    if not journal.is_file():
+        return []
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+    from optuna.trial import TrialState
+
+    try:
+        storage = JournalStorage(JournalFileBackend(str(journal)))
+        studies = storage.get_all_studies()
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{short_path(journal)} can't be read: {what}; restore it from a copy") from None
+    study = next((study for study in studies if study.study_name == name), None)
+    if study is None:
+        if studies:
+            known = ", ".join(repr(study.study_name) for study in studies[:3])
+            raise UserError(f"{short_path(journal)} holds no study {name!r}; there is {known}")
+        return []
+    trials = storage.get_all_trials(study._study_id, deepcopy=False)
+    return [trial for trial in trials if trial.state != TrialState.WAITING]
+
+
+def _trial(directory: Path, frozen: Any, metrics: list[str], unit: str, state_of: Callable[[Job], State]) -> Trial:
+    told: Mapping[str, Any] = frozen.user_attrs
+    job = Job(directory / TRIALS / told["job"]) if told.get("job") else None
+    if job is not None and not job.exists():
+        job = None  # its folder is gone; the storage still tells
+    events = job.events() if job else []
+    result = (job.result() if job else None) or {}
+    lines = job.metrics() if job else []
+    values = {name: float(value) for name, value in (told.get("values") or {}).items() if value is not None}
+    for line in lines if not values else ():
+        values.update({name: float(v) for name, v in line["values"].items() if v is not None})
+    started = told.get("started") or (frozen.datetime_start.timestamp() if frozen.datetime_start else None)
+    ended = told.get("ended") or (frozen.datetime_complete.timestamp() if frozen.datetime_complete else None)
+    lost = sum(line["seconds_lost"] or 0.0 for line in interruptions(events))
+    seconds = told.get("seconds")
+    if seconds is None:
+        seconds = (result.get("seconds") or {}).get("wall", 0.0) * (result.get("world_size") or 1)
+    return Trial(
+        number=frozen.number,
+        state=_state(frozen, told, job, state_of),
+        values=dict(told.get("config") or frozen.params),
+        params=dict(frozen.params),
+        metrics=values,
+        objective=_objective(frozen, values, metrics),
+        curve=_curve(lines, metrics[0], unit, started) or _intermediate(frozen),
+        reason=str(told.get("reason") or ""),
+        job=told.get("job"),
+        started=started,
+        ended=ended,
+        events=sorted(events, key=when),
+        device_seconds=float(seconds),
+        lost_seconds=float(lost),
+        feasible=all(value <= 0 for value in told.get("constraints") or ()),
+        prior=told.get("prior"),
+    )
+
+
+def _state(frozen: Any, told: Mapping[str, Any], job: Job | None, state_of: Callable[[Job], State]) -> str:
+    name = frozen.state.name
+    if name == "RUNNING":
+        return "running" if job is None or state_of(job).is_active else "interrupted"
+    if name == "FAIL":
+        return "stopped" if told.get("kind") == "stopped" else "failed"
+    return "stopped_early" if name == "PRUNED" else "completed"
+
+
+def _objective(frozen: Any, values: Mapping[str, float], metrics: list[str]) -> tuple[float, ...] | None:
+    if frozen.values is not None:
+        return tuple(float(value) for value in frozen.values)
+    if all(metric in values for metric in metrics):
+        return tuple(values[metric] for metric in metrics)
+    if len(metrics) == 1 and frozen.intermediate_values:
+        return (float(frozen.intermediate_values[max(frozen.intermediate_values)]),)
+    return None
+
+
+def _curve(lines: list[dict[str, Any]], metric: str, unit: str, started: float | None) -> list[Point]:
+    """The reports that carry the metric. A trial that goes on elsewhere has its clock from its own first start."""
+    found = [line for line in lines if line["values"].get(metric) is not None]
+    if not found:
+        return []
+    first = started if started is not None else float(found[0]["time"])
+    points = []
+    for line in found:
+        seconds = float(line["time"]) - first
+        resource = seconds if unit == "seconds" else float(line["epoch" if unit == "epochs" else "step"])
+        points.append((resource, seconds, float(line["values"][metric])))
+    return points
+
+
+def _intermediate(frozen: Any) -> list[Point]:
+    return [(float(step), math.nan, float(value)) for step, value in sorted(frozen.intermediate_values.items())]
