@@ -9,14 +9,14 @@ events.jsonl     one line a change of the study: time, state, reason
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trainer.account import interruptions, when
 from trainer.config import load
-from trainer.errors import UserError
+from trainer.errors import UserError, did_you_mean
 from trainer.figures import short_path
 from trainer.job import Job, State, read_lines
 
@@ -141,6 +141,13 @@ class StudyRecord:
         return list(keys)
 
 
+def short_keys(keys: Iterable[str]) -> dict[str, str]:
+    """What to call parameters where room is scarce: `lr` for `algorithm.lr`, unless two would be called so."""
+    keys = list(keys)
+    lasts = [key.rpartition(".")[2] for key in keys]
+    return {key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)}
+
+
 def _dominates(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     """Whether `a` is nowhere worse; of equal ones the earlier stays."""
     return all(x <= y for x, y in zip(a, b, strict=True))
@@ -193,21 +200,20 @@ def _frozen(directory: Path, name: str) -> list[Any]:
         return []
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
+    from optuna.study import get_all_study_names
     from optuna.trial import TrialState
 
     try:
         storage = JournalStorage(JournalFileBackend(str(journal)))
-        studies = storage.get_all_studies()
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        names = get_all_study_names(storage)
+    except (ValueError, KeyError, TypeError, AssertionError, OSError) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{short_path(journal)} can't be read: {what}; restore it from a copy") from None
-    study = next((study for study in studies if study.study_name == name), None)
-    if study is None:
-        if studies:
-            known = ", ".join(repr(study.study_name) for study in studies[:3])
-            raise UserError(f"{short_path(journal)} holds no study {name!r}; there is {known}")
+    if name not in names:
+        if names:
+            raise UserError(f"{short_path(journal)} holds no study {name!r}; {did_you_mean(name, names)}")
         return []
-    trials = storage.get_all_trials(study._study_id, deepcopy=False)
+    trials = storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)
     return [trial for trial in trials if trial.state != TrialState.WAITING]
 
 
