@@ -94,7 +94,7 @@ def list_jobs(root: Path = RUNS, *, as_json: bool = False, state_of: StateOf = J
     """
     jobs = sorted(all_jobs(root), key=lambda job: job.config_path.stat().st_mtime)
     if as_json:
-        _print_json([summary(job, root, state_of) for job in jobs])
+        print_json([summary(job, root, state_of) for job in jobs])
     elif jobs:
         table(jobs, state_of, root)
     else:
@@ -211,7 +211,7 @@ def show(job: Job, *, as_json: bool = False, state_of: StateOf = Job.state) -> N
     files = _files(job)
     if as_json:
         about = {"name": job.name, "dir": str(job.dir.absolute()), "state": state.value, "metrics": metrics}
-        _print_json({**about, "result": result, "events": events, "files": files, "config": config})
+        print_json({**about, "result": result, "events": events, "files": files, "config": config})
         return
     from rich.text import Text
 
@@ -243,7 +243,7 @@ def show(job: Job, *, as_json: bool = False, state_of: StateOf = Job.state) -> N
     console.print(_pairs([(name, short_path(path)) for name, path in files.items() if path]))
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """Plain JSON, which has no NaN and no infinity: they are null."""
 
     def finite(part: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from trainer.tuning.record import STATES, StudyRecord
+from trainer.tuning.record import JOURNAL, STATES, StudyRecord
 
 
 @dataclass(frozen=True)
@@ -64,3 +64,23 @@ def failures(record: StudyRecord) -> list[tuple[str, list[int]]]:
             lines = trial.reason.strip().splitlines()
             found.setdefault(lines[0] if lines else "no reason was left", []).append(trial.number)
     return sorted(found.items(), key=lambda pair: (-len(pair[1]), pair[1]))
+
+
+def state(record: StudyRecord) -> str:
+    """ended, running, or not ended: nobody works on it, and it may go on."""
+    if record.ended is not None:
+        return "ended"
+    return "running" if any(trial.state == "running" for trial in record.trials) else "not ended"
+
+
+def files(record: StudyRecord) -> dict[str, str | None]:
+    """What the study's directory holds, by what it is; None for what isn't there."""
+    names = {
+        "folder": ".",
+        "best": "best.yaml",
+        "report": "report.html",
+        "tables": "trials.parquet",
+        "storage": JOURNAL,
+    }
+    paths = {name: record.dir / file for name, file in names.items()}
+    return {name: str(path) if path.exists() else None for name, path in paths.items()}
