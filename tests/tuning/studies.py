@@ -7,6 +7,15 @@ import random
 from pathlib import Path
 from typing import Any
 
+import yaml
+from optuna import Study, create_study, create_trial
+from optuna.distributions import FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from tests.jobs import end, make_job, start, validate
+from trainer.job import Job, State, append_line
 from trainer.tuning.record import StudyRecord, Trial
 
 START = 1_750_000_000.0
@@ -124,3 +133,86 @@ def _events(began: float, ended: float, wait: float, state: str) -> list[dict[st
         events.append({"time": middle + wait, "state": "Running", "step": 75, "seconds": (middle - began - 2) * 0.75})
     final = {"completed": "Completed", "stopped_early": "Stopped", "failed": "Failed"}.get(state)
     return [*events, {"time": ended, "state": final, "step": 200}] if final else events
+
+
+def written(directory: Path, *, metrics: tuple[str, ...] = ("validation_accuracy",)) -> Path:
+    """A study's directory as its driver leaves it: six trials, a job each but for one of an earlier study.
+
+    0 completed, 1 completed and the best, 2 stopped early, 3 failed, 4 interrupted and going on, 5 of an earlier study.
+    """
+    study = begun(directory, metrics=metrics, goals=("max",) * len(metrics))
+    distributions = {"algorithm.lr": FloatDistribution(1e-4, 1.0, log=True)}
+    lrs = [0.01, 0.1, 1e-4, 1.0, 0.03]
+    for number, lr in enumerate(lrs):
+        study.enqueue_trial({"algorithm.lr": lr})
+        trial = study.ask(distributions)
+        name = f"{number:04d}-0badcafe"
+        job = make_job(directory / "trials" / name)
+        start(job)
+        steps = 3 if number in (2, 4) else 9
+        for step in range(1, steps + 1):
+            validate(job, 50 * step, validation_accuracy=0.9 + 0.01 * number + 0.001 * step, train_loss=1 / step)
+        last = {"validation_accuracy": 0.9 + 0.01 * number + 0.001 * steps, "train_loss": 1 / steps}
+        told = {"config": {"algorithm.lr": lr}, "job": name, "started": START + 100 * number, "resource": steps}
+        if number != 3:
+            told |= {"values": last}
+        kinds = {2: ("stopped_early", "worse than half"), 3: ("failed", "NaN: the loss is not finite"), 4: ("", "")}
+        kind, reason = kinds.get(number, ("", ""))
+        if number != 4:
+            told |= {"ended": START + 100 * number + 90.5, "seconds": 181.0}
+        for key, item in {**told, "kind": kind, "reason": reason}.items():
+            trial.set_user_attr(key, item)
+        if number < 2:
+            end(job)
+            study.tell(trial, [last["validation_accuracy"]] * len(metrics))
+        elif number == 2:
+            end(job, State.STOPPED)
+            trial.report(last["validation_accuracy"], steps)
+            study.tell(trial, state=TrialState.PRUNED)
+        elif number == 3:
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            interrupt(job)
+    params = {"algorithm.lr": 0.2}
+    prior = create_trial(
+        params=params,
+        distributions=distributions,
+        values=[0.99] * len(metrics),
+        user_attrs={"config": params, "prior": "the-first"},
+    )
+    study.add_trial(prior)
+    return directory
+
+
+def begun(directory: Path, *, metrics: tuple[str, ...], goals: tuple[str, ...]) -> Study:
+    """A study's description and an empty storage."""
+    directory.mkdir(parents=True)
+    about = {
+        "name": directory.name,
+        "metrics": list(metrics),
+        "goals": list(goals),
+        "space": [{"key": "algorithm.lr", "kind": "float", "low": 1e-4, "high": 1.0, "scale": "log"}],
+        "search": "bayes",
+        "scheduler": "asha",
+        "unit": "epochs",
+        "seed": 3,
+        "base": {"algorithm": {"_target_": "algorithms.linear.Linear", "lr": 0.05}, "job": {"seed": 7}},
+        "created": START - 5,
+    }
+    (directory / "study.yaml").write_text(yaml.safe_dump(about))
+    append_line(directory / "events.jsonl", {"time": START - 5, "state": "started", "reason": ""})
+    storage = JournalStorage(JournalFileBackend(str(directory / "study.journal")))
+    directions = ["maximize" if goal == "max" else "minimize" for goal in goals]
+    return create_study(study_name=directory.name, storage=storage, directions=directions)
+
+
+def over(directory: Path, reason: str) -> None:
+    """The study ends."""
+    append_line(directory / "events.jsonl", {"time": START + 600, "state": "ended", "reason": reason})
+
+
+def interrupt(job: Job) -> None:
+    """Its machine is taken away at step 150; it goes on from step 100, and its machine is taken away again."""
+    job.add_event(State.INTERRUPTED, source="spot", step=150, reason="a notice")
+    job.add_event(State.RUNNING, step=100, seconds=0.0)
+    job.add_event(State.INTERRUPTED, source="spot", step=150, reason="a notice")

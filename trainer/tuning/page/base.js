@@ -29,7 +29,7 @@ function fmt(value) {
   if (value === 0) return "0";
   if (Number.isInteger(value) && size < 1e6) return String(value);
   if (size >= 1e-3 && size < 1e6) return String(Number(value.toPrecision(size > 0.9 && size < 1 ? 6 : 4)));
-  return value.toExponential(2).replace("e+", "e");
+  return value.toExponential(2).replace(/\.?0*e\+?/, "e");
 }
 function dur(seconds) {
   if (!finite(seconds)) return "–";
@@ -38,6 +38,10 @@ function dur(seconds) {
   if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
   return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
 }
+// a long name may break after its dots and underscores
+const soft = (name) => String(name).replace(/([._/])/g, "$1\u200b");
+// a cell of a table: what is short stays in one line
+const cell = (text, right) => el("td", { class: [right && "r", String(text).length <= 13 && "n"].filter(Boolean).join(" ") || null }, text);
 const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 const stateName = (t) => (t.p ? `of ${t.p}` : t.s.replace("_", " "));
 const kindOf = (t) => (t.p ? "prior" : t.s);
@@ -106,13 +110,10 @@ function scaleOf(p) {
 function robust(values, kind, better) {
   const sorted = values.filter(finite).sort((a, b) => a - b);
   if (!sorted.length) return numbers(0, 1);
-  const q = (share) => sorted[Math.round(share * (sorted.length - 1))];
   let low = sorted[0], high = sorted[sorted.length - 1];
-  const reach = 1.5 * (q(0.9) - q(0.1));
-  if (kind !== "log" && reach > 0) {
-    if (better !== "max") high = Math.min(high, q(0.9) + reach);
-    if (better !== "min") low = Math.max(low, q(0.1) - reach);
-  }
+  const quarter = sorted[Math.ceil(0.25 * (sorted.length - 1))], upper = sorted[Math.floor(0.75 * (sorted.length - 1))];
+  if (kind !== "log" && better !== "max" && upper > low) high = Math.min(high, upper + 2.5 * (upper - low));
+  if (kind !== "log" && better === "max" && quarter < high) low = Math.max(low, quarter - 2.5 * (high - quarter));
   return numbers(low, high, kind, 0.05);
 }
 const clamp = (share) => Math.max(0, Math.min(1, share));

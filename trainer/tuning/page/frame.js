@@ -13,7 +13,7 @@ const say = (parent, text) => parent.append(el("p", { class: "note" }, text));
 // draw(c): fills c.svg, which is c.w × c.h; puts {x, y, t} into c.marks, t a trial
 function chart(parent, { label, height, draw, title }) {
   const root = svg("svg", { role: "group", tabindex: 0, "aria-label": `${label}. Arrow keys go through the trials.` });
-  const figure = el("figure", {}, title ? el("h3", {}, title) : null, root);
+  const figure = el("figure", {}, title ? el("h3", {}, soft(title)) : null, root);
   parent.append(figure);
   const c = { svg: root, w: 0, h: 0, marks: [], at: -1 };
   c.redraw = () => {
@@ -173,8 +173,8 @@ function behind(parent, heads, rows) {
     const all = rows(), part = all.slice(0, 200);
     const right = heads.map((_, i) => part.length > 0 && part.every((row) => typeof row[i] === "number" || row[i] === "–" || row[i] === null));
     details.append(el("table", {},
-      el("thead", {}, el("tr", {}, heads.map((head, i) => el("th", { scope: "col", class: right[i] && "r" }, head)))),
-      el("tbody", {}, part.map((row) => el("tr", {}, row.map((cell, i) => el("td", { class: right[i] && "r" }, typeof cell === "number" ? fmt(cell) : cell)))))));
+      el("thead", {}, el("tr", {}, heads.map((head, i) => el("th", { scope: "col", class: right[i] && "r" }, soft(head))))),
+      el("tbody", {}, part.map((row) => el("tr", {}, row.map((cell, i) => el("td", { class: right[i] && "r" }, typeof cell === "number" ? fmt(cell) : cell === null ? "–" : soft(cell))))))));
     if (all.length > part.length) say(details, `The first 200 of ${all.length}; trials.csv has them all.`);
   });
   parent.append(details);

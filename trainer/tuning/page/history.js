@@ -13,15 +13,15 @@ function history() {
     const whole = { ...x, ticks: (most) => x.ticks(most).filter(Number.isInteger) };
     const { X, Y, box } = plot(c, { x: whole, y, xLabel: "trial", yLabel: metric() });
     const steps = bestSoFar();
-    if (steps.length) {
-      let d = `M${X(steps[0][0])} ${Y(bounded(y, steps[0][1]))}`;
-      steps.slice(1).forEach(([n, v]) => { d += `H${X(n)}V${Y(bounded(y, v))}`; });
-      c.svg.append(svg("path", { class: "bestline", d: `${d}H${box.r}` }));
-    }
     told.forEach((t) => {
       const v = objective(t), beyond = outside(y, v) ? (y.at(v) > 1 ? 1 : -1) : 0;
       dot(c, t, X(t.n), beyond ? (beyond > 0 ? box.t + 3 : box.b - 3) : Y(v), { beyond });
     });
+    if (steps.length) {
+      const at = (v) => box.b - clamp(y.at(v)) * (box.b - box.t);
+      const d = steps.slice(1).map(([n, v]) => `H${X(n)}V${at(v)}`).join("");
+      c.svg.append(svg("path", { class: "bestline", d: `M${X(steps[0][0])} ${at(steps[0][1])}${d}H${box.r}` }));
+    }
   } });
   if (Math.min(...values) > 0) toggle(controls, "log scale", (on) => { kind = on ? "log" : "linear"; c.redraw(); });
   else controls.remove();
@@ -32,7 +32,6 @@ function history() {
     return T.map((t) => { best = steps.has(t.n) ? steps.get(t.n) : best; return [t.n, stateName(t), t.o ? (finite(t.o[view.metric]) ? t.o[view.metric] : String(t.o[view.metric])) : "–", best]; });
   });
 }
-const bounded = (scale, v) => (outside(scale, v) ? (scale.at(v) > 1 ? Infinity : -Infinity) : v);
 function bestSoFar() {
   let best = null;
   const steps = [];
@@ -71,7 +70,7 @@ function curves() {
         if (!outside(y, v)) c.marks.push({ x: px, y: py, t });
       });
       if (points === 1) d += "h3";
-      group.append(svg("path", { class: `line ${kindOf(t)}${t.n === D.best ? " best" : ""}`, d, "data-t": t.n }));
+      group.append(svg("path", { class: `line ${kindOf(t)}${t.n === D.best ? " best" : told.length > 150 ? " many" : ""}`, d, "data-t": t.n }));
     });
   } });
   if (least(all)[0] > 0) toggle(controls, "log scale", (on) => { kind = on ? "log" : "linear"; c.redraw(); });

@@ -9,7 +9,7 @@ function parallel() {
   brushes.clear();
   const sign = goal() === "max" ? -1 : 1, sorted = told.slice().sort((a, b) => sign * (objective(b) - objective(a)));
   const count = el("p", { class: "note", role: "status" });
-  const c = chart(body, { label: "Parallel coordinates", height: (w) => (w < 620 ? 58 * axes(w).length + 12 : 380), draw(c) {
+  const c = chart(body, { label: "Parallel coordinates", height: (w) => (w < 620 ? 58 * axes(w).length + 12 : 362), draw(c) {
     const all = axes(c.w), flat = c.w < 620;
     const place = flat
       ? (a, share) => [8 + share * (c.w - 16), 30 + a * 58]
@@ -53,10 +53,10 @@ const passes = (t, all) => all.every((axis) => {
 function drawAxis(c, axis, a, place, flat, all) {
   const [x0, y0] = place(a, 0), [x1, y1] = place(a, 1), room = flat ? c.w / 6.5 : 100 / 6.5;
   c.svg.append(svg("line", { class: "axis", x1: x0, y1: y0, x2: x1, y2: y1, style: "stroke: var(--dim)" }));
-  c.svg.append(svg("text", { class: "strong", x: flat ? 8 : x0, y: flat ? y0 - 12 : 20 + 14 * (a % 2), "text-anchor": flat ? "start" : "middle" }, short(axis.name, flat ? room : 26)));
+  c.svg.append(svg("text", { class: "strong halo", x: flat ? 8 : x0, y: flat ? y0 - 12 : 20 + 14 * (a % 2), "text-anchor": flat ? "start" : "middle" }, short(axis.name, flat ? room : 26)));
   axis.scale.ticks(flat ? Math.floor(c.w / 70) : 6).forEach((v) => {
     const share = axis.scale.at(v), [x, y] = place(a, share), anchor = share > 0.94 ? "end" : share < 0.06 ? "start" : "middle";
-    c.svg.append(svg("text", flat ? { x, y: y + 15, "text-anchor": anchor } : { x: x + 5, y: y + 4, class: "strong", style: "paint-order:stroke;stroke:var(--card);stroke-width:3px" }, short(axis.scale.text(v), flat ? 9 : 11)));
+    c.svg.append(svg("text", { class: "strong halo", ...(flat ? { x, y: y + 15, "text-anchor": anchor } : { x: x + 5, y: y + 4 }) }, short(axis.scale.text(v), flat ? 9 : 11)));
   });
   const brush = brushes.get(axis.key);
   if (brush) {
@@ -130,6 +130,6 @@ function pareto() {
   } });
   const few = byImportance().slice(0, 2);
   body.append(el("h3", {}, plural(D.front.length, "trial") + " of the front"), el("table", {},
-    el("thead", {}, el("tr", {}, ["trial", ...S.metrics, ...few.map((i) => P[i].short)].map((head) => el("th", { scope: "col", class: "r" }, head)))),
+    el("thead", {}, el("tr", {}, ["trial", ...S.metrics, ...few.map((i) => P[i].short)].map((head) => el("th", { scope: "col", class: "r" }, soft(head))))),
     el("tbody", {}, T.filter((t) => front.has(t.n)).sort((s, t) => s.o[0] - t.o[0]).slice(0, 60).map((t) => el("tr", { "data-t": t.n }, [t.n, ...t.o, ...few.map((i) => shown(P[i], t.v[i]))].map((v) => el("td", { class: "r" }, fmt(v))))))));
 }

@@ -39,7 +39,7 @@ function slices() {
       told.forEach((t) => {
         if (t.v[i] === null) return;
         const v = objective(t), beyond = outside(scale, v) ? (scale.at(v) > 1 ? 1 : -1) : 0;
-        const aside = p.levels ? ((((t.n * 7919) % 101) / 101 - 0.5) * 0.6 * (box.r - box.l)) / p.levels.length : 0;
+        const aside = jitter(p, t, box.r - box.l);
         dot(c, t, X(t.v[i]) + aside, beyond ? (beyond > 0 ? box.t + 3 : box.b - 3) : Y(v), { extra: `order f${order.get(t.n)}`, size: 3.4, beyond });
       });
     } });
@@ -70,13 +70,20 @@ function contours() {
     chart(grid, { title: `${P[i].short} and ${P[j].short}`, label: `Contour of ${P[i].key} and ${P[j].key}`, height: (w) => Math.min(300, w * 0.82), draw(c) {
       const x = scaleOf(P[i]), y = scaleOf(P[j]), frame = plot(c, { x, y, xLabel: P[i].short, yLabel: P[j].short }), { X, Y, box } = frame;
       c.svg.append(field(points.map((t) => ({ x: x.at(t.v[i]), y: y.at(t.v[j]), z: rank.get(t.n) })), x, y, box));
-      points.slice().reverse().forEach((t) => dot(c, t, X(t.v[i]), Y(t.v[j]), { extra: "sample", size: 2.8 }));
+      points.slice().reverse().forEach((t) => dot(c, t, X(t.v[i]) + jitter(P[i], t, box.r - box.l), Y(t.v[j]) + jitter(P[j], t, box.b - box.t), { extra: "sample", size: 2.8 }));
     } });
   }
   if (!grid.children.length) say(body, "Too few trials have both parameters.");
   body.append(el("div", { class: "legend" }, ramp("worse", "better"), el("span", {}, "by rank among the completed trials")));
   behind(body, ["trial", ...top.map((i) => P[i].short), metric()].slice(0, 5), () => told.map((t) => [t.n, ...top.map((i) => shown(P[i], t.v[i])), objective(t)]));
 }
+// whole pixels, so that faint cells neither overlap nor leave seams
+function cells(box, w, h, from, to, row) {
+  const x = Math.round(box.l + from * w), y = Math.round(box.b - (row + 1) * h);
+  return { x, y, width: Math.round(box.l + to * w) - x, height: Math.round(box.b - row * h) - y };
+}
+// trials of one level beside each other, each always at the same place
+const jitter = (p, t, room) => (p.levels ? ((((t.n * 7919) % 101) / 101 - 0.5) * 0.6 * room) / p.levels.length : 0);
 // A kernel estimate (Nadaraya and Watson) on a grid, runs of one colour in a row as one rectangle
 function field(points, x, y, box) {
   const group = svg("g", { "shape-rendering": "crispEdges", "aria-hidden": "true" }), nx = x.levels || 56, ny = y.levels || 56;
@@ -97,7 +104,7 @@ function field(points, x, y, box) {
         name = weight < 1e-9 ? "none" : `f${Math.min(8, Math.floor(9 * (sum / weight)))}${weight < 0.35 ? " thin" : ""}`;
       }
       if (name === now) continue;
-      if (now && now !== "none") group.append(svg("rect", { class: now, x: box.l + from * w, y: box.b - (row + 1) * h, width: (column - from) * w + 0.3, height: h + 0.3 }));
+      if (now && now !== "none") group.append(svg("rect", { class: now, ...cells(box, w, h, from, column, row) }));
       from = column; now = name;
     }
   }

@@ -62,7 +62,7 @@ function fillTrials() {
   const list = all.slice(0, table.columns);
   if (!list.includes(by) && by.name !== "reason") list[list.length - 1] = by;
   const heads = list.map((column) => el("th", { scope: "col", class: column.right && "r", "aria-sort": column === by ? (table.down ? "descending" : "ascending") : null },
-    el("button", { type: "button", onclick: () => { table.down = table.sort === column.name ? !table.down : false; table.sort = column.name; fillTrials(); } }, column.name, column === by ? (table.down ? " ↓" : " ↑") : "")));
+    el("button", { type: "button", onclick: () => { table.down = table.sort === column.name ? !table.down : false; table.sort = column.name; fillTrials(); } }, soft(column.name), column === by ? (table.down ? " ↓" : " ↑") : "")));
   const lines = rows.slice(0, table.count).flatMap((t) => {
     const open = table.open.has(t.n);
     const button = el("button", { type: "button", "aria-expanded": String(open), "aria-label": `Trial ${t.n}: ${open ? "less" : "more"}`, onclick: () => { if (open) table.open.delete(t.n); else table.open.add(t.n); fillTrials(); } }, open ? "–" : "+");
@@ -86,6 +86,6 @@ function more(t) {
 function failures() {
   if (!D.failures.length) return;
   const body = section("failures", "Failures");
-  body.append(el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col", class: "r" }, "trials"), el("th", { scope: "col" }, "why"), el("th", { scope: "col" }, "which"))),
+  body.append(el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col", class: "r n" }, "trials"), el("th", { scope: "col" }, "why"), el("th", { scope: "col" }, "which"))),
     el("tbody", {}, D.failures.map(([reason, which]) => el("tr", {}, el("td", { class: "r" }, which.length), el("td", {}, reason), el("td", {}, which.slice(0, 8).join(", ") + (which.length > 8 ? ", …" : "")))))));
 }
