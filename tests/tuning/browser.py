@@ -44,9 +44,7 @@ class Page:
 
     def open(self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Opens a file in a window of this size, as a phone's below 500 pixels."""
-        mobile = width < 500
-        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
-        self._call("Emulation.setTouchEmulationEnabled", enabled=mobile)
+        self._size(width, height)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", features=[scheme])
         self.errors.clear()
@@ -56,7 +54,21 @@ class Page:
         deadline = time.monotonic() + 60
         while not self._loaded and time.monotonic() < deadline:
             self._receive()
-        self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
+        self._settle()
+
+    def resize(self, width: int, height: int) -> None:
+        self._size(width, height)
+        self._settle()
+
+    def _size(self, width: int, height: int) -> None:
+        mobile = width < 500
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
+        self._call("Emulation.setTouchEmulationEnabled", enabled=mobile)
+
+    def _settle(self) -> None:
+        """Until what is drawn at the next frames is drawn."""
+        frames = "".join("requestAnimationFrame(() => " for _ in range(4)) + "done(1)" + ")" * 4
+        self.run(f"new Promise((done) => {frames})")
 
     def run(self, code: str) -> Any:
         """The value of a JavaScript expression in the page; what it throws is raised."""

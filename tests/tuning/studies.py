@@ -212,7 +212,9 @@ def over(directory: Path, reason: str) -> None:
 
 
 def interrupt(job: Job) -> None:
-    """Its machine is taken away at step 150; it goes on from step 100, and its machine is taken away again."""
-    job.add_event(State.INTERRUPTED, source="spot", step=150, reason="a notice")
-    job.add_event(State.RUNNING, step=100, seconds=0.0)
-    job.add_event(State.INTERRUPTED, source="spot", step=150, reason="a notice")
+    """Its machine is taken away after 10 s at step 150; 10 s later it goes on from step 100, which took 5 s of training;
+    after 10 s its machine is taken away again."""
+    began = job.last_event()["time"]
+    job.add_event(State.INTERRUPTED, at=began + 10, source="spot", step=150, reason="a notice")
+    job.add_event(State.RUNNING, at=began + 20, step=100, seconds=5.0, world_size=2)
+    job.add_event(State.INTERRUPTED, at=began + 30, source="spot", step=150, reason="a notice")
