@@ -29,12 +29,22 @@ class Ended:
     problem: str = ""  # of the elastic agent itself
 
 
-def start_workers_parent(config: dict[str, Any]) -> None:
-    """Starts, without waiting, the process that workers are forked from; it imports what they all need."""
+def start_workers_parent(config: dict[str, Any], folder: Path) -> None:
+    """Starts, without waiting, the process that workers are forked from; it imports what they all need.
+
+    A warm agent has one already, which is replaced only if it lacks something. folder: where its socket goes.
+    """
     # the first optimizer imports torch._dynamo, what builds objects from configs hydra.utils: here it costs once
     modules = ["trainer.worker.main", "torch._dynamo", "hydra.utils", "xxhash"]
     if str(config["data"].get("_target_", "")).rpartition(".")[2] not in ("Digits", "BreastCancer", "Npy"):
         modules.append("datasets")
+    server = multiprocessing.forkserver._forkserver
+    lacking = set(modules) - set(server._preload_modules)
+    if lacking and server._forkserver_pid is not None:
+        server._stop()
+        modules = sorted({*server._preload_modules, *modules})
+    # by itself multiprocessing makes a folder for it which only an exit in order removes
+    multiprocessing.process.current_process()._config.setdefault("tempdir", str(folder))
     multiprocessing.set_forkserver_preload(modules)
     multiprocessing.forkserver.ensure_running()
 
@@ -145,7 +155,7 @@ def run_workers(
         monitor_interval=POLL_SECONDS,
         local_addr=meet.address,
     )
-    agent = Agent(spec, DefaultLogsSpecs(), start_method="forkserver", shutdown_timeout=5)
+    agent = Agent(spec, DefaultLogsSpecs(str(folder)), start_method="forkserver", shutdown_timeout=5)
     try:
         ended = agent.run()
     except Exception as error:  # a peer that is gone shows in many forms; what the workers left says more
