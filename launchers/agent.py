@@ -375,6 +375,9 @@ class Agent:
 
 
 if __name__ == "__main__":
+    # multiprocessing would run this module once more in each worker, which needs nothing of it
+    del __file__
+    __spec__ = None
     try:
         code = main(sys.argv[1:])
     except UserError as error:

@@ -35,7 +35,9 @@ def start_workers_parent(config: dict[str, Any], folder: Path) -> None:
     A warm agent has one already, which is replaced only if it lacks something. folder: where its socket goes.
     """
     # the first optimizer imports torch._dynamo, what builds objects from configs hydra.utils: here it costs once
-    modules = ["trainer.worker.main", "torch._dynamo", "hydra.utils", "xxhash"]
+    modules = ["trainer.worker.main", "torch._dynamo", "hydra.utils", "xxhash", "trainer.data.bundled"]
+    modules += ["torch.distributed.elastic.multiprocessing.api", "multiprocessing.queues", "multiprocessing.popen_forkserver"]
+    modules += ["tensorboard.compat.proto.event_pb2", "tensorboard.compat.proto.summary_pb2", "torch.utils.serialization", "numpy.ctypeslib", "omegaconf._impl"]
     if str(config["data"].get("_target_", "")).rpartition(".")[2] not in ("Digits", "BreastCancer", "Npy"):
         modules.append("datasets")
     server = multiprocessing.forkserver._forkserver
