@@ -26,9 +26,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from launchers import forking
 from launchers.carrying import bring_up, carry
 from launchers.control import Control
-from launchers.elastic import Ended, run_workers, start_workers_parent
+from launchers.elastic import Ended, run_workers
 from launchers.errors import first_error, out_of_memory
 from launchers.meeting import Events, Meeting, Place, Round, open_store
 from launchers.notices import Notice, Watcher, choose
@@ -75,7 +76,7 @@ def run(arguments: list[str]) -> int:
             signal.signal(number, signal.SIG_IGN)
         config = load(job.config_path)
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="headway-", ignore_cleanup_errors=True)))
-        start_workers_parent(config, folder)
+        forking.start(config, folder)
         return Agent(job, config, place, args.workers, folder).run()
 
 
@@ -377,7 +378,7 @@ class Agent:
 if __name__ == "__main__":
     # multiprocessing would run this module once more in each worker, which needs nothing of it
     del __file__
-    __spec__ = None
+    __spec__ = None  # type: ignore[assignment]
     try:
         code = main(sys.argv[1:])
     except UserError as error:

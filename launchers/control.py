@@ -119,7 +119,9 @@ class Control:
             self._ask, self._tell_until = None, 0.0
 
     def close(self) -> None:
-        """The job has ended: nobody is told any more."""
+        """The job has ended: nobody is told any more, and signals mean nothing."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         self._pids, self._tell_until = [], 0.0
 
     def kill(self, cause: tuple[str, str] | None = None) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import multiprocessing.forkserver
 import os
 import signal
 import threading
@@ -27,28 +25,6 @@ class Ended:
     outcome: dict[str, Any] | None
     exit_codes: dict[int, int]
     problem: str = ""  # of the elastic agent itself
-
-
-def start_workers_parent(config: dict[str, Any], folder: Path) -> None:
-    """Starts, without waiting, the process that workers are forked from; it imports what they all need.
-
-    A warm agent has one already, which is replaced only if it lacks something. folder: where its socket goes.
-    """
-    # the first optimizer imports torch._dynamo, what builds objects from configs hydra.utils: here it costs once
-    modules = ["trainer.worker.main", "torch._dynamo", "hydra.utils", "xxhash", "trainer.data.bundled"]
-    modules += ["torch.distributed.elastic.multiprocessing.api", "multiprocessing.queues", "multiprocessing.popen_forkserver"]
-    modules += ["tensorboard.compat.proto.event_pb2", "tensorboard.compat.proto.summary_pb2", "torch.utils.serialization", "numpy.ctypeslib", "omegaconf._impl"]
-    if str(config["data"].get("_target_", "")).rpartition(".")[2] not in ("Digits", "BreastCancer", "Npy"):
-        modules.append("datasets")
-    server = multiprocessing.forkserver._forkserver
-    lacking = set(modules) - set(server._preload_modules)
-    if lacking and server._forkserver_pid is not None:
-        server._stop()
-        modules = sorted({*server._preload_modules, *modules})
-    # by itself multiprocessing makes a folder for it which only an exit in order removes
-    multiprocessing.process.current_process()._config.setdefault("tempdir", str(folder))
-    multiprocessing.set_forkserver_preload(modules)
-    multiprocessing.forkserver.ensure_running()
 
 
 class Patient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -21,6 +22,7 @@ from trainer.job import Job, State
 
 PR_SET_PDEATHSIG = 1
 AGENT_START_SECONDS = 30
+LOOK_SECONDS = 0.02
 
 
 def count_gpus() -> int:
@@ -170,10 +172,11 @@ class Local(Launcher):
 
     def wait(self, job: Job, timeout: float = 30.0) -> None:
         """Waits until the agent has left. Raises HeadwayError if it doesn't."""
-        end = time.monotonic() + timeout
+        end, agents = time.monotonic() + timeout, self._agents.get(str(job.dir), [])
         while self.is_alive(job):
             if time.monotonic() > end:
                 raise HeadwayError(f"{job.name}: its agent did not leave within {timeout:.0f} s")
-            time.sleep(0.02)
-        for agent in self._agents.get(str(job.dir), []):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                agents[0].wait(LOOK_SECONDS) if agents else time.sleep(LOOK_SECONDS)
+        for agent in agents:
             agent.wait()

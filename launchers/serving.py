@@ -6,6 +6,7 @@ ends in an unforeseen way ends the agent, as nobody knows what it leaves behind.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing.process
 import os
@@ -45,6 +46,7 @@ def serve(run: Callable[[list[str]], int], folder: str) -> int:
     channel = socket.socket(fileno=os.dup(0))  # no other process shall inherit it
     _point(os.devnull, 0)
     rest()
+    env = dict(os.environ)
     requests = Requests(channel)
     for number, request in requests:
         _point(request["log"], 1, 2)
@@ -58,6 +60,8 @@ def serve(run: Callable[[list[str]], int], folder: str) -> int:
             code = 2
         requests.busy(False)
         rest()
+        os.environ.clear()
+        os.environ.update(env)
         _point(os.devnull, 1, 2)
         _answer(channel, ended=number, code=code)
     shutil.rmtree(folder, ignore_errors=True)
@@ -74,10 +78,10 @@ class Requests:
         self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._busy = self._ended = False
-        try:  # a process that was forked from it may hold the other end of the channel, and live on
-            self._parent = [os.pidfd_open(os.getppid())]
-        except OSError:  # an old kernel
-            self._parent = []
+        self._watched: list[Any] = [channel]
+        with contextlib.suppress(OSError):  # an old kernel
+            # a process that was forked from it may hold the other end of the channel, and live on
+            self._watched.append(os.pidfd_open(os.getppid()))
         threading.Thread(target=self._read, daemon=True, name="requests").start()
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -106,7 +110,7 @@ class Requests:
 
     def _receive(self) -> bytes:
         """What comes next; b"" at the end."""
-        ready, _, _ = select.select([self._channel, *self._parent], [], [])
+        ready, _, _ = select.select(self._watched, [], [])
         try:
             return self._channel.recv(1 << 16) if self._channel in ready else b""
         except ConnectionError:

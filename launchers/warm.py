@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import resource
 import select
@@ -73,13 +74,14 @@ class Run:
             self._code = self._agent.code_of(self._number)
         return self._code
 
-    def wait(self, timeout: float | None = None) -> int:
-        """Waits for the end. Raises subprocess.TimeoutExpired."""
-        end = None if timeout is None else time.monotonic() + timeout
+    def wait(self, timeout: float = math.inf) -> int:
+        """Waits for the end. timeout: seconds. Raises subprocess.TimeoutExpired."""
+        end = time.monotonic() + timeout
         while (code := self.poll()) is None:
-            if end is not None and time.monotonic() > end:
-                raise subprocess.TimeoutExpired(["warm agent"], timeout or 0.0)
-            self._agent.listen(0.1)
+            left = end - time.monotonic()
+            if left <= 0:
+                raise subprocess.TimeoutExpired(self._agent.process.args, timeout)
+            self._agent.listen(min(left, 1.0))
         return code
 
     def send_signal(self, number: int) -> None:
@@ -101,7 +103,7 @@ class WarmAgent:
             # no PR_SET_PDEATHSIG: it fires when the thread ends that started the agent, and this one shall outlive it
             self.process = subprocess.Popen(
                 [*command, "--serve", self.folder],
-                env=env,
+                env=dict(env),
                 stdin=theirs,
                 stdout=output,
                 stderr=output,
