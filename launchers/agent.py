@@ -76,6 +76,8 @@ def run(arguments: list[str]) -> int:
             signal.signal(number, signal.SIG_IGN)
         config = load(job.config_path)
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="headway-", ignore_cleanup_errors=True)))
+        if place.address.startswith("127."):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # inherited too: nobody else shall reach the workers
         forking.start(config, folder)
         return Agent(job, config, place, args.workers, folder).run()
 

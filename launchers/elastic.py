@@ -120,8 +120,6 @@ def run_workers(
 
     # the elastic agent's own handlers kill; until they are replaced they must not hear the signals that we handle
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGURG"
-    if meet.address.startswith("127."):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the workers say more themselves
     spec = WorkerSpec(
         role="worker",

@@ -104,7 +104,7 @@ class WarmAgent:
             self.process = subprocess.Popen(
                 [*command, "--serve", self.folder],
                 env=dict(env),
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
