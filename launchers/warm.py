@@ -109,23 +109,23 @@ class WarmAgent:
                 stderr=output,
                 start_new_session=True,
             )
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
         self._codes: dict[int, int] = {}
         self._taken = self._number = 0
         self._text, self._closed = b"", False
 
-    def run(self, arguments: Sequence[str], log: Path) -> Run | None:
-        """Has it run a job; None if it can't any more. It must be idle."""
+    def run(self, arguments: Sequence[str], log: Path) -> Run:
+        """Gives it a job. It must be idle."""
         with self.lock:
             self._number += 1
             request = {"arguments": list(arguments), "log": str(log)}
-            try:
+            with contextlib.suppress(ConnectionError):  # it has died, as one will see
                 self._socket.sendall(json.dumps(request).encode() + b"\n")
-            except OSError:
-                return None
             return Run(self, self._number)
 
     def takes(self) -> bool:
-        """Whether it has begun with what it was given last; waits for its word a little."""
+        """Whether it has begun with the job that it was given last; waits for its word a little."""
         end = time.monotonic() + TAKE_SECONDS
         while self._taken < self._number and self.process.poll() is None and time.monotonic() < end:
             self.listen(end - time.monotonic())
@@ -150,7 +150,7 @@ class WarmAgent:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(seconds)
             return
-        ready, _, _ = select.select([self._socket], [], [], max(0.0, seconds))
+        ready = self._poll.poll(1000 * max(0.0, seconds))
         with self.lock:
             while ready and not self._closed and (text := self._receive()):
                 *lines, self._text = (self._text + text).split(b"\n")
@@ -198,14 +198,11 @@ class Warm:
         with self._lock:
             while (agent := self._idle(setting)) is not None:
                 run = agent.run(arguments, log)
-                if run is not None and agent.takes():
+                if agent.takes():
                     return run
                 self._drop(agent)
-            agent = WarmAgent(program, env, setting, log)
-            self._agents.append(agent)
-            run = agent.run(arguments, log)
-            assert run is not None, "a socket whose other end is held takes a line"
-            return run
+            self._agents.append(WarmAgent(program, env, setting, log))
+            return self._agents[-1].run(arguments, log)
 
     def _idle(self, setting: Setting) -> WarmAgent | None:
         """An idle agent of this setting. The dead are forgotten, and of other settings one makes room for a new one."""
