@@ -191,7 +191,7 @@ def begun(directory: Path, *, metrics: tuple[str, ...], goals: tuple[str, ...]) 
         "name": directory.name,
         "metrics": list(metrics),
         "goals": list(goals),
-        "space": [{"key": "algorithm.lr", "kind": "float", "low": 1e-4, "high": 1.0, "scale": "log"}],
+        "space": {"parameters": {"algorithm.lr": {"kind": "float", "low": 1e-4, "high": 1.0, "scale": "log"}}},
         "search": "bayes",
         "scheduler": "asha",
         "unit": "epochs",
