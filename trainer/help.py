@@ -106,14 +106,19 @@ def keys(group: str, choice: str) -> list[Key]:
     """The keys of a choice, dotted, with their defaults and comments; those it inherits come first."""
     path = conf_folder() / group / f"{choice}.yaml"
     found: dict[str, Key] = {}
-    defaults = re.search(r"^defaults:((?:.|\n +- |\n- )*)", path.read_text(encoding="utf-8"), flags=re.M)
-    for base in re.findall(r"\w+", defaults.group(1)) if defaults else ():
-        if base in choices(group) and base != choice:
-            found.update({key.name: key for key in keys(group, base)})
+    for base in _bases(group, choice, path.read_text(encoding="utf-8").splitlines()):
+        found.update({key.name: key for key in keys(group, base)})
     for key in _keys_of(path):
         known = found.get(key.name)
         found[key.name] = Key(key.name, key.default, key.comment or (known.comment if known else ""))
     return list(found.values())
+
+
+def _bases(group: str, choice: str, lines: list[str]) -> list[str]:
+    """The choices of the same group that a choice's file, given as lines, starts from."""
+    defaults = re.search(r"^defaults:((?:.|\n +- |\n- )*)", "\n".join(lines), flags=re.M)
+    named = re.findall(r"\w+", defaults.group(1)) if defaults else []
+    return [base for base in named if base in choices(group) and base != choice]
 
 
 def _keys_of(path: Path) -> list[Key]:
@@ -121,7 +126,8 @@ def _keys_of(path: Path) -> list[Key]:
     found: list[Key] = []
     comment: list[str] = []
     parents: list[tuple[int, str]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for line in (text for number, text in enumerate(lines) if number not in _space_lines(lines)):
         if match := re.match(r" *# ?(.*)", line):
             comment.append(match.group(1))
             continue
@@ -136,6 +142,27 @@ def _keys_of(path: Path) -> list[Key]:
                 found.append(Key(dotted, default.strip(), " ".join(comment) or aside.strip()))
         comment = []
     return found
+
+
+def searched(group: str, choice: str) -> list[str]:
+    """The keys that a choice recommends to search, as it writes them; of those it inherits what it doesn't take out."""
+    lines = (conf_folder() / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()
+    found: dict[str, None] = {}
+    for base in _bases(group, choice, lines):
+        found.update(dict.fromkeys(searched(group, base)))
+    for line in (lines[number] for number in sorted(_space_lines(lines))):
+        if match := re.match(r"  ([A-Za-z][\w.]*): *(null\b)?", line):
+            found[match[1]] = None
+            if match[2]:
+                del found[match[1]]
+    return list(found)
+
+
+def _space_lines(lines: list[str]) -> range:
+    """Where in a file its recommended space stands: the line `_space_:` and those set in below it."""
+    start = next((number for number, line in enumerate(lines) if line.startswith("_space_:")), len(lines))
+    rest = range(start + 1, len(lines))
+    return range(start, next((n for n in rest if lines[n].strip() and not lines[n].startswith(" ")), len(lines)))
 
 
 def known_keys() -> list[str]:
@@ -215,6 +242,8 @@ def _choice(group: str, choice: str) -> str:
         lines.append(f"  {group}.{key.name}={key.default}")
         if key.comment:
             lines.append(f"      {key.comment}")
+    if names := searched(group, choice):
+        lines.append(f"  headway tune searches {', '.join(names)}")
     return "\n".join(lines)
 
 

@@ -81,6 +81,6 @@ def test_an_exception_in_the_middle_loses_nothing_that_the_storage_knows(tmp_pat
             ask(study)
             raise ValueError
 
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         change()
     assert len(study.trials) == len(study_on(path)[0].trials) == 1

@@ -6,28 +6,28 @@ other keys as they stand may do with others' values: it is a mistake if it fails
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
-from itertools import islice, product
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
 from random import Random
 from typing import Any
 
 from trainer import config as schema
-from trainer.conversion import Mismatch, convert
 from trainer.errors import UserError, did_you_mean
 from trainer.help import choices, groups
 from trainer.tuning.expression import Expression, Unknown
 from trainer.tuning.parameter import Parameter
-from trainer.tuning.placing import known_values, leaves, placed
+from trainer.tuning.placing import check_key, hint_of, known_values, leaves, placed
 from trainer.tuning.space import Space, described
 
 Recompose = Callable[[Mapping[str, str]], Mapping[str, Any]]
 
 DRAWS = 10_000  # after which a constraint that none has kept counts as impossible
+LEAST = 200  # draws, so that values that a condition can't compare show up
 OTHERS = 20  # random points beside which a value that fails alone is tried
-TOGETHER = 64  # random points that are checked as a whole
-COMPOSED = 32  # at most so many combinations of groups' choices are composed
+TOGETHER = 16  # random points that are checked as a whole, some milliseconds each
+COMPOSED = 32  # combinations of groups' choices; of more only those that differ from the first in one
 OWN = ("job.dir", "job.name", "job.dry_run")
 
 
@@ -82,8 +82,11 @@ class Checker:
         """The configs that trials start from; one with no groups told where they can't be composed."""
         if not spanned or self.recompose is None:
             return [_Setting({}, self.config)]
-        combinations = product(*(p.choices for p in spanned))
-        chosen = [dict(zip((p.key for p in spanned), c, strict=True)) for c in islice(combinations, COMPOSED)]
+        first = {p.key: p.choices[0] for p in spanned}
+        if prod(len(p.choices) for p in spanned) <= COMPOSED:
+            chosen = [dict(zip(first, choice, strict=True)) for choice in product(*(p.choices for p in spanned))]
+        else:
+            chosen = [first, *({**first, p.key: choice} for p in spanned for choice in p.choices[1:])]
         return [_Setting(choice, self.recompose(choice)) for choice in chosen]
 
     def _fixed(
@@ -114,9 +117,8 @@ class Checker:
         key = parameter.key
         if key in OWN:
             raise UserError(f"{key}: each trial has its own, so it can't be searched")
-        own_group = key.split(".")[0] in space.keys
-        if own_group and self.recompose is None:
-            return parameter
+        if self.recompose is None and "." in key and key.split(".")[0] in space.keys:
+            return parameter  # its group is a parameter, whose other choices are not known here
         for setting in settings:
             if not _may_exist(space, parameter, setting.groups):
                 continue
@@ -165,8 +167,8 @@ def satisfiable(space: Space) -> None:
     unseen = {p.key for p in space.parameters if p.when is not None}
     broken = dict.fromkeys(range(len(space.constraints)), True)
     met = not space.constraints
-    for _ in range(DRAWS):
-        if met and not unseen:
+    for number in range(DRAWS):
+        if met and not unseen and number >= LEAST:
             return
         values = space.random(rng)
         unseen -= set(values)
@@ -224,7 +226,7 @@ def _whole(parameter: Parameter, config: Mapping[str, Any]) -> Parameter:
             return parameter
         return whole
     present = leaves(config).get(parameter.key)
-    is_open = _hint(parameter.key, config) is Any
+    is_open = hint_of(parameter.key, config) is Any
     return whole if is_open and isinstance(present, int) and not isinstance(present, bool) else parameter
 
 
@@ -233,15 +235,26 @@ def _check_value(parameter: Parameter, value: Any, space: Space, setting: _Setti
     try:
         check_key(setting.config, key, value)
     except UserError as error:
-        if not any(_passes(key, value, others, setting) for others in _beside(space, setting)):
-            raise UserError(str(error) if str(error).startswith(key) else f"{key}={value}: {error}") from None
+        if any(_passes(key, value, others, setting) for others in _beside(space, setting)):
+            return
+        own = str(error).startswith(key) or str(error) == _problem(setting.config)
+        raise UserError(str(error) if own else f"{key}={value}: {error}") from None
+
+
+def _problem(config: Mapping[str, Any]) -> str:
+    """What is wrong with the config as it stands; empty if nothing is."""
+    try:
+        schema.check(config)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _beside(space: Space, setting: _Setting) -> Iterator[dict[str, Any]]:
     """Random values of the plain keys, for the setting's choices of groups."""
     rng = Random(0)
     for _ in range(OTHERS):
-        values = space._walk(lambda p: setting.groups[p.key] if p.key in setting.groups else p.random(rng))
+        values = space.walk(lambda p: setting.groups[p.key] if p.key in setting.groups else p.random(rng))
         yield {key: value for key, value in values.items() if "." in key}
 
 
@@ -251,41 +264,3 @@ def _passes(key: str, value: Any, others: Mapping[str, Any], setting: _Setting) 
     except UserError:
         return False
     return True
-
-
-def check_key(config: Mapping[str, Any], key: str, value: Any) -> None:
-    """Raises UserError if the config can't have this value of a key, or no such key."""
-    top = key.split(".")[0]
-    if top not in config or key == top:
-        raise UserError(f"{key}: there is no such key; {did_you_mean(key, [*leaves(config), *groups()])}")
-    hint = _hint(key, config)
-    try:
-        convert(value, hint)
-    except Mismatch as mismatch:
-        raise UserError(f"{key}: {mismatch}") from None
-    schema.check(placed(config, {key: value}))
-
-
-def _hint(key: str, config: Mapping[str, Any]) -> Any:
-    """The type of a key in the schema's dataclasses or its target's signature; Any where neither knows.
-
-    Raises UserError for a key that neither the schema nor the config has.
-    """
-    first, *names = key.split(".")
-    kind: Any = typing.get_type_hints(schema.Config).get(first, Any)
-    for depth, name in enumerate(names):
-        if not is_dataclass(kind):
-            break
-        hints = typing.get_type_hints(kind)
-        if name not in hints:
-            above = ".".join([first, *names[:depth]])
-            raise UserError(f"{key}: there is no such key; {did_you_mean(key, [f'{above}.{h}' for h in hints])}")
-        kind = hints[name]
-    if first in schema.TARGETS and len(names) == 1:
-        from trainer.signature import read_signature
-
-        target = str((config.get(first) or {}).get("_target_", ""))
-        signature = read_signature(target) if target else None
-        found = [p.type for p in signature.parameters if p.name == names[0]] if signature else []
-        return found[0] if found else Any
-    return kind if len(names) and not is_dataclass(kind) and typing.get_origin(kind) is not dict else Any

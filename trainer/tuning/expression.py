@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,8 @@ from typing import Any
 from trainer.conversion import shown
 from trainer.errors import UserError, did_you_mean
 
-LONGEST = 1000  # characters; more is no condition, and deep nesting would exhaust the parser
+LONGEST = 1000  # characters; more is no condition
+DEEPEST = 100  # levels of nesting, far from what exhausts the interpreter
 BITS = 4096  # a power of whole numbers stays whole up to here
 SLIGHTLY = 1e-9  # margin of a condition that is broken by no measurable amount, such as 3 < 3
 
@@ -107,13 +109,15 @@ def _parsed(text: str) -> ast.expr:
     try:
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        hint = "; two values are compared with ==" if "=" in text.replace("==", "").strip("<>!=") else ""
+        hint = "; two values are compared with ==" if re.search(r"(?<![<>=!])=(?!=)", text) else ""
         at = f" at column {error.offset}" if isinstance(error, SyntaxError) and error.offset else ""
         raise UserError(f"`{text}` can't be read as a condition{at}{hint}") from None
 
 
-def _admit(node: ast.expr, text: str, names: set[str]) -> None:
+def _admit(node: ast.expr, text: str, names: set[str], depth: int = 0) -> None:
     """Collects the names; raises UserError for what a condition may not hold."""
+    if depth > DEEPEST:
+        raise UserError(f"`{text[:60]}…` is nested too deeply; divide it into several conditions")
     name = _dotted(node)
     if name is not None:
         if name not in _WORDS:
@@ -142,7 +146,7 @@ def _admit(node: ast.expr, text: str, names: set[str]) -> None:
             f"and, or, not, {', '.join(_FUNCTIONS)}"
         )
     for child in children:
-        _admit(child, text, names)
+        _admit(child, text, names, depth + 1)
 
 
 def _dotted(node: ast.expr) -> str | None:

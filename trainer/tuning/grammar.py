@@ -96,10 +96,8 @@ def parse(key: str, text: str) -> Parameter:
 def _flat(node: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
     for name, value in node.items():
         key = f"{prefix}{name}"
-        is_parameter = isinstance(value, Mapping) and (
-            not value or any(word in value and not isinstance(value[word], Mapping) for word in (*SPREAD, "when"))
-        )
-        if isinstance(value, Mapping) and not is_parameter and not set(value) <= set(FIELDS):
+        spread = isinstance(value, Mapping) and any(not isinstance(value.get(w, {}), Mapping) for w in SPREAD)
+        if isinstance(value, Mapping) and value and not spread:
             yield from _flat(value, f"{key}.")
         else:
             yield key, value

@@ -1,12 +1,18 @@
-"""Values put into a config by their dotted keys."""
+"""Values put into a config by their dotted keys, and whether a config can have them."""
 
 from __future__ import annotations
 
 import copy
+import typing
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
+from trainer import config as schema
+from trainer.conversion import Mismatch, convert
 from trainer.errors import UserError, did_you_mean
+from trainer.help import groups
+from trainer.signature import read_signature, short_name
 
 _NONE = object()
 
@@ -49,8 +55,6 @@ def leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def known_values(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a condition can name in a config: its keys, and its groups by what is chosen, as in `strategy == 'fsdp'`."""
-    from trainer.signature import short_name
-
     groups: dict[str, Any] = {}
     for noun, node in config.items():
         if isinstance(node, Mapping) and node.get("_target_"):
@@ -58,3 +62,41 @@ def known_values(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(config.get("strategy"), Mapping):
         groups["strategy"] = config["strategy"].get("name")
     return groups | leaves(config)
+
+
+def check_key(config: Mapping[str, Any], key: str, value: Any) -> None:
+    """Raises UserError if the config can't have this value of a key, or no such key."""
+    top = key.split(".")[0]
+    if top not in config or key == top:
+        known = [*leaves(config), *groups()]
+        below = [name for name in known if name.endswith(f".{key}")]
+        hint = f"did you mean {below[0]!r}?" if below else did_you_mean(key, known)
+        raise UserError(f"{key}: there is no such key; {hint}")
+    try:
+        convert(value, hint_of(key, config))
+    except Mismatch as mismatch:
+        raise UserError(f"{key}: {mismatch}") from None
+    schema.check(placed(config, {key: value}))
+
+
+def hint_of(key: str, config: Mapping[str, Any]) -> Any:
+    """The type of a key in the schema's dataclasses or its target's signature; Any where neither knows.
+
+    Raises UserError for a key that neither the schema nor the config has.
+    """
+    first, *names = key.split(".")
+    kind: Any = typing.get_type_hints(schema.Config).get(first, Any)
+    for depth, name in enumerate(names):
+        if not is_dataclass(kind):
+            break
+        hints = typing.get_type_hints(kind)
+        if name not in hints:
+            above = ".".join([first, *names[:depth]])
+            raise UserError(f"{key}: there is no such key; {did_you_mean(key, [f'{above}.{h}' for h in hints])}")
+        kind = hints[name]
+    if first in schema.TARGETS and len(names) == 1:
+        target = str((config.get(first) or {}).get("_target_", ""))
+        signature = read_signature(target) if target else None
+        found = [p.type for p in signature.parameters if p.name == names[0]] if signature else []
+        return found[0] if found else Any
+    return kind if len(names) and not is_dataclass(kind) and typing.get_origin(kind) is not dict else Any

@@ -42,8 +42,7 @@ class Run:
         if hasattr(self._launcher, "keep_warm"):
             self._launcher.keep_warm()
         self._tail = Tail(self.job.metrics_path)
-        self._told = -1
-        self._metrics: dict[str, float] = {}
+        self._told: dict[str, int] = {}  # the step of each metric's newest report; after a restart some come again
 
     def begin(self) -> None:
         """Starts the job, or goes on with it; does nothing if it is alive, has ended, or is to stop."""
@@ -78,14 +77,15 @@ class Run:
         found: list[list[Any]] = []
         events: list[dict[str, Any]] | None = None
         for line in self._tail.records():
-            self._metrics |= line["values"]
-            if line["step"] <= self._told:
+            numbers = {k: v for k, v in line["values"].items() if isinstance(v, int | float)}
+            values = {k: v for k, v in numbers.items() if line["step"] > self._told.get(k, -1)}
+            if not values:
                 continue
+            self._told |= dict.fromkeys(values, line["step"])
             events = self.job.events() if events is None else events
-            values = {k: v for k, v in line["values"].items() if isinstance(v, int | float)}
             found.append([line["step"], line.get("epoch") or 0.0, training_seconds(events, line["time"]), values])
         if found:
-            self._told, self._stuck = found[-1][0], 0
+            self._stuck = 0
         return found
 
     def _obey(self) -> None:

@@ -118,7 +118,8 @@ def environment(bundle: Mapping[str, float], workers: int, ray: Mapping[str, Any
 def write_out(record: StudyRecord) -> list[Path]:
     """Writes what a study leaves beside its jobs. Returns the files."""
     from trainer.tuning.best import write_best
+    from trainer.tuning.report import write_report
     from trainer.tuning.tables import write_tables
 
     best = write_best(record)
-    return [*([best] if best else []), *write_tables(record)]
+    return [*([best] if best else []), *write_tables(record), write_report(record)]

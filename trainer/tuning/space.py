@@ -42,13 +42,14 @@ class Space:
 
     def draw(self, suggest: Callable[[str, BaseDistribution], Any]) -> dict[str, Any]:
         """A point: asks `suggest` for each parameter that exists, by its name in the storage. Constraints may be broken."""
-        return self._walk(lambda p: p.decode(suggest(p.name, p.distribution())))
+        return self.walk(lambda p: p.decode(suggest(p.name, p.distribution())))
 
     def random(self, rng: Random) -> dict[str, Any]:
         """A point, each value uniform on its scale. Constraints may be broken."""
-        return self._walk(lambda parameter: parameter.random(rng))
+        return self.walk(lambda parameter: parameter.random(rng))
 
-    def _walk(self, value: Callable[[Parameter], Any]) -> dict[str, Any]:
+    def walk(self, value: Callable[[Parameter], Any]) -> dict[str, Any]:
+        """A point whose values are what `value` gives for each parameter that exists."""
         drawn: dict[str, Any] = {}
         for parameter in self.parameters:
             if self.exists(parameter, drawn):
