@@ -92,7 +92,7 @@ def _train(arguments: list[str]) -> int:
     if {"-m", "--multirun"} & set(arguments):
         from trainer.tuning.sweeper import register
 
-        register(studies.append)
+        register(studies)
     try:
         code = max([run_hydra(arguments, "config", task), *studies])
     except KeyboardInterrupt:

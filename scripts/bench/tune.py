@@ -62,14 +62,14 @@ def ours(trials: int, search: str, scratch: Path, look: Any = lambda: None) -> f
     """Seconds that so many trials take."""
     from trainer.tuning.driver import drive
 
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        with study_of(Path(folder) / "study", f"tune.trials={trials}", f"search={search}") as engine:
-            settings = {"retries": 0, "folder": os.getcwd(), "env": {}}
-            began = time.perf_counter()
-            drive(engine, {"CPU": 1}, AT_ONCE, settings, Path(folder), look=look)
-            took = time.perf_counter() - began
-            done = sum(trial.state.name == "COMPLETE" for trial in engine.study.trials())
-            assert done == trials, f"{done} of {trials} trials"
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    with study_of(folder / "study", f"tune.trials={trials}", f"search={search}") as engine:
+        settings = {"retries": 0, "folder": os.getcwd(), "env": {}}
+        began = time.perf_counter()
+        drive(engine, {"CPU": 1}, AT_ONCE, settings, folder, look=look)
+        took = time.perf_counter() - began
+        done = sum(trial.state.name == "COMPLETE" for trial in engine.study.trials())
+        assert done == trials, f"{done} of {trials} trials"
     return took
 
 
@@ -143,18 +143,16 @@ def suggestion(quick: bool, scratch: Path) -> None:
 
     trials, searches = (20, ("random", "tpe")) if quick else (500, ("random", "tpe", "gp", "bayes"))
     print(f"\n| a suggestion after {trials} trials | seconds, median of 5 | asked |\n|---|---|---|")
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        with study_of(Path(folder) / "study", "search=random") as engine:
-            filled(engine, trials)
-            for search in searches:
-                choice = choose(search, engine.asker.space, None, 1, False)
-                asker = Asker(engine.study, engine.asker.space, choice)
-                times = []
-                for _ in range(5):
-                    began = time.perf_counter()
-                    asker.ask()
-                    times.append(time.perf_counter() - began)
-                print(f"| {search} | {statistics.median(times):.3f} | < 0.3 |", flush=True)
+    with study_of(Path(tempfile.mkdtemp(dir=scratch)) / "study", "search=random") as engine:
+        filled(engine, trials)
+        for search in searches:
+            asker = Asker(engine.study, engine.asker.space, choose(search, engine.asker.space, None, 1, False))
+            times = []
+            for _ in range(5):
+                began = time.perf_counter()
+                asker.ask()
+                times.append(time.perf_counter() - began)
+            print(f"| {search} | {statistics.median(times):.3f} | < 0.3 |", flush=True)
 
 
 def resident() -> float:

@@ -89,9 +89,7 @@ def _join(address: str) -> None:
     import ray
 
     try:
-        ray.init(
-            address=address, log_to_driver=False, configure_logging=False, runtime_env={"env_vars": dict(SPARED)}
-        )
+        ray.init(address=address, log_to_driver=False, configure_logging=False, runtime_env={"env_vars": dict(SPARED)})
     except (ConnectionError, ValueError, RuntimeError) as error:
         what = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"ray.address: no Ray answers at {address!r} ({what}); start one, or leave it out") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, ClassVar
@@ -17,9 +16,9 @@ from trainer.tuning.options import NODES, StudySchema
 PLACE = "hydra_plugins.headway"
 
 
-def register(told: Callable[[int], None]) -> None:
-    """Makes the sweeper known to Hydra. `told` hears the exit code of its study: Hydra drops what a sweeper returns."""
-    Sweeper.told = staticmethod(told)
+def register(codes: list[int]) -> None:
+    """Makes the sweeper known to Hydra. `codes` gets the exit code of its study: Hydra drops what a sweeper returns."""
+    Sweeper.codes = codes
     _place(Sweeper)
     Plugins.instance().register(Sweeper)
 
@@ -39,7 +38,7 @@ def _place(sweeper: type) -> None:
 class Sweeper(Base):
     """The nodes tune, search, scheduler, study and ray are those of `headway tune`, under hydra.sweeper."""
 
-    told: ClassVar[Callable[[int], None]]
+    codes: ClassVar[list[int]] = []
 
     def __init__(self, **nodes: Any) -> None:
         self._nodes = nodes
@@ -65,7 +64,7 @@ class Sweeper(Base):
         with open_dict(composed):
             del composed["hydra"]
         config = plain(composed, overrides, space=True)
-        self.told(begin({**config, **self._options()}, spanned, overrides))
+        self.codes.append(begin({**config, **self._options()}, spanned, overrides))
 
     def _options(self) -> dict[str, Any]:
         """The nodes, of the schema's types. Raises what OmegaConf does for a value of another."""
