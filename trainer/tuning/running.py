@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from trainer.summary import make_console
 from trainer.tuning.ends import ends_of
 from trainer.tuning.engine import Engine
 from trainer.tuning.expression import Expression
+from trainer.tuning.leaving import told_to_leave
 from trainer.tuning.record import StudyRecord, read
 from trainer.tuning.sampler import Asker, choose
 from trainer.tuning.scheduler import Scheduler, whole_training
@@ -70,17 +72,19 @@ def engine_of(study: Study, workers: int) -> Engine:
 
 def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
     from trainer.tuning import board
-    from trainer.tuning.cluster import at_once, bundles, connected
+    from trainer.tuning.cluster import at_once, bundles, connected, own_processors
 
     study, workers = engine.study, engine.devices
     options = study.facts["options"]
     engine.look()
     if engine.end is not None and not engine.has_waiting:
         return
-    with connected(options["ray"]["address"]) as cluster:
+    here = getattr(launcher, "runs_here", False)
+    if options["ray"]["address"] is None:
+        bundles(workers, here, options["ray"], {"GPU": math.inf, **own_processors()})  # before anything is started
+    with told_to_leave(engine), connected(options["ray"]["address"]) as cluster:
         from trainer.tuning.driver import drive  # Ray reads its environment when it is imported
 
-        here = getattr(launcher, "runs_here", False)
         bundle = bundles(workers, here, options["ray"], cluster.resources)
         parallel = at_once(bundle, cluster.resources, options["tune"]["parallel"])
         board.header(engine, engine.asker.space, engine.asker.choice, parallel, recommended)
