@@ -106,7 +106,10 @@ def held(directory: Path, facts: Mapping[str, Any] | None = None) -> Iterator[St
             _write(described, known)
         (directory / TRIALS).mkdir(exist_ok=True)
         journal = Journal(directory / JOURNAL)
-        yield Study(directory, known, _optuna(journal, known, directory), journal, lock)
+        try:
+            yield Study(directory, known, _optuna(journal, known, directory), journal, lock)
+        finally:
+            journal.close()
     finally:
         lock.close()
 
