@@ -82,7 +82,8 @@ def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
     here = getattr(launcher, "runs_here", False)
     if options["ray"]["address"] is None:
         bundles(workers, here, options["ray"], {"GPU": math.inf, **own_processors()})  # before anything is started
-    with told_to_leave(engine), connected(options["ray"]["address"]) as cluster:
+    with told_to_leave(engine) as heed, connected(options["ray"]["address"]) as cluster:
+        heed()
         from trainer.tuning.driver import drive  # Ray reads its environment when it is imported
 
         bundle = bundles(workers, here, options["ray"], cluster.resources)
