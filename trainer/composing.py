@@ -16,6 +16,7 @@ from trainer.help import choices, groups
 
 CONFIG_MODULE = "pkg://conf"
 OPEN = ("algorithm", "data", "launcher", "tracking")  # groups that may have keys of the user's own
+SWEEPER = "hydra.sweeper."
 SPACE = "_space_"  # under `algorithm`: what `headway tune` searches unless it is given a space
 
 
@@ -199,7 +200,8 @@ def _unknown_key(key: str, text: str) -> str:
     from trainer.help import known_keys
 
     known = known_keys()
-    top = key.split(".")[0]
-    siblings = [k for k in known if k.startswith(f"{top}.")] or known
+    sweeper = SWEEPER if key.startswith(SWEEPER) else ""  # where `headway tune`'s keys lie, if Hydra sweeps
+    top = key.removeprefix(sweeper).split(".")[0]
+    siblings = [f"{sweeper}{k}" for k in known if k.startswith(f"{top}.")] or known
     add = f"; to add a key of your own write +{key}=…" if top in OPEN else ""
     return f"{key}: there is no such key; {did_you_mean(key, siblings)}{add}"
