@@ -15,6 +15,7 @@ from trainer.errors import UserError, did_you_mean
 from trainer.help import choices, groups
 
 CONFIG_MODULE = "pkg://conf"
+OPEN = ("algorithm", "data", "launcher", "tracking")  # groups that may have keys of the user's own
 SPACE = "_space_"  # under `algorithm`: what `headway tune` searches unless it is given a space
 
 
@@ -202,5 +203,5 @@ def _unknown_key(key: str, text: str) -> str:
         return f"{key}: there is no such key; did you mean {' or '.join(map(repr, below[:3]))}?"
     top = key.split(".")[0]
     siblings = [k for k in known if k.startswith(f"{top}.")] or known
-    add = f"; to add a key of your own write +{key}=…" if top not in ("train", "strategy", "checkpoint", "job") else ""
+    add = f"; to add a key of your own write +{key}=…" if top in OPEN else ""
     return f"{key}: there is no such key; {did_you_mean(key, siblings)}{add}"

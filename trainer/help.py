@@ -65,11 +65,23 @@ def conf_folder() -> Path:
 
 @lru_cache(maxsize=1)
 def groups() -> list[str]:
-    """The config groups, in the order of the primary config, others after."""
+    """The config groups of a job, in the order of the primary config, others after."""
     folder = conf_folder()
-    named = re.findall(r"^  - (\w+):", (folder / "config.yaml").read_text(encoding="utf-8"), flags=re.M)
     present = [p.name for p in sorted(folder.iterdir()) if p.is_dir() and p.name != "hydra" and any(p.glob("*.yaml"))]
-    return [g for g in named if g in present] + [g for g in present if g not in named]
+    named = [group for group in _named("config") if group in present]
+    return named + [group for group in present if group not in (*named, *study_groups())]
+
+
+@lru_cache(maxsize=1)
+def study_groups() -> list[str]:
+    """The config groups that a study has beside a job's."""
+    return [group for group in _named("tune") if group not in _named("config")]
+
+
+def _named(primary: str) -> list[str]:
+    """The groups that a primary config names."""
+    path = conf_folder() / f"{primary}.yaml"
+    return re.findall(r"^  - (\w+):", path.read_text(encoding="utf-8"), flags=re.M)
 
 
 def choices(group: str) -> list[str]:
@@ -151,7 +163,10 @@ def _space_lines(lines: list[str]) -> range:
 
 def known_keys() -> list[str]:
     """Every dotted key that some choice has, for messages that name the nearest."""
-    return sorted({f"{g}.{k.name}" for g in groups() if g != "experiment" for c in choices(g) for k in keys(g, c)})
+    known = [group for group in (*groups(), *study_groups()) if group != "experiment"]
+    return sorted(
+        {f"{group}.{key.name}" for group in known for choice in choices(group) for key in keys(group, choice)}
+    )
 
 
 def main_page() -> str:
@@ -228,9 +243,48 @@ def _choice(group: str, choice: str) -> str:
     return "\n".join(lines)
 
 
+TUNE_EXAMPLES = [
+    (
+        "headway tune algorithm=xgboost data=csv data.train=train.csv data.label=price tune.trials=60",
+        "what is recommended",
+    ),
+    ("headway tune algorithm=linear data=digits 'algorithm.lr=tag(log,interval(1e-4,1))'", "a space of one's own"),
+    (
+        "headway tune algorithm=gpt data=text data.train=corpus.txt scheduler=asha tune.max_time=2h launcher.workers=2",
+        "worse trials stop early; each trains on two workers",
+    ),
+    ("headway tune resume STUDY tune.trials=100", "goes on, after whatever ended it, and further"),
+]
+RANGES = [
+    ("interval(1e-4,1)", "a number between; int(interval(2,8)) a whole one, both bounds included"),
+    ("tag(log,interval(1e-4,1))", "evenly over its logarithm; tag(reverse_log,…) for what is near 1, such as a decay"),
+    ("range(2,8)", "2 to 7: the end is left out, as everywhere in Hydra; range(0,1,0.1) has steps"),
+    ("a,b,c", "one of them; choice(a,b,c) is the same"),
+    ("tune.space", "the same in YAML, with conditions: {low: 1, high: 8, when: algorithm.task == 'binary'}"),
+]
+
+
 def tune_page(arguments: list[str]) -> str:
     """What `headway tune --help` prints; with `GROUP=CHOICE` arguments, the keys of these choices instead."""
-    return "TODO"
+    chosen = [tuple(a.split("=", 1)) for a in arguments if re.fullmatch(r"\w+=\w+", a)]
+    if chosen := [(group, choice) for group, choice in chosen if choice in choices(group)]:
+        return "\n\n".join(_choice(group, choice) for group, choice in chosen)
+    lines = ["Usage: headway tune [FLAGS] [GROUP=CHOICE …] [KEY=VALUE …] [KEY=RANGE …]", ""]
+    lines += ["       headway tune resume STUDY [KEY=VALUE …]     goes on, also after a crash of this command"]
+    lines += ["       headway tune show STUDY [--json]            its best trials, what mattered, what failed"]
+    lines += ["       headway tune report STUDY                   writes report.html and the tables anew", ""]
+    lines += ["Searches for the best configuration: every trial is a job, in studies/NAME/trials.", "", "Ranges"]
+    for name, text in RANGES:
+        lines += _entry(name, text)
+    lines += ["", "Groups of a study, beside those of a job (`headway train --help`)"]
+    lines += [f"  {group:<11} {', '.join(choices(group))}" for group in study_groups()]
+    lines += ["  `headway tune GROUP=CHOICE --help` tells a choice's keys.", "", "Keys"]
+    for key in keys("tune", "default"):
+        lines += _entry(f"tune.{key.name}={key.default}", key.comment)
+    lines += ["", "Examples"]
+    for command, comment in TUNE_EXAMPLES:
+        lines += [f"  # {comment}", f"  {command}"]
+    return "\n".join(lines)
 
 
 def predict_page() -> str:

@@ -72,15 +72,20 @@ class Plan:
 
 def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: Sequence[str]) -> Plan:
     """Checks all that can be checked before the first trial. Raises UserError."""
+    from trainer.tuning.ends import ends_of
     from trainer.tuning.expression import partition
     from trainer.tuning.placing import known_values
+    from trainer.tuning.sampler import choose
     from trainer.tuning.scheduler import whole_training
+    from trainer.tuning.warm_start import observations
 
     options = {noun: config[noun] for noun in study_options.NODES}
     study_options.check(options)
+    name, directory = place(options["study"], config)
     base = {noun: node for noun, node in config.items() if noun not in study_options.NODES}
     usual = recommended(base)
     base = schema.check(base)
+    metrics, goals = study_options.metrics_of(options["tune"], base)
     refuse_impossible(base, built(base["launcher"], "launcher"))
     check_data(base)
     parameters = {p.key: p for p in from_config(options["tune"]["space"])} | {p.key: p for p in spanned}
@@ -100,11 +105,10 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
     space = build(list(parameters.values()), on_parameters, base, recompose=recomposer(jobs))
     for point in options["tune"]["start_from"]:
         space.stored(point)
-    metrics, goals = study_options.metrics_of(options["tune"], base)
+    choose(options["search"]["name"], space, ends_of(options["tune"], goals[0]).trials, len(metrics), bool(on_outcomes))
     scheduler = options["scheduler"]
     if scheduler["name"] == "hyperband" and scheduler["max"] is None:
         scheduler = {**scheduler, "max": whole_training(base, scheduler["unit"])}
-    name, directory = place(options["study"], base)
     facts = {
         "name": name,
         "created": time.time(),
@@ -120,6 +124,8 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
         "overrides": jobs,
         "options": {**options, "scheduler": scheduler},
     }
+    for earlier in options["tune"]["warm_start"]:
+        observations(earlier, space, facts)
     return Plan(directory, facts, space, is_usual)
 
 

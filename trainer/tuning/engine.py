@@ -110,12 +110,10 @@ class Engine:
         return bool(self._waiting)
 
     def _may_begin(self) -> bool:
-        if self.leaving or self.failure or self.end:
-            return False
-        if self._waiting:
-            return True
         self.look()
-        return self.end is None
+        if self.leaving or self.failure or (self.end and not self.end.leaves_running):
+            return False
+        return self._waiting != [] or self.end is None
 
     def _ask(self) -> tuple[Any, dict[str, Any]]:
         number = len([t for t in self.study.trials() if "config" in t.user_attrs and "parent" not in t.user_attrs])

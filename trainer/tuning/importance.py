@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LEAST = 6  # trials below which nothing is said
 MOST = 160  # trials that are looked at
-TREES = 48
+TREES = 32
 FAR = 3.0  # values are cut at the median plus so many times its distance from the best
 ABSENT = "(absent)"
 

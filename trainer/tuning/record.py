@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.account import interruptions, when
+from trainer.account import interruptions, total_seconds, when
 from trainer.config import load
 from trainer.errors import UserError, did_you_mean
 from trainer.figures import short_path
@@ -223,24 +223,27 @@ def _trial(directory: Path, frozen: Any, metrics: list[str], unit: str, state_of
     if job is not None and not job.exists():
         job = None  # its folder is gone; the storage still tells
     events = job.events() if job else []
-    result = (job.result() if job else None) or {}
     lines = job.metrics() if job else []
     values = {name: float(value) for name, value in (told.get("values") or {}).items() if value is not None}
     for line in lines if not values else ():
         values.update({name: float(v) for name, v in line["values"].items() if v is not None})
-    started = told.get("started") or (frozen.datetime_start.timestamp() if frozen.datetime_start else None)
-    ended = told.get("ended") or (frozen.datetime_complete.timestamp() if frozen.datetime_complete else None)
+    began, completed = (None, None) if told.get("prior") else (frozen.datetime_start, frozen.datetime_complete)
+    started = told.get("started") or (began.timestamp() if began else None)
+    ended = told.get("ended") or (completed.timestamp() if completed else None)
     lost = sum(line["seconds_lost"] or 0.0 for line in interruptions(events))
     seconds = told.get("seconds")
-    if seconds is None:
-        seconds = (result.get("seconds") or {}).get("wall", 0.0) * (result.get("world_size") or 1)
+    if seconds is None:  # it is under way
+        until = max([when(event) for event in events] + [float(line["time"]) for line in lines], default=0.0)
+        workers = next((event["world_size"] for event in reversed(events) if event.get("world_size")), 1)
+        seconds = total_seconds(events, until) * workers
+    state = _state(frozen, told, job, state_of)
     return Trial(
         number=frozen.number,
-        state=_state(frozen, told, job, state_of),
+        state=state,
         values=dict(told.get("config") or frozen.params),
         params=dict(frozen.params),
         metrics=values,
-        objective=_objective(frozen, values, metrics),
+        objective=None if state == "failed" else _objective(frozen, values, metrics),  # no failure has a value
         curve=_curve(lines, metrics[0], unit, started) or _intermediate(frozen),
         reason=str(told.get("reason") or ""),
         job=told.get("job"),

@@ -6,6 +6,7 @@ what the one before would have.
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Callable, Mapping
@@ -124,7 +125,7 @@ class Asker:
             assert left is not None
             return left[0]
         sampler = self.choice.make(seed_of(self.study.facts["seed"], frozen.number))
-        optuna = self.study.optuna
+        optuna = self._seen()
         sampler.before_trial(optuna, frozen)
         space = sampler.infer_relative_search_space(optuna, frozen)
         for _ in range(TRIES):
@@ -139,6 +140,28 @@ class Asker:
             if self.space.feasible(values) and _key(values) not in tried:
                 return values
         return left[0] if left is not None else self._by_chance(frozen)
+
+    def _seen(self) -> Any:
+        """The study as its sampler sees it. TPE and Gaussian processes know nothing of trials that failed, and would go
+        there again: to them each is as bad as the worst that was measured."""
+        trials = self.study.trials(own=False)
+        failed = [t for t in trials if t.state.name == "FAIL" and t.user_attrs.get("kind") != "stopped" and t.params]
+        done = [t.values for t in trials if t.state.name == "COMPLETE"]
+        if self.choice.name not in ("tpe", "gp") or not failed or not done:
+            return self.study.optuna
+        import optuna
+
+        worst = [
+            max(column) if goal == "min" else min(column)
+            for column, goal in zip(zip(*done, strict=True), self.study.facts["goals"], strict=True)
+        ]
+        seen = optuna.create_study(directions=self.study.optuna.directions)
+        for trial in trials:
+            if trial in failed:
+                trial = copy.copy(trial)
+                trial.state, trial.values = optuna.trial.TrialState.COMPLETE, worst
+            seen._storage.create_new_trial(seen._study_id, template_trial=trial)
+        return seen
 
     def _by_chance(self, frozen: Any) -> dict[str, Any]:
         """The sampler knows no constraints and proposes none that keeps them: any point that does will do."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from trainer.figures import duration, figure, middle, plural, short_path
@@ -31,7 +31,7 @@ def show(record: StudyRecord, *, as_json: bool = False) -> None:
         return
     from rich.text import Text
 
-    console, sums = make_console(), totals(record)
+    console, sums, shares = make_console(), totals(record), importances(record)
     standing = state(record)
     title = Text.assemble((record.name, "bold"), "  ", (standing, STATE_COLORS[standing]))
     console.print(title.append(f"  {record.ends}" if record.ends else ""), soft_wrap=True)
@@ -42,7 +42,7 @@ def show(record: StudyRecord, *, as_json: bool = False) -> None:
             ("goal", ", ".join(f"{m} ({g})" for m, g in zip(record.metrics, record.goals, strict=True))),
             ("trials", counts(sums)),
             ("time", cost(sums)),
-            ("matters", matters(record)),
+            ("matters", matters(shares)),
         ],
     )
     for note in record.notes:
@@ -54,7 +54,7 @@ def show(record: StudyRecord, *, as_json: bool = False) -> None:
         shown = front[:TOP] if several else record.ranked()[:TOP]
         more = f", {len(shown)} of {len(front)}" if len(front) > len(shown) else ""
         line(console, Text(f"Pareto front{more}" if several else "best trials", "bold"))
-        console.print(_trials_table(record, shown, console.width))
+        console.print(_trials_table(record, shown, shares, console.width))
     failed = failures(record)
     if failed:
         console.print()
@@ -90,7 +90,7 @@ def closing(record: StudyRecord) -> None:
     if len(record.metrics) > 1:
         numbers = ", ".join(str(trial.number) for trial in front[:TOP])
         pair(console, "front", f"{plural(len(front), 'trial')}: {numbers}{', …' if len(front) > TOP else ''}")
-    if important := matters(record):
+    if important := matters(importances(record)):
         pair(console, "matters", f" {important}")
     model, job = model_of(record, best), record.job(best)
     if model:
@@ -119,10 +119,10 @@ def cost(sums: Totals) -> str:
     return ", ".join(parts)
 
 
-def matters(record: StudyRecord) -> str:
-    """The three most important parameters of the first metric, with their shares; nothing if it can't be told."""
-    shares = list(importances(record).items())[:IMPORTANT]
-    return ", ".join(f"{key} {share:.0%}" for key, share in shares if share >= 0.005)
+def matters(shares: Mapping[str, float]) -> str:
+    """The three most important parameters, with their shares; nothing if it can't be told."""
+    told = list(shares.items())[:IMPORTANT]
+    return ", ".join(f"{key} {share:.0%}" for key, share in told if share >= 0.005)
 
 
 def nothing(record: StudyRecord, sums: Totals) -> str:
@@ -188,9 +188,9 @@ def lookup(config: dict[str, Any], key: str) -> tuple[bool, Any]:
     return True, node
 
 
-def _trials_table(record: StudyRecord, trials: list[Trial], width: int) -> Table:
+def _trials_table(record: StudyRecord, trials: list[Trial], shares: Mapping[str, float], width: int) -> Table:
     """Trials with their values and as many parameters as the terminal is wide, the important ones first."""
-    names, shares = short_keys(record.keys), importances(record)
+    names = short_keys(record.keys)
     keys = sorted(record.keys, key=lambda key: -shares.get(key, 0.0))
     rows = [
         {

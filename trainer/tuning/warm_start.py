@@ -15,29 +15,38 @@ def add_priors(study: Study, space: Space, names: Sequence[str]) -> None:
     """Adds what earlier studies' finished trials say about this space. Raises UserError if one can't say anything."""
     import optuna
 
+    distributions = space.distributions()
     for name in names:
-        record = read(find(name))
-        refuse_other_metrics(record, study.facts)
-        added = 0
         with study.journal.together():
-            for trial in record.trials:
-                values = _within(trial.values, space, study.facts["base"], record.base)
-                if values is None or not trial.counts:
-                    continue
-                distributions, params = space.distributions(), space.stored(values)
+            for values, objective in observations(name, space, study.facts):
+                params = space.stored(values)
                 study.optuna.add_trial(
                     optuna.create_trial(
                         params=params,
                         distributions={key: distributions[key] for key in params},
-                        values=list(trial.objective or ()),
-                        user_attrs={"prior": record.name, "config": values},
+                        values=list(objective),
+                        user_attrs={"prior": name, "config": values},
                     )
                 )
-                added += 1
-        if not added:
-            raise UserError(
-                f"tune.warm_start: no finished trial of {name} lies in this space; leave it out, or widen the space"
-            )
+
+
+def observations(name: str, space: Space, facts: Mapping[str, Any]) -> list[tuple[dict[str, Any], tuple[float, ...]]]:
+    """Points of a space that an earlier study has tried, and what they came to.
+
+    Raises UserError if it looked for something else, or tried none.
+    """
+    record = read(find(name))
+    refuse_other_metrics(record, facts)
+    found = []
+    for trial in record.trials:
+        values = _within(trial.values, space, record.base) if trial.counts else None
+        if values is not None and trial.objective:
+            found.append((values, trial.objective))
+    if not found:
+        raise UserError(
+            f"tune.warm_start: no finished trial of {name} lies in this space; leave it out, or widen the space"
+        )
+    return found
 
 
 def refuse_other_metrics(record: StudyRecord, facts: Mapping[str, Any]) -> None:
@@ -48,9 +57,7 @@ def refuse_other_metrics(record: StudyRecord, facts: Mapping[str, Any]) -> None:
         raise UserError(f"tune.warm_start: {record.name} looked for {shown[0]}, this study looks for {shown[1]}")
 
 
-def _within(
-    values: Mapping[str, Any], space: Space, base: Mapping[str, Any], their_base: Mapping[str, Any]
-) -> dict[str, Any] | None:
+def _within(values: Mapping[str, Any], space: Space, their_base: Mapping[str, Any]) -> dict[str, Any] | None:
     """A point of this space from what an earlier trial had: its values, its study's own config for what it didn't search.
 
     None if it is no point of it.

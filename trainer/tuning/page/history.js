@@ -1,0 +1,84 @@
+// Every trial's value in the order of the trials, and the best so far; the learning curves behind them.
+
+function history() {
+  const body = section("history", "History", `${metric()} of every trial; the line is the best so far.`);
+  const told = T.filter((t) => objective(t) !== null);
+  if (!told.length) return say(body, T.length ? `No trial has reported a finite ${metric()}.` : "There are no trials yet.");
+  const values = told.map((t) => objective(t));
+  let kind = "linear";
+  const controls = el("div", { class: "controls" });
+  body.append(controls);
+  const c = chart(body, { label: `History of ${metric()} over ${plural(told.length, "trial")}`, height: (w) => (w < 500 ? 250 : 300), draw(c) {
+    const y = robust(values, kind, goal()), x = numbers(0, Math.max(1, T[T.length - 1].n), "linear", 0.02);
+    const whole = { ...x, ticks: (most) => x.ticks(most).filter(Number.isInteger) };
+    const { X, Y, box } = plot(c, { x: whole, y, xLabel: "trial", yLabel: metric() });
+    const steps = bestSoFar();
+    told.forEach((t) => {
+      const v = objective(t), beyond = outside(y, v) ? (y.at(v) > 1 ? 1 : -1) : 0;
+      dot(c, t, X(t.n), beyond ? (beyond > 0 ? box.t + 3 : box.b - 3) : Y(v), { beyond });
+    });
+    if (steps.length) {
+      const at = (v) => box.b - clamp(y.at(v)) * (box.b - box.t);
+      const d = steps.slice(1).map(([n, v]) => `H${X(n)}V${at(v)}`).join("");
+      c.svg.append(svg("path", { class: "bestline", d: `M${X(steps[0][0])} ${at(steps[0][1])}${d}H${box.r}` }));
+    }
+  } });
+  if (Math.min(...values) > 0) toggle(controls, "log scale", (on) => { kind = on ? "log" : "linear"; c.redraw(); });
+  else controls.remove();
+  statesLegend(body, [lineSign("bestline", "best so far"), el("span", {}, "▲ beyond the axis")]);
+  behind(body, ["trial", "state", metric(), "best so far"], () => {
+    const steps = new Map(bestSoFar());
+    let best = "–";
+    return T.map((t) => { best = steps.has(t.n) ? steps.get(t.n) : best; return [t.n, stateName(t), t.o ? (finite(t.o[view.metric]) ? t.o[view.metric] : String(t.o[view.metric])) : "–", best]; });
+  });
+}
+function bestSoFar() {
+  let best = null;
+  const steps = [];
+  for (const t of T) {
+    const v = objective(t);
+    if (v === null || !ended(t) || t.p) continue;
+    if (best === null || (goal() === "max" ? v > best : v < best)) { best = v; steps.push([t.n, v]); }
+  }
+  return steps;
+}
+
+function curves() {
+  const name = D.study.metrics[0], unit = D.study.unit;
+  const body = section("curves", "Learning curves", `${name} of every trial while it learned. The best stands out, those stopped early are faded.`);
+  const told = T.filter((t) => t.y && t.y.some(finite));
+  if (!told.length) return say(body, `No trial has reported ${name} while it learned.`);
+  let kind = "linear";
+  const controls = el("div", { class: "controls" });
+  body.append(controls);
+  const all = told.flatMap((t) => t.y).filter(finite);
+  const c = chart(body, { label: `Learning curves of ${plural(told.length, "trial")}`, height: (w) => (w < 500 ? 270 : 360), draw(c) {
+    const xs = told.flatMap((t) => t.x).filter(finite);
+    const y = robust(all, kind, D.study.goals[0]), x = numbers(Math.min(...least(xs)), Math.max(...most(xs)), "linear", 0.01);
+    const { X, Y, box } = plot(c, { x, y, xLabel: unit === "seconds" ? "seconds" : unit, yLabel: name });
+    c.svg.append(svg("clipPath", { id: "inside" }, svg("rect", { x: box.l, y: box.t - 4, width: box.r - box.l + 6, height: box.b - box.t + 6 })));
+    const group = svg("g", { "clip-path": "url(#inside)" });
+    c.svg.append(group);
+    const rank = (t) => (t.n === D.best ? 2 : t.s === "stopped_early" ? 0 : 1);
+    [...told].sort((a, b) => rank(a) - rank(b)).forEach((t) => {
+      let d = "", pen = "M", points = 0;
+      t.y.forEach((v, i) => {
+        if (!finite(v) || (kind === "log" && v <= 0)) { pen = "M"; return; }
+        const px = X(t.x[i]), py = box.b - Math.max(-2, Math.min(3, y.at(v))) * (box.b - box.t);
+        d += `${pen}${px.toFixed(1)} ${py.toFixed(1)}`;
+        pen = "L"; points++;
+        if (!outside(y, v)) c.marks.push({ x: px, y: py, t });
+      });
+      if (points === 1) d += "h3";
+      group.append(svg("path", { class: `line ${kindOf(t)}${t.n === D.best ? " best" : told.length > 150 ? " many" : ""}`, d, "data-t": t.n }));
+    });
+  } });
+  if (least(all)[0] > 0) toggle(controls, "log scale", (on) => { kind = on ? "log" : "linear"; c.redraw(); });
+  else controls.remove();
+  const kinds = [...new Set(told.map(kindOf))].map((kind) => lineSign(`line ${kind}`, kind.replace("_", " ")));
+  body.append(el("div", { class: "legend" }, kinds, D.best === null ? null : lineSign("line best", "best")));
+  behind(body, ["trial", "state", `last of ${unit}`, `last ${name}`], () => told.map((t) => [t.n, stateName(t), t.x[t.x.length - 1], t.y[t.y.length - 1]]));
+}
+// Math.min of very many arguments overflows the stack
+const least = (values) => [values.reduce((a, b) => Math.min(a, b), Infinity)];
+const most = (values) => [values.reduce((a, b) => Math.max(a, b), -Infinity)];
