@@ -40,7 +40,7 @@ def tune(arguments: list[str]) -> int:
     plain, spanned = split(arguments)
     register("headway_tune_schema", study_options.StudySchema)
     overrides = [a for a in plain if not a.startswith("-") and "=" in a]
-    first = [f"{p.key}={p.choices[0]}" for p in spanned if "." not in p.key]
+    first = [f"{p.key}={p.choices[0]}" for p in spanned if p.choices and "." not in p.key]
     return run_hydra([*plain, *first], "tune", lambda config: begin(config, spanned, overrides), space=True)
 
 
