@@ -77,6 +77,7 @@ class XGBoost(Estimator):
     params: dict[str, Any] = field(default_factory=dict)
 
     takes: ClassVar[frozenset[str]] = frozenset({"numeric", "categorical", "missing", "sparse"})
+    imports: ClassVar[tuple[str, ...]] = ("xgboost", "scipy.sparse")
 
     def __post_init__(self) -> None:
         self._booster: Any = None

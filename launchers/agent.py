@@ -1,6 +1,7 @@
 """The agent of a node: starts the workers under PyTorch's elastic agent, again if they die, and says how it went.
 
     python -m launchers.agent JOB_DIR --workers N [--node K --nodes MAX --min-nodes MIN --address HOST]
+    python -m launchers.agent --serve FOLDER        a warm one, which is told its jobs: see launchers.warm
 
 It holds a lock on the job's events.jsonl while it lives. Workers are forked from one process that has imported torch
 once, while the agent itself starts: N workers, and every restart, pay for that import a single time.
@@ -25,13 +26,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from launchers import forking
 from launchers.carrying import bring_up, carry
 from launchers.control import Control
-from launchers.elastic import Ended, run_workers, start_workers_parent
+from launchers.elastic import Ended, run_workers
 from launchers.errors import first_error, out_of_memory
 from launchers.meeting import Events, Meeting, Place, Round, open_store
 from launchers.notices import Notice, Watcher, choose
 from launchers.restart import Attempt, why_not
+from launchers.serving import serve
 from launchers.watch import STACK_SECONDS, Beats, HangWatch
 from trainer import checkpoint, memory
 from trainer.config import load, seconds
@@ -47,7 +50,15 @@ RESERVE_BYTES = 1 << 16
 SOURCES = {"lost node": "lost node", "hang": "hang"}  # of interruptions that nobody gave notice of
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    if arguments[0] == "--serve":
+        return serve(run, arguments[1])
+    return run(arguments)
+
+
+def run(arguments: list[str]) -> int:
+    """Runs a job on this node. Gives the exit code. Raises UserError if it has an agent here already."""
     parser = argparse.ArgumentParser(prog="python -m launchers.agent", description=__doc__.splitlines()[0])
     parser.add_argument("job", type=Path)
     parser.add_argument("--workers", type=int, required=True, help="on this node")
@@ -55,8 +66,7 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=1, help="nodes at most")
     parser.add_argument("--min-nodes", type=int, help="nodes without which the job doesn't go on; all if not set")
     parser.add_argument("--address", default="127.0.0.1", help="where the other nodes find this one")
-    args = parser.parse_args()
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    args = parser.parse_args(arguments)
     job = Job(args.job)
     place = Place(args.node, args.address, args.nodes, args.min_nodes or args.nodes)
     with ExitStack() as held:
@@ -65,8 +75,10 @@ def main() -> int:
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
         config = load(job.config_path)
-        start_workers_parent(config)
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="headway-", ignore_cleanup_errors=True)))
+        if place.address.startswith("127."):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # inherited too: nobody else shall reach the workers
+        forking.start(config, folder)
         return Agent(job, config, place, args.workers, folder).run()
 
 
@@ -128,6 +140,7 @@ class Agent:
                 bring_up(self.mirror, leave.deadline if leave else None)
             if self.meeting:
                 self.meeting.close()
+            self.control.close()
 
     def _meet(self) -> Round | None:
         if self.meeting is None:
@@ -365,8 +378,11 @@ class Agent:
 
 
 if __name__ == "__main__":
+    # multiprocessing would run this module once more in each worker, which needs nothing of it
+    del __file__
+    __spec__ = None  # type: ignore[assignment]
     try:
-        code = main()
+        code = main(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from trainer.job import Job, State
 
@@ -28,6 +29,9 @@ class Plan:
 
 class Launcher(ABC):
     """Constructor arguments are the config keys under `launcher.`."""
+
+    # whether the workers run on the machine that submits, and so take of what it has
+    runs_here: ClassVar[bool] = False
 
     @abstractmethod
     def world_size(self) -> int | None:

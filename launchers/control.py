@@ -118,6 +118,12 @@ class Control:
         if self.leave is None:
             self._ask, self._tell_until = None, 0.0
 
+    def close(self) -> None:
+        """The job has ended: nobody is told any more, and signals mean nothing."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        self._pids, self._tell_until = [], 0.0
+
     def kill(self, cause: tuple[str, str] | None = None) -> None:
         """Ends the workers at once. `cause`: what was wrong with them, as a kind and in words."""
         self.cause = self.cause or cause

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import multiprocessing.forkserver
 import os
 import signal
 import threading
@@ -27,16 +25,6 @@ class Ended:
     outcome: dict[str, Any] | None
     exit_codes: dict[int, int]
     problem: str = ""  # of the elastic agent itself
-
-
-def start_workers_parent(config: dict[str, Any]) -> None:
-    """Starts, without waiting, the process that workers are forked from; it imports what they all need."""
-    # the first optimizer imports torch._dynamo, what builds objects from configs hydra.utils: here it costs once
-    modules = ["trainer.worker.main", "torch._dynamo", "hydra.utils", "xxhash"]
-    if str(config["data"].get("_target_", "")).rpartition(".")[2] not in ("Digits", "BreastCancer", "Npy"):
-        modules.append("datasets")
-    multiprocessing.set_forkserver_preload(modules)
-    multiprocessing.forkserver.ensure_running()
 
 
 class Patient:
@@ -132,8 +120,6 @@ def run_workers(
 
     # the elastic agent's own handlers kill; until they are replaced they must not hear the signals that we handle
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGURG"
-    if meet.address.startswith("127."):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the workers say more themselves
     spec = WorkerSpec(
         role="worker",
@@ -145,7 +131,7 @@ def run_workers(
         monitor_interval=POLL_SECONDS,
         local_addr=meet.address,
     )
-    agent = Agent(spec, DefaultLogsSpecs(), start_method="forkserver", shutdown_timeout=5)
+    agent = Agent(spec, DefaultLogsSpecs(str(folder)), start_method="forkserver", shutdown_timeout=5)
     try:
         ended = agent.run()
     except Exception as error:  # a peer that is gone shows in many forms; what the workers left says more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -14,12 +15,14 @@ from typing import Annotated, Literal
 
 from launchers.base import Launcher, Plan
 from launchers.notices import problem
+from launchers.warm import Run, Warm, of_this_process
 from trainer.algorithm import Range
 from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State
 
 PR_SET_PDEATHSIG = 1
 AGENT_START_SECONDS = 30
+LOOK_SECONDS = 0.02
 
 
 def count_gpus() -> int:
@@ -49,6 +52,8 @@ def agent_is_alive(job: Job) -> bool:
 class Local(Launcher):
     """Workers on this machine."""
 
+    runs_here = True
+
     # workers to start: a number, or auto for one per GPU, else one
     workers: Annotated[int, Range(min=1)] | Literal["auto"] = "auto"
     # agents to start, each with so many workers, as if this machine were several: to try what a cluster does
@@ -59,7 +64,8 @@ class Local(Launcher):
     max_restarts: Annotated[int, Range(min=0)] = 3
     # who gives notice of interruptions: auto (the cloud this machine is in, if any), aws, gcp, azure, file:PATH
     notices: list[str] = field(default_factory=lambda: ["auto"])
-    _agents: dict[str, list[subprocess.Popen[bytes]]] = field(default_factory=dict, init=False, repr=False)
+    _agents: dict[str, list[subprocess.Popen[bytes] | Run]] = field(default_factory=dict, init=False, repr=False)
+    _warm: Warm | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.min_nodes is not None and self.min_nodes > self.nodes:
@@ -96,8 +102,19 @@ class Local(Launcher):
             return Plan(command, note=f"the agents, on this machine, each with --node 0 to {self.nodes - 1}")
         return Plan(command, note="the agent, on this machine")
 
+    def keep_warm(self) -> None:
+        """From now on a job's agent stays for the next job that this process submits, which so begins at once.
+
+        For jobs on one node. An agent that waits takes the memory of two Pythons with torch, until this process ends.
+        """
+        self._warm = of_this_process()
+
     def submit(self, job: Job, plan: Plan) -> None:
         job.logs.mkdir(parents=True, exist_ok=True)
+        if self._warm is not None and self.nodes == 1:
+            run = self._warm.run(plan.command, {**os.environ, **plan.env}, job.logs / "node-0.log")
+            self._agents[str(job.dir)] = [run]
+            return
         parent = os.getpid()
 
         def die_with_parent() -> None:
@@ -137,26 +154,31 @@ class Local(Launcher):
         return State.INTERRUPTED if state.is_active else state
 
     def stop(self, job: Job, *, now: bool = False) -> None:
+        number = signal.SIGQUIT if now else signal.SIGINT
+        for agent in self._agents.get(str(job.dir), []):
+            if agent.poll() is None:
+                agent.send_signal(number)
+                return
         pid = self._agent_pid(job)
         if pid is None:
             raise UserError(f"{job.name} is not running; it is {self.state(job).value}")
-        os.kill(pid, signal.SIGQUIT if now else signal.SIGINT)
+        os.kill(pid, number)
 
     def _agent_pid(self, job: Job) -> int | None:
-        for agent in self._agents.get(str(job.dir), []):
-            if agent.poll() is None:
-                return agent.pid
+        """Of the agent of a job that another process submitted."""
         if not agent_is_alive(job):
             return None
-        pids = [int(event["pid"]) for event in job.events() if "pid" in event]
-        return pids[-1] if pids else None
+        events = job.events()  # after that: an agent that has ended a job may be at work on another one
+        pids = [int(event["pid"]) for event in events if "pid" in event]
+        return pids[-1] if pids and not State(events[-1]["state"]).is_final else None
 
     def wait(self, job: Job, timeout: float = 30.0) -> None:
         """Waits until the agent has left. Raises HeadwayError if it doesn't."""
-        end = time.monotonic() + timeout
+        end, agents = time.monotonic() + timeout, self._agents.get(str(job.dir), [])
         while self.is_alive(job):
             if time.monotonic() > end:
                 raise HeadwayError(f"{job.name}: its agent did not leave within {timeout:.0f} s")
-            time.sleep(0.02)
-        for agent in self._agents.get(str(job.dir), []):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                agents[0].wait(LOOK_SECONDS) if agents else time.sleep(LOOK_SECONDS)
+        for agent in agents:
             agent.wait()

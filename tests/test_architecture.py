@@ -24,7 +24,20 @@ PACKAGES = ("trainer", "algorithms", "launchers")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 # what takes long to import; only a verb that needs it may
-HEAVY = ("torch", "datasets", "pyarrow", "pandas", "numpy", "scipy", "sklearn", "xgboost", "tensorboard", "safetensors")
+HEAVY = (
+    "torch",
+    "datasets",
+    "pyarrow",
+    "pandas",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "xgboost",
+    "tensorboard",
+    "safetensors",
+    "optuna",
+    "ray",
+)
 CHOICES = sorted(CONF.glob("*/*.yaml"))
 
 
@@ -49,6 +62,7 @@ def command(*arguments: str) -> str:
         "import trainer.running",
         "import trainer.data.sources, trainer.data.schema",
         "import launchers.base, launchers.local",
+        "import trainer.tuning.space, trainer.tuning.grammar, trainer.tuning.checking",
         command("--help"),
         command("train", "--help"),
         command("predict", "--help"),
@@ -88,7 +102,7 @@ def leaves(node: dict[str, Any], prefix: str = "") -> set[str]:
     """The dotted keys of a config file that hold values."""
     found = set()
     for key, value in node.items():
-        if not prefix and key in ("defaults", "_target_", "hydra"):
+        if not prefix and key in ("defaults", "_target_", "_space_", "hydra"):
             continue
         found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}"}
     return found

@@ -42,6 +42,14 @@ def test_help_of_a_choice_explains_its_keys(capsys: pytest.CaptureFixture[str]) 
     assert all(key.comment for key in keys("algorithm", "gpt") if key.name != "_target_")
 
 
+def test_help_of_an_algorithm_says_what_a_study_searches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "algorithm=linear", "algorithm=gpt_7b", "--help"]) == 0
+    page = capsys.readouterr().out
+    assert "headway tune searches lr, l1, l2, train.batch_size\n" in page
+    assert "headway tune searches lr, warmup, weight_decay, beta2, min_lr\n" in page
+    assert "interval(" not in page
+
+
 def test_a_preset_explains_what_it_inherits() -> None:
     inherited = {key.name: key for key in keys("algorithm", "gpt_small")}
     assert inherited["layers"].comment

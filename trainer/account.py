@@ -65,3 +65,12 @@ def total_seconds(events: Sequence[dict[str, Any]], now: float) -> float:
         if event["state"] in (State.STOPPED, State.FAILED):
             paused += when(ordered[i + 1]) - when(event)
     return max(0.0, now - when(ordered[0]) - paused)
+
+
+def training_seconds(events: Sequence[dict[str, Any]], moment: float) -> float:
+    """Seconds of training up to a moment, those of earlier sessions included; waits and starts don't count."""
+    running = [e for e in events if e["state"] == State.RUNNING and when(e) <= moment]
+    if not running:
+        return 0.0
+    newest = max(running, key=when)
+    return float(newest.get("seconds", 0.0)) + moment - when(newest)

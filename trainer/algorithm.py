@@ -150,10 +150,13 @@ class Algorithm:
     "text" alone. Data of another kind is refused before training, with a message that says which column.
     supervised: whether it learns from a label; then data without one is refused before anything starts.
     maximize: the names of its metrics of which more is better; of all others less is.
+    imports: modules that a training imports and that take long. A node's workers, and jobs that follow one another, then
+    share one import, before they are forked: so none that starts threads or touches a GPU by being imported.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"numeric"})
     supervised: ClassVar[bool] = True
+    imports: ClassVar[tuple[str, ...]] = ()
     maximize: ClassVar[frozenset[str]] = frozenset(
         {"accuracy", "auc", "aucpr", "f1", "precision", "recall", "r2", "map", "ndcg"}
     )

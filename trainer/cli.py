@@ -63,7 +63,7 @@ def _verb(arguments: list[str]) -> int:
     if verb not in VERBS:
         raise UserError(f"{verb!r} is not a verb of headway; {did_you_mean(verb, VERBS)}")
     verbs = {"train": _train, "resume": _resume, "predict": _predict, "ls": _ls, "show": _show, "logs": _logs}
-    return {**verbs, "stop": _stop, "plan": _plan, "chaos": _chaos}[verb](rest)
+    return {**verbs, "stop": _stop, "plan": _plan, "chaos": _chaos, "tune": _tune}[verb](rest)
 
 
 def _train(arguments: list[str]) -> int:
@@ -118,6 +118,12 @@ def _chaos(arguments: list[str]) -> int:
     from trainer.chaos.command import chaos
 
     return chaos(arguments)
+
+
+def _tune(arguments: list[str]) -> int:
+    from trainer.tuning.command import tune
+
+    return tune(arguments)
 
 
 def _plan(arguments: list[str]) -> int:

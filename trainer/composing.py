@@ -15,17 +15,21 @@ from trainer.errors import UserError, did_you_mean
 from trainer.help import choices, groups
 
 CONFIG_MODULE = "pkg://conf"
+OPEN = ("algorithm", "data", "launcher", "tracking")  # groups that may have keys of the user's own
+SPACE = "_space_"  # under `algorithm`: what `headway tune` searches unless it is given a space
 
 
-def register() -> None:
-    """Makes the schema known to Hydra under the name that conf/config.yaml asks for."""
+def register(name: str = "headway_schema", schema: type = Config) -> None:
+    """Makes a schema known to Hydra under the name that the primary config asks for."""
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(name="headway_schema", node=Config, provider="headway")
+    ConfigStore.instance().store(name=name, node=schema, provider="headway")
 
 
-def plain(config: Any, overrides: list[str]) -> dict[str, Any]:
+def plain(config: Any, overrides: list[str], *, space: bool = False) -> dict[str, Any]:
     """A composed config as plain dicts, interpolations resolved. Raises UserError for a value that is missing.
+
+    space: keep the recommended space in it, for `recommended`; a job's config has none.
 
     Where an override names another class, `algorithm._target_=mine.Mine`, the settings that the choice's file had
     for its own class go: only those given as overrides beside it are meant for the new one.
@@ -39,11 +43,32 @@ def plain(config: Any, overrides: list[str]) -> dict[str, Any]:
         if f"{noun}._target_" in given:
             meant = {key.split(".")[1] for key in given if key.startswith(f"{noun}.")}
             composed[noun] = {key: value for key, value in composed[noun].items() if key in meant}
+    if not space and isinstance(composed.get("algorithm"), dict):
+        composed["algorithm"].pop(SPACE, None)
     return composed
 
 
-def compose(overrides: list[str], *, config_dir: str | Path | None = None) -> dict[str, Any]:
-    """The config that these overrides give, from Python."""
+def recommended(config: dict[str, Any]) -> dict[str, Any]:
+    """Takes the space that an algorithm's config recommends out of a config that was composed with `space=True`.
+
+    Its keys are the whole config's: `lr` there is `algorithm.lr` here, and `train.batch_size` stays. {} if it has none.
+    Conditions (`when`) name whole keys in both.
+    """
+    space = config["algorithm"].pop(SPACE, None) if isinstance(config.get("algorithm"), dict) else None
+    if space is None:
+        return {}
+    if not isinstance(space, dict):
+        raise UserError(f"algorithm.{SPACE}: {space!r} is no space; write KEY: interval(low, high), a line each")
+
+    def whole(key: str) -> str:
+        group, dot, _ = key.partition(".")
+        return key if dot and group in config else f"algorithm.{key}"
+
+    return {whole(str(key)): value for key, value in space.items()}
+
+
+def compose(overrides: list[str], *, config_dir: str | Path | None = None, space: bool = False) -> dict[str, Any]:
+    """The config that these overrides give, from Python. space: as `plain` takes it."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
@@ -54,15 +79,17 @@ def compose(overrides: list[str], *, config_dir: str | Path | None = None) -> di
     GlobalHydra.instance().clear()
     try:
         with one_line_errors(), hydra.initialize_config_module("conf", version_base="1.3"):
-            return plain(hydra.compose("config", overrides=overrides), overrides)
+            return plain(hydra.compose("config", overrides=overrides), overrides, space=space)
     finally:
         GlobalHydra.instance().hydra = callers
 
 
-def run_hydra(arguments: list[str], config_name: str, task: Callable[[dict[str, Any]], int]) -> int:
+def run_hydra(
+    arguments: list[str], config_name: str, task: Callable[[dict[str, Any]], int], *, space: bool = False
+) -> int:
     """Runs a verb under Hydra's own command line: overrides, --cfg, --info, -m and the rest. Returns the exit code.
 
-    `task` gets each composed config; with -m the worst of its exit codes is returned.
+    `task` gets each composed config; with -m the worst of its exit codes is returned. space: as `plain` takes it.
     """
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -72,7 +99,7 @@ def run_hydra(arguments: list[str], config_name: str, task: Callable[[dict[str, 
 
     def main(config: Any) -> None:
         try:
-            codes.append(task(plain(config, list(HydraConfig.get().overrides.task))))
+            codes.append(task(plain(config, list(HydraConfig.get().overrides.task), space=space)))
         except Exception as error:
             raise _FromTask(error) from error
 
@@ -172,5 +199,5 @@ def _unknown_key(key: str, text: str) -> str:
     known = known_keys()
     top = key.split(".")[0]
     siblings = [k for k in known if k.startswith(f"{top}.")] or known
-    add = f"; to add a key of your own write +{key}=…" if top not in ("train", "strategy", "checkpoint", "job") else ""
+    add = f"; to add a key of your own write +{key}=…" if top in OPEN else ""
     return f"{key}: there is no such key; {did_you_mean(key, siblings)}{add}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 VERBS = {
     "train": "train a model: Hydra overrides choose algorithm, data, workers; -m sweeps",
+    "tune": "search for the best configuration: many jobs, early stopping, Bayesian search",
     "plan": "tell what a training would need under each strategy, without training",
     "resume": "go on with a job that was interrupted, stopped or failed",
     "predict": "predict with a trained model, or continue a prompt",
@@ -64,11 +65,23 @@ def conf_folder() -> Path:
 
 @lru_cache(maxsize=1)
 def groups() -> list[str]:
-    """The config groups, in the order of the primary config, others after."""
+    """The config groups of a job, in the order of the primary config, others after."""
     folder = conf_folder()
-    named = re.findall(r"^  - (\w+):", (folder / "config.yaml").read_text(encoding="utf-8"), flags=re.M)
     present = [p.name for p in sorted(folder.iterdir()) if p.is_dir() and p.name != "hydra" and any(p.glob("*.yaml"))]
-    return [g for g in named if g in present] + [g for g in present if g not in named]
+    named = [group for group in _named("config") if group in present]
+    return named + [group for group in present if group not in (*named, *study_groups())]
+
+
+@lru_cache(maxsize=1)
+def study_groups() -> list[str]:
+    """The config groups that a study has beside a job's."""
+    return [group for group in _named("tune") if group not in _named("config")]
+
+
+def _named(primary: str) -> list[str]:
+    """The groups that a primary config names."""
+    path = conf_folder() / f"{primary}.yaml"
+    return re.findall(r"^  - (\w+):", path.read_text(encoding="utf-8"), flags=re.M)
 
 
 def choices(group: str) -> list[str]:
@@ -89,14 +102,19 @@ def keys(group: str, choice: str) -> list[Key]:
     """The keys of a choice, dotted, with their defaults and comments; those it inherits come first."""
     path = conf_folder() / group / f"{choice}.yaml"
     found: dict[str, Key] = {}
-    defaults = re.search(r"^defaults:((?:.|\n +- |\n- )*)", path.read_text(encoding="utf-8"), flags=re.M)
-    for base in re.findall(r"\w+", defaults.group(1)) if defaults else ():
-        if base in choices(group) and base != choice:
-            found.update({key.name: key for key in keys(group, base)})
+    for base in _bases(group, choice, path.read_text(encoding="utf-8").splitlines()):
+        found.update({key.name: key for key in keys(group, base)})
     for key in _keys_of(path):
         known = found.get(key.name)
         found[key.name] = Key(key.name, key.default, key.comment or (known.comment if known else ""))
     return list(found.values())
+
+
+def _bases(group: str, choice: str, lines: list[str]) -> list[str]:
+    """The choices of the same group that a choice's file, given as lines, starts from."""
+    defaults = re.search(r"^defaults:((?:.|\n +- |\n- )*)", "\n".join(lines), flags=re.M)
+    named = re.findall(r"\w+", defaults.group(1)) if defaults else []
+    return [base for base in named if base in choices(group) and base != choice]
 
 
 def _keys_of(path: Path) -> list[Key]:
@@ -104,7 +122,8 @@ def _keys_of(path: Path) -> list[Key]:
     found: list[Key] = []
     comment: list[str] = []
     parents: list[tuple[int, str]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for line in (text for number, text in enumerate(lines) if number not in _space_lines(lines)):
         if match := re.match(r" *# ?(.*)", line):
             comment.append(match.group(1))
             continue
@@ -121,9 +140,33 @@ def _keys_of(path: Path) -> list[Key]:
     return found
 
 
+def searched(group: str, choice: str) -> list[str]:
+    """The keys that a choice recommends to search, as it writes them; of those it inherits what it doesn't take out."""
+    lines = (conf_folder() / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()
+    found: dict[str, None] = {}
+    for base in _bases(group, choice, lines):
+        found.update(dict.fromkeys(searched(group, base)))
+    for line in (lines[number] for number in sorted(_space_lines(lines))):
+        if match := re.match(r"  ([A-Za-z][\w.]*): *(null\b)?", line):
+            found[match[1]] = None
+            if match[2]:
+                del found[match[1]]
+    return list(found)
+
+
+def _space_lines(lines: list[str]) -> range:
+    """Where in a file its recommended space stands: the line `_space_:` and those set in below it."""
+    start = next((number for number, line in enumerate(lines) if line.startswith("_space_:")), len(lines))
+    rest = range(start + 1, len(lines))
+    return range(start, next((n for n in rest if lines[n].strip() and not lines[n].startswith(" ")), len(lines)))
+
+
 def known_keys() -> list[str]:
     """Every dotted key that some choice has, for messages that name the nearest."""
-    return sorted({f"{g}.{k.name}" for g in groups() if g != "experiment" for c in choices(g) for k in keys(g, c)})
+    known = [group for group in (*groups(), *study_groups()) if group != "experiment"]
+    return sorted(
+        {f"{group}.{key.name}" for group in known for choice in choices(group) for key in keys(group, choice)}
+    )
 
 
 def main_page() -> str:
@@ -195,6 +238,52 @@ def _choice(group: str, choice: str) -> str:
         lines.append(f"  {group}.{key.name}={key.default}")
         if key.comment:
             lines.append(f"      {key.comment}")
+    if names := searched(group, choice):
+        lines.append(f"  headway tune searches {', '.join(names)}")
+    return "\n".join(lines)
+
+
+TUNE_EXAMPLES = [
+    (
+        "headway tune algorithm=xgboost data=csv data.train=train.csv data.label=price tune.trials=60",
+        "what is recommended",
+    ),
+    ("headway tune algorithm=linear data=digits 'algorithm.lr=tag(log,interval(1e-4,1))'", "a space of one's own"),
+    (
+        "headway tune algorithm=gpt data=text data.train=corpus.txt scheduler=asha tune.max_time=2h launcher.workers=2",
+        "worse trials stop early; each trains on two workers",
+    ),
+    ("headway tune resume STUDY tune.trials=100", "goes on, after whatever ended it, and further"),
+]
+RANGES = [
+    ("interval(1e-4,1)", "a number between; int(interval(2,8)) a whole one, both bounds included"),
+    ("tag(log,interval(1e-4,1))", "evenly over its logarithm; tag(reverse_log,…) for what is near 1, such as a decay"),
+    ("range(2,8)", "2 to 7: the end is left out, as everywhere in Hydra; range(0,1,0.1) has steps"),
+    ("a,b,c", "one of them; choice(a,b,c) is the same"),
+    ("tune.space", "the same in YAML, with conditions: {low: 1, high: 8, when: algorithm.task == 'binary'}"),
+]
+
+
+def tune_page(arguments: list[str]) -> str:
+    """What `headway tune --help` prints; with `GROUP=CHOICE` arguments, the keys of these choices instead."""
+    chosen = [tuple(a.split("=", 1)) for a in arguments if re.fullmatch(r"\w+=\w+", a)]
+    if chosen := [(group, choice) for group, choice in chosen if choice in choices(group)]:
+        return "\n\n".join(_choice(group, choice) for group, choice in chosen)
+    lines = ["Usage: headway tune [FLAGS] [GROUP=CHOICE …] [KEY=VALUE …] [KEY=RANGE …]", ""]
+    lines += ["       headway tune resume STUDY [KEY=VALUE …]     goes on, also after a crash of this command"]
+    lines += ["       headway tune show STUDY [--json]            its best trials, what mattered, what failed"]
+    lines += ["       headway tune report STUDY                   writes report.html and the tables anew", ""]
+    lines += ["Searches for the best configuration: every trial is a job, in studies/NAME/trials.", "", "Ranges"]
+    for name, text in RANGES:
+        lines += _entry(name, text)
+    lines += ["", "Groups of a study, beside those of a job (`headway train --help`)"]
+    lines += [f"  {group:<11} {', '.join(choices(group))}" for group in study_groups()]
+    lines += ["  `headway tune GROUP=CHOICE --help` tells a choice's keys.", "", "Keys"]
+    for key in keys("tune", "default"):
+        lines += _entry(f"tune.{key.name}={key.default}", key.comment)
+    lines += ["", "Examples"]
+    for command, comment in TUNE_EXAMPLES:
+        lines += [f"  # {comment}", f"  {command}"]
     return "\n".join(lines)
 
 

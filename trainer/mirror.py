@@ -103,6 +103,7 @@ class Mirror:
             self._wake.notify_all()
         if self._thread.ident is not None:
             self._thread.join(timeout)
+        self._pool.shutdown(wait=False, cancel_futures=True)  # an agent may go on with another job
 
     # its thread
 

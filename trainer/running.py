@@ -98,10 +98,7 @@ def run(
         announce(f"{job.name} is already completed; nothing was changed ({checked['job']['dir']})")
         _bring_up(job, checked, announce)
         return job, 0
-    if checked["strategy"]["name"] == "single" and (launcher.world_size() or 1) > 1:
-        raise UserError(f"strategy=single trains with one worker, and there are {launcher.world_size()}; choose ddp")
-    if checked["strategy"]["name"] == "deepspeed" and find_spec("deepspeed") is None:
-        raise UserError('strategy=deepspeed: the package is not installed; pip install "headway[deepspeed]"')
+    refuse_impossible(checked, launcher)
     check_data(checked)
     plan = launcher.plan(job)
     if checked["job"]["dry_run"]:
@@ -245,6 +242,14 @@ def _fresh(config: Mapping[str, Any]) -> Path:
         number += 1
         directory = ROOT / f"{name}-{number}"
     return directory
+
+
+def refuse_impossible(config: Mapping[str, Any], launcher: Any) -> None:
+    """Raises UserError for a strategy that can't be had with this launcher's workers, or here."""
+    if config["strategy"]["name"] == "single" and (launcher.world_size() or 1) > 1:
+        raise UserError(f"strategy=single trains with one worker, and there are {launcher.world_size()}; choose ddp")
+    if config["strategy"]["name"] == "deepspeed" and find_spec("deepspeed") is None:
+        raise UserError('strategy=deepspeed: the package is not installed; pip install "headway[deepspeed]"')
 
 
 def check_data(config: Mapping[str, Any]) -> None:

@@ -232,6 +232,20 @@ def _parameter(
     default: ast.expr | None,
     node: ast.AnnAssign | ast.arg,
 ) -> Parameter:
+    place = (node.lineno, node.col_offset)
+    if place not in module.kept:  # a study checks a config again and again
+        module.kept[place] = _read_parameter(module, name, annotation, default, node)
+    found: Parameter = module.kept[place]
+    return found
+
+
+def _read_parameter(
+    module: Source,
+    name: str,
+    annotation: ast.expr | None,
+    default: ast.expr | None,
+    node: ast.AnnAssign | ast.arg,
+) -> Parameter:
     end = default if default is not None and hasattr(default, "end_lineno") else node
     return Parameter(
         name=name,

@@ -7,21 +7,23 @@ import importlib.machinery
 import importlib.util
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from trainer.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
 class Source:
-    """A parsed module. `top`: the statement that defines each of its names."""
+    """A parsed module. `top`: the statement that defines each of its names. `kept`: what was once read from it."""
 
     name: str
     path: str
     lines: list[str]
     top: dict[str, ast.stmt]
+    kept: dict[tuple[int, int], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def classes(self) -> list[str]:
         return [n for n, s in self.top.items() if isinstance(s, ast.ClassDef) and not n.startswith("_")]

@@ -310,6 +310,7 @@ def test_flops_are_six_a_weight_and_token_and_those_of_attention() -> None:
 def test_the_config_file_lists_every_setting_with_its_default() -> None:
     config = yaml.safe_load((CONF / "algorithm" / "gpt.yaml").read_text())
     assert config.pop("_target_") == "algorithms.gpt.GPT"
+    assert config.pop("_space_")
     assert config == asdict(GPT())
 
 
@@ -318,6 +319,7 @@ def test_a_larger_size_has_as_many_weights_as_its_file_says(name: str, billions:
     with initialize_config_dir(str(CONF), version_base=None):
         config = OmegaConf.to_container(compose(f"algorithm/{name}").algorithm)
     assert config.pop("_target_") == "algorithms.gpt.GPT"
+    assert config.pop("_space_")
     algorithm = GPT(**config)
     with torch.device("meta"):
         weights = sum(p.numel() for p in algorithm.build(TEXT).parameters())

@@ -283,6 +283,7 @@ def test_settings_that_do_not_fit_the_label_are_refused_in_one_line(settings: di
 def test_the_config_file_lists_every_setting_with_its_default() -> None:
     config = yaml.safe_load((CONF / "linear.yaml").read_text())
     assert config.pop("_target_") == "algorithms.linear.Linear"
+    assert config.pop("_space_")
     assert config == asdict(Linear())
 
 

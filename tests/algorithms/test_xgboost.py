@@ -408,6 +408,7 @@ def test_settings_that_do_not_fit_are_refused_in_one_line(settings: dict, classe
 def test_the_config_file_lists_every_setting_with_its_default() -> None:
     config = yaml.safe_load((CONF / "xgboost.yaml").read_text())
     assert config.pop("_target_") == "algorithms.xgboost.XGBoost"
+    assert config.pop("_space_")
     assert config == asdict(XGBoost())
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.tuning.studies import begun, big, written
+from tests.tuning.written import begun, big, written
 from trainer import cli, config
 from trainer.job import Job
 from trainer.result import is_of_the_run

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuning.studies import SPACE, big
+from tests.tuning.written import SPACE, big
 from trainer.tuning.importance import importances
 from trainer.tuning.record import StudyRecord
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuning.studies import START, begun, big, over, written
+from tests.tuning.written import START, begun, big, over, written
 from trainer.errors import UserError
 from trainer.job import State
 from trainer.tuning.record import StudyRecord, Trial, read, short_keys

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.tuning.browser import Page, browser
-from tests.tuning.studies import SPACE, big, written
+from tests.tuning.written import SPACE, big, written
 from trainer.tuning.chart_data import chart_data, thinned
 from trainer.tuning.record import StudyRecord, read
 from trainer.tuning.report import page, write_report

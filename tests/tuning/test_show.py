@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuning.studies import begun, big, over, written
+from tests.tuning.written import begun, big, over, written
 from trainer.tuning.record import read
 from trainer.tuning.show import closing, show
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.tuning.studies import big, written
+from tests.tuning.written import big, written
 from trainer.tuning.record import read
 from trainer.tuning.tables import trials_table, write_tables
 

@@ -1,1 +1,1 @@
-"""`headway tune`: a study of many jobs. ray and optuna live here."""
+"""Studies: many jobs, each a trial, over Ray Tune and Optuna. Imports neither until a verb needs them."""

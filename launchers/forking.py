@@ -1,0 +1,59 @@
+"""The process that a node's workers are forked from. It has imported what they need, so that each of them, and each
+that is started again, pays for that a single time; a warm agent's lasts over many jobs.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.forkserver
+import multiprocessing.process
+from pathlib import Path
+from typing import Any
+
+from trainer.signature import class_constant
+
+ALWAYS = (
+    "trainer.worker.main",
+    "torch._dynamo",  # the first optimizer imports it
+    "hydra.utils",  # what builds objects from configs
+    "omegaconf._impl",
+    "xxhash",
+    "torch.utils.serialization",
+    "torch.distributed.elastic.multiprocessing.api",  # what the elastic agent has each worker begin with
+    "multiprocessing.queues",
+    "multiprocessing.popen_forkserver",
+)
+BUNDLED = ("Digits", "BreastCancer")  # sources that are numpy arrays
+TENSORBOARD = ("tensorboard.compat.proto.event_pb2", "tensorboard.compat.proto.summary_pb2")
+
+
+def imports(config: dict[str, Any]) -> list[str]:
+    """The modules that a job's workers will import, as far as its config tells."""
+    algorithm, data, tracking = (str(config[noun].get("_target_", "")) for noun in ("algorithm", "data", "tracking"))
+    modules = list(ALWAYS)
+    source = data.rpartition(".")[2]
+    if source in BUNDLED:
+        modules += ["trainer.data.bundled", "numpy.ctypeslib"]
+    elif source != "Npy":
+        modules.append("datasets")
+    if tracking.endswith(".TensorBoard"):
+        modules += TENSORBOARD
+    return modules + [str(name) for name in class_constant(algorithm, "imports") or ()]
+
+
+def start(config: dict[str, Any], folder: Path) -> None:
+    """Starts the process, without waiting, unless there is one that has imported all that the job needs.
+
+    folder: where its socket goes, unless a warm agent has settled that.
+    """
+    server: Any = multiprocessing.forkserver._forkserver
+    modules = imports(config)
+    if server._forkserver_pid is not None:
+        known = list(server._preload_modules)
+        lacking = [name for name in modules if name not in known]
+        modules = known + lacking
+        if lacking:
+            server._stop()
+    # by itself multiprocessing makes a folder that only an exit in order removes
+    multiprocessing.process.current_process()._config.setdefault("tempdir", str(folder))  # type: ignore[attr-defined]
+    multiprocessing.forkserver.set_forkserver_preload(modules)
+    multiprocessing.forkserver.ensure_running()

@@ -1,0 +1,188 @@
+"""What a person sees while a study is driven: a line for each trial that ends, and in a terminal a live table below them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainer.figures import clock, duration, figure, plural, short_path
+from trainer.job import State
+from trainer.summary import choice, line, make_console, pair
+from trainer.tuning.engine import Engine, Live, News
+from trainer.tuning.sampler import Choice
+from trainer.tuning.space import Space, described
+
+REFRESH = 0.25  # seconds between looks at what runs
+PLAIN_EVERY = 30.0  # seconds between lines about what runs where there is no terminal
+ROWS = 8  # running trials in the table
+
+
+def header(engine: Engine, space: Space, choice_of_search: Choice, parallel: int, recommended: bool) -> None:
+    """What is known before the first trial."""
+    console, study = make_console(), engine.study
+    facts = study.facts
+    pair(console, "study", short_path(study.dir))
+    goals = ", ".join(f"{goal} {metric}" for metric, goal in zip(facts["metrics"], facts["goals"], strict=True))
+    pair(console, "tune", f"{choice(facts['base'], 'algorithm')} on {choice(facts['base'], 'data')}: {goals}")
+    for i, words in enumerate(space.describe()):
+        pair(console, ("space" if not recommended else "space*") if i == 0 else "", words)
+    if recommended:
+        pair(console, "", "* recommended for this algorithm, as none was given")
+    pair(console, "search", f"{choice_of_search.name} ({choice_of_search.why}), seed {facts['seed']}")
+    if facts["scheduler"] != "none":
+        pair(console, "stops", f"early by {facts['scheduler']}, in {facts['unit']}")
+    pair(console, "until", ", ".join([*bounds(engine), f"{parallel} at a time"]))
+
+
+def bounds(engine: Engine) -> list[str]:
+    ends = engine.ends
+    told = [plural(ends.trials, "trial")] if ends.trials is not None else []
+    told += [duration(ends.max_time)] if ends.max_time is not None else []
+    told += [f"{ends.max_device_hours:g} device-hours"] if ends.max_device_hours is not None else []
+    told += [f"{engine.metrics[0]} of {figure(ends.target)}"] if ends.target is not None else []
+    told += [f"no improvement in {plural(ends.patience, 'trial')}"] if ends.patience is not None else []
+    return told
+
+
+@dataclass
+class Board:
+    """Follows an engine; `look` is called often and draws now and then."""
+
+    engine: Engine
+    parallel: int
+    counts: dict[str, int] = field(default_factory=dict)
+    _best: tuple[float, Any] | None = None
+    _live: Any = None
+    _drawn: float = 0.0
+    _began: float = field(default_factory=time.monotonic)
+    _ended: int = 0  # since this driver began
+
+    def __post_init__(self) -> None:
+        self._console = make_console()
+        self._sign = -1.0 if self.engine.study.facts["goals"][0] == "max" else 1.0
+        for frozen in self.engine.study.trials():
+            self._count(frozen)
+
+    def __enter__(self) -> Board:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            from rich.live import Live as Screen
+
+            self._live = Screen(self._table(), console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.look(last=True)
+        if self._live is not None:
+            self._live.stop()
+
+    def look(self, last: bool = False) -> None:
+        """Says what has happened, and draws the table if it is time."""
+        while self.engine.news:
+            self._say(self.engine.news.popleft())
+        now = time.monotonic()
+        if now - self._drawn < (REFRESH if self._live is not None else PLAIN_EVERY) and not last:
+            return
+        self._drawn = now
+        if self._live is not None:
+            self._live.update(self._table(), refresh=True)
+        elif not last and self.engine.live and now - self._began > 1.0:
+            line(self._console, self._summary())
+            self._console.file.flush()
+
+    def _count(self, frozen: Any) -> str:
+        """Takes an ended trial into the account: completed, stopped early, failed; "" if it has not ended."""
+        state = {"COMPLETE": "done", "PRUNED": "stopped early", "FAIL": "failed"}.get(frozen.state.name, "")
+        if state:
+            self.counts[state] = self.counts.get(state, 0) + 1
+        if state == "done":
+            loss = self._sign * frozen.values[0]
+            feasible = all(margin <= 0 for margin in frozen.user_attrs.get("constraints") or ())
+            if feasible and (self._best is None or loss < self._best[0]):
+                self._best = (loss, frozen)
+        return state
+
+    def _say(self, news: News) -> None:
+        from rich.text import Text
+
+        if news.words:
+            line(self._console, Text(news.words, "yellow"))
+            return
+        frozen = news.frozen
+        before = self._best
+        state = self._count(frozen)
+        self._ended += 1
+        text = Text(f"trial {frozen.number:>3}")
+        if state == "failed":
+            text.append(f"  failed: {frozen.user_attrs.get('reason')}", "red")
+        elif state == "stopped early":
+            text.append(f"  stopped early: {frozen.user_attrs.get('reason')}", "dim")
+        else:
+            is_best = self._best is not before
+            for metric, value in zip(self.engine.metrics, frozen.values, strict=True):
+                text.append(f"  {metric} ", "dim")
+                text.append(figure(value), "green" if is_best else "")
+            text.append(" best" if is_best else "", "bold green")
+            if any(margin > 0 for margin in frozen.user_attrs.get("constraints") or ()):
+                text.append("  outside tune.constraints", "yellow")
+        text.append(f"  {described(frozen.user_attrs.get('config') or {})}", "dim")
+        line(self._console, text)
+        self._console.file.flush()
+
+    def _summary(self) -> Any:
+        from rich.text import Text
+
+        running = len(self.engine.live)
+        counts = {"running": running, **{k: self.counts.get(k, 0) for k in ("done", "stopped early", "failed")}}
+        total = self.engine.ends.trials
+        parts = [f"{number} {name}" for name, number in counts.items() if number or name in ("running", "done")]
+        text = Text(", ".join(parts) + (f" of {total}" if total is not None else ""))
+        text.append(f"  {clock(time.time() - self.engine.began)}", "dim")
+        left = self._left()
+        text.append(f"  {clock(left)} left" if left is not None else "", "dim")
+        if self._best is not None:
+            frozen = self._best[1]
+            text.append(f"  best {figure(frozen.values[0])} (trial {frozen.number})", "green")
+        return text
+
+    def _left(self) -> float | None:
+        """Seconds until the study ends, by its time or by the pace of its trials."""
+        ends, engine = self.engine.ends, self.engine
+        bounds = []
+        if ends.max_time is not None:
+            bounds.append(max(0.0, engine.began + ends.max_time - time.time()))
+        if ends.trials is not None and self._ended:
+            done = sum(self.counts.values())
+            bounds.append((ends.trials - done) * (time.monotonic() - self._began) / self._ended)
+        return min(bounds) if bounds else None
+
+    def _table(self) -> Any:
+        from rich.console import Group
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=False)
+        for name, right in (("trial", True), (self.engine.metrics[0], True), ("at", True), ("for", True), ("", False)):
+            table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+        shown = list(self.engine.live.values())
+        for live in shown[:ROWS]:
+            table.add_row(*_row(live, self.engine.metrics[0]))
+        more = [f"… and {len(shown) - ROWS} more"] if len(shown) > ROWS else []
+        return Group(self._summary(), *([table] if shown else []), *more)
+
+
+def _row(live: Live, metric: str) -> list[str]:
+    progress: Mapping[str, Any] = live.job.progress() or {}
+    step, total = progress.get("step"), progress.get("total")
+    if step is None:
+        at = live.job.state().value.lower() if live.job.state() is not State.RUNNING else "first step"
+    else:
+        at = f"{step:,}" + (f"/{total:,}" if total else "")
+    return [
+        str(live.frozen.number),
+        figure(live.metrics.get(metric)),
+        at,
+        clock(time.time() - live.since),
+        described(live.values),
+    ]

@@ -1,0 +1,136 @@
+"""Ray Tune, driving a study: it asks for trials, holds what they need, and runs what follows them.
+
+Whatever Tune knows is forgotten with it; `trainer.tuning.engine` decides and writes down.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from trainer.tuning.engine import Engine
+from trainer.tuning.trial import Trial
+
+LEAVES = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Forgotten:
+    """Tune writes its parts to a disk, to restore them from there: what matters of these lies in the study's directory."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+
+class Points(Forgotten, Searcher):
+    """Where Tune's trials come from."""
+
+    def __init__(self, engine: Engine, settings: Mapping[str, Any], parallel: int) -> None:
+        super().__init__()
+        self._engine, self._settings, self._parallel = engine, dict(settings), parallel
+        self.numbers: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        if len(self._engine.live) >= self._parallel:
+            return None
+        live = self._engine.next()
+        if live is None:
+            return self.FINISHED
+        self.numbers[trial_id] = live.frozen.number
+        return {**self._settings, "number": live.frozen.number, "dir": str(live.job.dir)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        number = self.numbers.pop(trial_id)
+        report = json.loads(result["report"]) if result and "report" in result else None
+        if report is not None and report["ended"] is not None:
+            self._engine.heard(number, report)
+        else:
+            self._engine.lost(number)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing of it has to survive."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing of it has survived."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing of it has to survive."""
+
+
+class Reports(Forgotten, FIFOScheduler):
+    """What trials report goes to the engine, which gives its orders in their jobs' directories."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        self._engine.heard(result["number"], json.loads(result["report"]))
+        return self.CONTINUE
+
+
+class Looks(Forgotten, tune.Callback):
+    """Called now and then while trials run."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._look()
+
+
+def drive(
+    engine: Engine, bundle: Mapping[str, float], parallel: int, settings: Mapping[str, Any], folder: Path, **more: Any
+) -> None:
+    """Runs trials until the engine has no more. settings: what every trial is told. more: of the placement groups."""
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it looks for files that nobody needs
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(parallel)
+    look: Callable[[], None] = more.pop("look")
+    with told_to_leave(engine):
+        tune.Tuner(
+            tune.with_resources(Trial, PlacementGroupFactory([dict(bundle)], **more)),
+            tune_config=tune.TuneConfig(
+                search_alg=Points(engine, settings, parallel),
+                scheduler=Reports(engine),
+                num_samples=1_000_000_000,  # the engine says when
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="study",
+                storage_path=str(folder / "tune"),
+                failure_config=tune.FailureConfig(max_failures=-1),  # of the actors: a lost node is no failure
+                callbacks=[Looks(look)],
+                verbose=0,
+            ),
+        ).fit()
+
+
+@contextmanager
+def told_to_leave(engine: Engine) -> Iterator[None]:
+    """The first signal lets what runs save its state and leave, another ends it at once."""
+    told: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        told.append(number)
+        engine.leave(signal.Signals(number).name, now=len(told) > 1)
+
+    before = {number: signal.signal(number, handle) for number in LEAVES}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

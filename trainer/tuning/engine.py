@@ -1,0 +1,277 @@
+"""A study's decisions: what runs next, what a report means, how a trial ends, when all ends. Knows nothing of Ray.
+
+Everything it decides is written down before it is acted on, in the storage or in a job's directory, so that whoever drives the
+study after this process has died goes on where it was.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.trial import TrialState
+
+from trainer.errors import HeadwayError, UserError, did_you_mean
+from trainer.job import Job, read_json, read_lines, write_json
+from trainer.running import write
+from trainer.tuning.ends import End, Ends
+from trainer.tuning.expression import Expression
+from trainer.tuning.record import EVENTS, TRIALS
+from trainer.tuning.run import ORDER
+from trainer.tuning.sampler import Asker, Exhausted
+from trainer.tuning.scheduler import Scheduler
+from trainer.tuning.study import Study, folder_of
+from trainer.tuning.trials import Configs
+
+TRAINING_SECONDS = "training_seconds"
+
+
+@dataclass
+class Live:
+    """A trial that is under way, as the table shows it."""
+
+    frozen: Any
+    values: dict[str, Any]
+    job: Job
+    since: float
+    metrics: dict[str, float] = field(default_factory=dict)
+    ordered: str = ""
+
+
+@dataclass(frozen=True)
+class News:
+    """What a person should hear: a trial that has ended, or words."""
+
+    frozen: Any = None
+    words: str = ""
+
+
+@dataclass
+class Engine:
+    """devices: workers that a trial's job takes, for the account of device-hours."""
+
+    study: Study
+    asker: Asker
+    configs: Configs
+    scheduler: Scheduler
+    ends: Ends
+    outcomes: list[Expression]  # constraints on metrics
+    start_from: list[dict[str, Any]]
+    at_end: str
+    devices: int
+    live: dict[int, Live] = field(default_factory=dict)
+    news: deque[News] = field(default_factory=deque)
+    end: End | None = None
+    failure: HeadwayError | None = None  # that ends the study: the user's mistake
+    leaving: str = ""  # why the driver leaves before the study's end
+    began: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.metrics: list[str] = self.study.facts["metrics"]
+        self._waiting = [t for t in self.study.trials() if not t.state.is_finished() and "config" in t.user_attrs]
+        driven = _driven_seconds(self.study)
+        self.began = time.time() - driven
+        for frozen in self._waiting:  # what the driver before wanted of them is over, but for what a scheduler decided
+            if "job" in frozen.user_attrs:
+                order = read_json(self.study.job(frozen).dir / ORDER)
+                if order and order["what"] != "stop":
+                    (self.study.job(frozen).dir / ORDER).unlink()
+
+    # what runs next
+
+    def next(self) -> Live | None:
+        """The trial to start now, or to go on with; None if there will be no more."""
+        while self._may_begin():
+            if self._waiting:
+                frozen = self._waiting.pop(0)
+                values = dict(frozen.user_attrs["config"])
+            else:
+                try:
+                    frozen, values = self._ask()
+                except Exhausted as exhausted:
+                    self.end = End(str(exhausted), leaves_running=True)
+                    return None
+                except HeadwayError as error:
+                    self.failure = error
+                    return None
+            live = self._prepare(frozen, values)
+            if live is not None:
+                self.live[frozen.number] = live
+                return live
+        return None
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there are trials that a driver before this one left under way."""
+        return bool(self._waiting)
+
+    def _may_begin(self) -> bool:
+        self.look()
+        if self.leaving or self.failure or (self.end and not self.end.leaves_running):
+            return False
+        return self._waiting != [] or self.end is None
+
+    def _ask(self) -> tuple[Any, dict[str, Any]]:
+        number = len([t for t in self.study.trials() if "config" in t.user_attrs and "parent" not in t.user_attrs])
+        return self.asker.ask(self.start_from[number] if number < len(self.start_from) else None)
+
+    def _prepare(self, frozen: Any, values: dict[str, Any]) -> Live | None:
+        """The trial's job, written; None if its configuration is refused."""
+        if "job" in frozen.user_attrs:
+            job = self.study.job(frozen)
+            if job.exists():
+                since = float(frozen.user_attrs.get("started") or time.time())
+                return Live(frozen, values, job, since)
+        try:
+            config = self.configs.of(values)
+            folder = folder_of(frozen.number, config)
+            config["job"]["name"] = f"{self.study.name}-{folder}"
+            config["job"]["dir"] = str(self.study.dir / TRIALS / folder)
+            job = write(Job(self.study.dir / TRIALS / folder), config, True)
+        except UserError as error:
+            self._fail(frozen, str(error), "refused")
+            return None
+        now = time.time()
+        self.study.note(frozen, job=folder, started=now)
+        return Live(frozen, values, job, now)
+
+    # what is heard of a trial
+
+    def heard(self, number: int, report: Mapping[str, Any]) -> None:
+        """A report of `trainer.tuning.run.Run.wait`."""
+        live = self.live[number]
+        for step, epoch, seconds, values in report["points"]:
+            live.metrics |= values
+            self._refuse_missing(live, values)
+            metric = live.metrics.get(self.metrics[0]) if self.metrics[0] in values else None
+            if metric is None or not math.isfinite(metric) or live.ordered:
+                continue
+            reason = self.scheduler.decide(live.frozen, {"steps": step, "epochs": epoch, "seconds": seconds}, metric)
+            if reason:
+                self._order(live, "stop", reason)
+        if report["ended"] is not None:
+            del self.live[number]
+            self._ended(live, report)
+        self.look()
+
+    def lost(self, number: int) -> None:
+        """What followed a trial is gone; its job may live on, or go on, with the next that follows it."""
+        live = self.live.pop(number, None)
+        if live is not None and not self.leaving:
+            self._waiting.append(self.study.storage.get_trial(live.frozen._trial_id))
+
+    def _refuse_missing(self, live: Live, values: Mapping[str, float]) -> None:
+        """A validation that lacks the metric: no later one will have it."""
+        metric = self.metrics[0]
+        validated = any(name.startswith("validation_") for name in values)
+        if validated and metric.startswith("validation_") and metric not in live.metrics:
+            self._no_metric(metric, live)
+
+    def _no_metric(self, metric: str, live: Live) -> None:
+        known = [name for name in (*live.metrics, TRAINING_SECONDS) if name != "lr"]
+        self.failure = self.failure or UserError(
+            f"tune.metric: no report carries {metric!r}; {did_you_mean(metric, known)} "
+            f"(reports carry {', '.join(sorted(known))})"
+        )
+
+    def _ended(self, live: Live, report: Mapping[str, Any]) -> None:
+        ended, frozen = report["ended"], live.frozen
+        if ended == "paused":
+            return
+        seconds = (time.time() - live.since) * self.devices
+        result = live.job.result() or {}
+        known = {name: m["last"]["value"] for name, m in (result.get("metrics") or {}).items()}
+        values = {**live.metrics, **known, TRAINING_SECONDS: (result.get("seconds") or {}).get("training")}
+        values = {name: value for name, value in values.items() if value is not None}
+        told = {"values": values, "ended": time.time(), "seconds": seconds}
+        self.scheduler.over(frozen, live.metrics.get(self.metrics[0]))
+        if ended == "stopped":
+            with self.study.journal.together():
+                self.study.note(frozen, **told, kind="stopped_early", reason=live.ordered or _order_reason(live.job))
+                self._tell(frozen, TrialState.PRUNED)
+            return
+        if ended != "completed":
+            self._fail(frozen, report["reason"], report["kind"], **told)
+            return
+        missing = [metric for metric in self.metrics if metric not in values]
+        if missing:
+            self._no_metric(missing[0], live)
+            self._fail(frozen, f"no report carried {missing[0]}", "no metric", **told)
+            return
+        objective = [float(values[metric]) for metric in self.metrics]
+        bad = [f"{m} is {v}" for m, v in zip(self.metrics, objective, strict=True) if not math.isfinite(v)]
+        if bad:
+            self._fail(frozen, ", ".join(bad), "not finite", **told)
+            return
+        margins = [constraint.margin({**live.values, **values}) for constraint in self.outcomes]
+        with self.study.journal.together():
+            self.study.note(frozen, **told, **({"constraints": margins} if margins else {}))
+            self._tell(frozen, TrialState.COMPLETE, objective)
+
+    def _fail(self, frozen: Any, reason: str, kind: str, **told: Any) -> None:
+        with self.study.journal.together():
+            self.study.note(frozen, **{"ended": time.time(), **told}, reason=reason, kind=kind)
+            self._tell(frozen, TrialState.FAIL)
+
+    def _tell(self, frozen: Any, state: TrialState, values: list[float] | None = None) -> None:
+        """Ends a trial in the storage; it is no error if it has been told before."""
+        make = self.asker.choice.make
+        if make is not None:
+            self.study.optuna.sampler = make(frozen.number)
+        self.study.optuna.tell(frozen.number, values, state=state, skip_if_finished=True)
+        self.news.append(News(self.study.storage.get_trial(frozen._trial_id)))
+
+    # how it ends
+
+    def look(self) -> None:
+        """Whether the study ends now, and what becomes of the trials that run."""
+        if self.end is None and not self.failure and not self.leaving:
+            self.end = self.ends.look(self.study.trials(), self.began, self.device_seconds())
+        if self.failure or (self.end and not self.end.leaves_running and self.at_end == "stop"):
+            for live in list(self.live.values()):
+                self._order(live, "pause", self.end.reason if self.end else "the study stops")
+
+    def leave(self, reason: str, *, now: bool = False) -> None:
+        """The driver has to go: what runs is interrupted in order, to go on when the study does; `now`: at once."""
+        self.leaving = reason
+        how = "ending them now" if now else "they save their state; again ends them at once"
+        if self.live:
+            self.news.append(News(words=f"{reason}: {len(self.live)} trials stop, {how}"))
+        for live in list(self.live.values()):
+            self._order(live, "kill" if now else "pause", reason)
+
+    def device_seconds(self) -> float:
+        done = sum(float(t.user_attrs.get("seconds") or 0.0) for t in self.study.trials())
+        return done + sum((time.time() - live.since) * self.devices for live in self.live.values())
+
+    def _order(self, live: Live, what: str, reason: str) -> None:
+        known = read_json(live.job.dir / ORDER)
+        if known and (known["what"] in ("stop", what)) and what != "kill":
+            return
+        write_json(live.job.dir / ORDER, {"what": what, "reason": reason, "time": time.time()}, durable=True)
+        live.ordered = live.ordered or (reason if what == "stop" else "")
+
+
+def _order_reason(job: Job) -> str:
+    order = read_json(job.dir / ORDER)
+    return str(order["reason"]) if order else ""
+
+
+def _driven_seconds(study: Study) -> float:
+    """For how long drivers before this one have driven the study: as far as its events and its trials tell."""
+    total, since = 0.0, None
+    ends = [float(t.user_attrs["ended"]) for t in study.trials() if "ended" in t.user_attrs]
+    for event in read_lines(study.dir / EVENTS):
+        if event["state"] in ("started", "resumed"):
+            if since is not None:  # the driver died: it was there at least until its last trial ended
+                total += max([0.0, *(e - since for e in ends if since <= e <= event["time"])])
+            since = event["time"]
+        elif since is not None:
+            total, since = total + event["time"] - since, None
+    if since is not None:
+        total += max([0.0, *(e - since for e in ends if e >= since)])
+    return total

@@ -1,0 +1,115 @@
+"""What a study's trials tell a sampler: which points, with what values, which are under way, which failed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+from trainer.tuning.encoding import Encoding
+
+CONSTRAINTS = "constraints"  # the user attribute with a trial's constraints: numbers, > 0 where violated
+
+Config = Mapping[str, Any]
+
+
+@dataclass
+class Observations:
+    """values (n) at rows (n, parameters), less being better. constraints: (n, constraints), > 0 where violated; nan
+    where unknown. pending and failed are rows."""
+
+    rows: np.ndarray
+    values: np.ndarray
+    constraints: np.ndarray
+    pending: np.ndarray
+    failed: np.ndarray
+
+    @property
+    def taken(self) -> np.ndarray:
+        return np.vstack([self.rows, self.pending, self.failed])
+
+    def best_first(self) -> np.ndarray:
+        """Indices: those that violate nothing, by value, then the others by how much they violate."""
+        violation = np.nan_to_num(np.maximum(self.constraints, 0.0)).sum(1)
+        return np.lexsort((self.values, violation))
+
+
+def last_step(trial: FrozenTrial) -> tuple[int, float] | None:
+    """The last intermediate value that is a number, and its step."""
+    known = [(step, value) for step, value in trial.intermediate_values.items() if math.isfinite(value)]
+    return max(known) if known else None
+
+
+def stopped_value(trial: FrozenTrial, complete: Sequence[FrozenTrial], sign: float) -> float | None:
+    """What a trial that was stopped early would have come to: its last value, and what complete trials made good from
+    that step to their end (the median); no better than the best of them, as it was stopped for being worse."""
+    last = last_step(trial)
+    if last is None:
+        return None
+    step, value = last
+    value *= sign
+    ends = [
+        (sign * t.value, sign * t.intermediate_values[step])
+        for t in complete
+        if step in t.intermediate_values and t.value is not None
+    ]
+    gains = [end - then for end, then in ends if math.isfinite(end) and math.isfinite(then)]
+    if not gains:
+        return value
+    return max(value + float(np.median(gains)), min(end for end, _ in ends))
+
+
+def observe(
+    trials: Sequence[FrozenTrial],
+    encoding: Encoding,
+    *,
+    maximize: bool,
+    canonical: Callable[[Config], Config] = lambda config: config,
+    constraints_of: Callable[[FrozenTrial], Sequence[float]] | None = None,
+) -> Observations:
+    """All of them but those outside the space. A value that is no number (nan, or infinite for the worse) is a failure."""
+    sign = -1.0 if maximize else 1.0
+    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    rows: list[list[float]] = []
+    values: list[float] = []
+    limits: list[Sequence[float]] = []
+    pending: list[list[float]] = []
+    failed: list[list[float]] = []
+    for trial in trials:
+        if not trial.params:
+            continue
+        row = encoding.row(canonical(trial.params))
+        if any(map(math.isnan, row)):
+            continue
+        if trial.state in (TrialState.RUNNING, TrialState.WAITING):
+            pending.append(row)
+            continue
+        value: float | None = math.nan
+        if trial.state == TrialState.COMPLETE:
+            value = sign * trial.values[0]
+        elif trial.state == TrialState.PRUNED:
+            value = stopped_value(trial, complete, sign)
+        if value is None:
+            continue
+        if math.isfinite(value):
+            rows.append(row)
+            values.append(value)
+            limits.append(constraints_of(trial) if constraints_of else trial.user_attrs.get(CONSTRAINTS) or ())
+        else:
+            failed.append(row)
+    size = encoding.size
+    width = max(map(len, limits), default=0)
+    constraints = np.full((len(rows), width), math.nan)
+    for i, limit in enumerate(limits):
+        constraints[i, : len(limit)] = limit
+    return Observations(
+        np.array(rows).reshape(-1, size),
+        np.array(values),
+        constraints,
+        np.array(pending).reshape(-1, size),
+        np.array(failed).reshape(-1, size),
+    )

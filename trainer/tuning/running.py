@@ -1,0 +1,122 @@
+"""A study driven from where it stands to its end, and what it leaves: best.yaml, tables, report.html."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer.build import build
+from trainer.errors import HeadwayError
+from trainer.summary import make_console
+from trainer.tuning.ends import ends_of
+from trainer.tuning.engine import Engine
+from trainer.tuning.expression import Expression
+from trainer.tuning.record import StudyRecord, read
+from trainer.tuning.sampler import Asker, choose
+from trainer.tuning.scheduler import Scheduler, whole_training
+from trainer.tuning.space import Space
+from trainer.tuning.study import held
+from trainer.tuning.trials import Configs
+
+STOPPED = 130
+
+
+def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
+    """Drives the study in a directory, a new one if there is none. Returns the exit code. Raises UserError."""
+    from trainer.tuning.command import recomposer
+
+    with held(directory, facts) as study:
+        space, options = Space.from_yaml(facts["space"]), facts["options"]
+        tune, base = options["tune"], facts["base"]
+        if not study.trials(own=False):
+            from trainer.tuning.warm_start import add_priors
+
+            add_priors(study, space, tune["warm_start"])
+        ends = ends_of(tune, facts["goals"][0])
+        search = choose(facts["search"], space, ends.trials, len(facts["metrics"]), bool(facts["outcomes"]))
+        launcher = build(base["launcher"], "launcher")
+        workers = launcher.world_size() or 1
+        groups = frozenset(key for key in space.keys if "." not in key)
+        engine = Engine(
+            study=study,
+            asker=Asker(study, space, search),
+            configs=Configs(base, groups, recomposer(facts["overrides"])),
+            scheduler=Scheduler(study, options["scheduler"], whole_training(base, facts["unit"])),
+            ends=ends,
+            outcomes=[Expression(text) for text in facts["outcomes"]],
+            start_from=list(tune["start_from"]),
+            at_end=tune["at_end"],
+            devices=workers,
+        )
+        _drive(engine, space, options, workers, launcher, recommended)
+        if engine.failure is not None:
+            raise engine.failure
+        record = read(directory)
+        write_out(record)
+        if engine.leaving:
+            make_console().print(f"stopped; `headway tune resume {study.name}` goes on", soft_wrap=True)
+            return STOPPED
+        from trainer.tuning.show import closing
+
+        closing(record)
+        return 1 if record.best() is None or (engine.end is not None and engine.end.failed) else 0
+
+
+def _drive(
+    engine: Engine, space: Space, options: Mapping[str, Any], workers: int, launcher: Any, recommended: bool
+) -> None:
+    from trainer.tuning import board
+    from trainer.tuning.cluster import at_once, bundles, connected
+
+    study = engine.study
+    engine.look()
+    if engine.end is not None and not engine.has_waiting:
+        return
+    with connected(options["ray"]["address"]) as cluster:
+        from trainer.tuning.driver import drive  # Ray reads its environment when it is imported
+
+        here = getattr(launcher, "runs_here", False)
+        bundle = bundles(workers, here, options["ray"], cluster.resources)
+        parallel = at_once(bundle, cluster.resources, options["tune"]["parallel"])
+        board.header(engine, space, engine.asker.choice, parallel, recommended)
+        study.add_event("resumed" if study.trials() else "started")
+        settings = {
+            "retries": options["tune"]["retries"],
+            "folder": os.getcwd(),
+            "env": environment(bundle, workers, options["ray"]),
+        }
+        labels = {} if here else dict(options["ray"]["driver_labels"])
+        more = {"bundle_label_selector": [labels]} if labels else {}
+        try:
+            with board.Board(engine, parallel) as shown:
+                drive(engine, bundle, parallel, settings, cluster.folder, look=shown.look, **more)
+        except HeadwayError as error:
+            engine.failure = engine.failure or error
+    if engine.leaving:
+        study.add_event("stopped", engine.leaving)
+    elif engine.failure is not None:
+        study.add_event("ended", str(engine.failure))
+    else:
+        study.add_event("ended", engine.end.reason if engine.end else "")
+
+
+def environment(bundle: Mapping[str, float], workers: int, ray: Mapping[str, Any]) -> dict[str, str]:
+    """What a trial's agents are told of the machine's share that is theirs."""
+    told = {}
+    if bundle.get("CPU", 0.0) >= 1:
+        told["OMP_NUM_THREADS"] = str(max(1, int(ray["cpus_per_worker"])))
+    if 0 < bundle.get("GPU", 0.0) / workers < 1:
+        told["HEADWAY_GPU_SHARE"] = f"{bundle['GPU'] / workers:g}"
+    return told
+
+
+def write_out(record: StudyRecord) -> list[Path]:
+    """Writes what a study leaves beside its jobs. Returns the files."""
+    from trainer.tuning.best import write_best
+    from trainer.tuning.report import write_report
+    from trainer.tuning.tables import write_tables
+
+    best = write_best(record)
+    return [*([best] if best else []), *write_tables(record), write_report(record)]
