@@ -87,6 +87,12 @@ class Submitter:
             time.sleep(0.01)
 
 
+@pytest.fixture(autouse=True)
+def _one_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest has a variable that tells each test apart, and so would have agents of its own for each."""
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+
+
 @pytest.fixture
 def submitter(tmp_path: Path) -> Iterator[Submitter]:
     made = Submitter(tmp_path)
