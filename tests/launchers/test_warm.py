@@ -87,12 +87,6 @@ class Submitter:
             time.sleep(0.01)
 
 
-@pytest.fixture(autouse=True)
-def _one_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pytest has a variable that tells each test apart, and so would have agents of its own for each."""
-    monkeypatch.delenv("PYTEST_CURRENT_TEST")
-
-
 @pytest.fixture
 def submitter(tmp_path: Path) -> Iterator[Submitter]:
     made = Submitter(tmp_path)
@@ -299,7 +293,9 @@ def submit(folder: Path, *overrides: str, cold: bool = False) -> tuple[Job, Loca
     job, is_new = running.place(config, launcher)
     plan = launcher.plan(job)
     job = running.write(job, config, is_new)
-    launcher.submit(job, plan)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTEST_CURRENT_TEST")  # which is another in each test, and so would be the agent
+        launcher.submit(job, plan)
     return job, launcher
 
 
