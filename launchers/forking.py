@@ -4,11 +4,13 @@ that is started again, pays for that a single time; a warm agent's lasts over ma
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing.forkserver
 import multiprocessing.process
 from pathlib import Path
 from typing import Any
 
+from trainer.errors import UserError
 from trainer.signature import class_constant
 
 ALWAYS = (
@@ -37,7 +39,9 @@ def imports(config: dict[str, Any]) -> list[str]:
         modules.append("datasets")
     if tracking.endswith(".TensorBoard"):
         modules += TENSORBOARD
-    return modules + [str(name) for name in class_constant(algorithm, "imports") or ()]
+    with contextlib.suppress(UserError):  # the worker will say what is wrong with it
+        modules += class_constant(algorithm, "imports") or ()
+    return modules
 
 
 def start(config: dict[str, Any], folder: Path) -> None:

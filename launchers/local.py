@@ -178,7 +178,8 @@ class Local(Launcher):
         while self.is_alive(job):
             if time.monotonic() > end:
                 raise HeadwayError(f"{job.name}: its agent did not leave within {timeout:.0f} s")
+            lives = next((agent for agent in agents if agent.poll() is None), None)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                agents[0].wait(LOOK_SECONDS) if agents else time.sleep(LOOK_SECONDS)
+                lives.wait(LOOK_SECONDS) if lives else time.sleep(LOOK_SECONDS)
         for agent in agents:
             agent.wait()
