@@ -67,6 +67,17 @@ def total_seconds(events: Sequence[dict[str, Any]], now: float) -> float:
     return max(0.0, now - when(ordered[0]) - paused)
 
 
+def busy_seconds(events: Sequence[dict[str, Any]], now: float) -> float:
+    """Seconds up to `now` in which the job had workers, from each start to what ended it; waits between don't count."""
+    busy, since = 0.0, None
+    for event in sorted(events, key=when):
+        if event["state"] in (State.STARTING, State.RUNNING):
+            since = when(event) if since is None else since
+        elif since is not None and event["state"] != State.PENDING:
+            busy, since = busy + when(event) - since, None
+    return busy + (max(0.0, now - since) if since is not None else 0.0)
+
+
 def training_seconds(events: Sequence[dict[str, Any]], moment: float) -> float:
     """Seconds of training up to a moment, those of earlier sessions included; waits and starts don't count."""
     running = [e for e in events if e["state"] == State.RUNNING and when(e) <= moment]

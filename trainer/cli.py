@@ -88,8 +88,13 @@ def _train(arguments: list[str]) -> int:
             raise KeyboardInterrupt
         return code
 
+    studies: list[int] = []
+    if {"-m", "--multirun"} & set(arguments):
+        from trainer.tuning.sweeper import register
+
+        register(studies)
     try:
-        code = run_hydra(arguments, "config", task)
+        code = max([run_hydra(arguments, "config", task), *studies])
     except KeyboardInterrupt:
         code = STOPPED
     if len(finished) > 1:

@@ -67,8 +67,10 @@ def recommended(config: dict[str, Any]) -> dict[str, Any]:
     return {whole(str(key)): value for key, value in space.items()}
 
 
-def compose(overrides: list[str], *, config_dir: str | Path | None = None, space: bool = False) -> dict[str, Any]:
-    """The config that these overrides give, from Python. space: as `plain` takes it."""
+def compose(
+    overrides: list[str], *, config_dir: str | Path | None = None, space: bool = False, name: str = "config"
+) -> dict[str, Any]:
+    """The config that these overrides give, from Python. space: as `plain` takes it. name: of the primary config."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
@@ -79,7 +81,7 @@ def compose(overrides: list[str], *, config_dir: str | Path | None = None, space
     GlobalHydra.instance().clear()
     try:
         with one_line_errors(), hydra.initialize_config_module("conf", version_base="1.3"):
-            return plain(hydra.compose("config", overrides=overrides), overrides, space=space)
+            return plain(hydra.compose(name, overrides=overrides), overrides, space=space)
     finally:
         GlobalHydra.instance().hydra = callers
 

@@ -34,6 +34,10 @@ EXAMPLES = [
     ),
     ("headway train -m algorithm.lr=0.1,0.01 algorithm=linear data=digits", "a sweep: one job a value"),
     (
+        "headway train -m hydra/sweeper=headway algorithm=linear data=digits 'algorithm.lr=interval(0.01,1)'",
+        "a search, as `headway tune` does it; its settings are hydra.sweeper.tune.trials=20 and the like",
+    ),
+    (
         "headway predict model=runs/JOB/model data=csv data.test=new.csv output=predictions.parquet",
         "use what was trained",
     ),

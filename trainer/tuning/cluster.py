@@ -6,6 +6,7 @@ Ray's own is bound to the loopback interface, asks for a token that nobody else 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -29,8 +30,11 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
 }
+# An actor's children get SIGKILL from Ray when it ends; without that, agents hear by themselves that they are alone, and
+# save what they train
+SPARED = {"RAY_kill_child_processes_on_worker_exit": "false"}
 # Ray takes the loopback interface for its own where it thinks that there are no clusters; this says so on Linux too
-ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+ALONE = {**SPARED, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
 
 @dataclass(frozen=True)
@@ -44,19 +48,27 @@ class Cluster:
 @contextlib.contextmanager
 def connected(address: str | None) -> Iterator[Cluster]:
     """A Ray to run trials on. Raises UserError if there is none at the address."""
-    with _environment(QUIET if address else {**QUIET, **ALONE, "RAY_AUTH_TOKEN": secrets.token_hex(16)}):
+    with _environment(QUIET if address else {**QUIET, **ALONE, "RAY_AUTH_TOKEN": _token()}):
         import ray
 
         folder = Path(tempfile.mkdtemp(prefix="headway-ray-"))
+        ours = not ray.is_initialized()  # whoever calls from Python may be connected already
         try:
-            if address is None:
+            if ours and address is None:
                 _start(folder)
-            else:
+            elif ours and address is not None:
                 _join(address)
             yield Cluster(folder, ray.cluster_resources())
         finally:
-            ray.shutdown()
+            if ours:
+                ray.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@functools.cache
+def _token() -> str:
+    """Known to this process and the Ray it starts. Ray keeps the first that a process has."""
+    return secrets.token_hex(16)
 
 
 def _start(folder: Path) -> None:
@@ -77,7 +89,7 @@ def _join(address: str) -> None:
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
+        ray.init(address=address, log_to_driver=False, configure_logging=False, runtime_env={"env_vars": dict(SPARED)})
     except (ConnectionError, ValueError, RuntimeError) as error:
         what = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"ray.address: no Ray answers at {address!r} ({what}); start one, or leave it out") from None

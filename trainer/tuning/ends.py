@@ -38,9 +38,8 @@ class Ends:
     max_failures: int
     goal: str
 
-    def look(self, trials: Sequence[Any], started: float, device_seconds: float) -> End | None:
-        """Whether it ends now. trials: Optuna's, of this study alone; started: the unix time since which it is driven,
-        less what drivers before took; device_seconds: of all trials, those that run included."""
+    def by_trials(self, trials: Sequence[Any]) -> End | None:
+        """Whether it ends by what its trials say. trials: Optuna's, of this study alone."""
         if (failures := _failures_in_row(trials)) and len(failures) >= self.max_failures:
             reason = failures[-1].user_attrs.get("reason") or "no reason was left"
             return End(f"{len(failures)} trials in a row failed alike: {reason}", failed=True)
@@ -50,12 +49,17 @@ class Ends:
             return End(f"the target of {figure(self.target)} is reached: {figure(better(values))}")
         if self.patience is not None and self._stale(trials) >= self.patience:
             return End(f"no improvement in {plural(self.patience, 'trial')}")
+        if self.trials is not None and len(trials) >= self.trials:
+            return End(f"{plural(self.trials, 'trial')} done", leaves_running=True)
+        return None
+
+    def by_time(self, started: float, device_seconds: float) -> End | None:
+        """Whether its time is over. started: the unix time since which it is driven, less what drivers before took;
+        device_seconds: of all trials, those that run included."""
         if self.max_time is not None and time.time() - started >= self.max_time:
             return End("tune.max_time is over")
         if self.max_device_hours is not None and device_seconds >= self.max_device_hours * 3600:
             return End(f"{self.max_device_hours:g} device-hours are used up")
-        if self.trials is not None and len(trials) >= self.trials:
-            return End(f"{plural(self.trials, 'trial')} done", leaves_running=True)
         return None
 
     def _stale(self, trials: Sequence[Any]) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
+from trainer.account import busy_seconds
 from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.job import Job, read_json, read_lines, write_json
 from trainer.running import write
@@ -32,12 +33,18 @@ TRAINING_SECONDS = "training_seconds"
 
 @dataclass
 class Live:
-    """A trial that is under way, as the table shows it."""
+    """A trial that is under way, as the table shows it.
+
+    since: the unix time of its first start. taken: of when this driver began to follow it; held: for how many seconds it
+    had had workers before.
+    """
 
     frozen: Any
     values: dict[str, Any]
     job: Job
     since: float
+    taken: float = field(default_factory=time.time)
+    held: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
     ordered: str = ""
 
@@ -75,33 +82,46 @@ class Engine:
         self._waiting = [t for t in self.study.trials() if not t.state.is_finished() and "config" in t.user_attrs]
         driven = _driven_seconds(self.study)
         self.began = time.time() - driven
+        self._device_seconds = sum(float(t.user_attrs.get("seconds") or 0.0) for t in self.study.trials())
+        self._looked: tuple[int, End | None] = (-1, None)
+        self._changes = 0  # of what the storage says of trials, but for their reports
         for frozen in self._waiting:  # what the driver before wanted of them is over, but for what a scheduler decided
             if "job" in frozen.user_attrs:
                 order = read_json(self.study.job(frozen).dir / ORDER)
                 if order and order["what"] != "stop":
-                    (self.study.job(frozen).dir / ORDER).unlink()
+                    self._give(self.study.job(frozen), "go on", "the study goes on")
 
     # what runs next
 
     def next(self) -> Live | None:
         """The trial to start now, or to go on with; None if there will be no more."""
         while self._may_begin():
-            if self._waiting:
-                frozen = self._waiting.pop(0)
-                values = dict(frozen.user_attrs["config"])
-            else:
-                try:
-                    frozen, values = self._ask()
-                except Exhausted as exhausted:
-                    self.end = End(str(exhausted), leaves_running=True)
-                    return None
-                except HeadwayError as error:
-                    self.failure = error
-                    return None
-            live = self._prepare(frozen, values)
+            live = self._taken() if self._waiting else self._new()
             if live is not None:
-                self.live[frozen.number] = live
+                self.live[live.frozen.number] = live
                 return live
+        return None
+
+    def _taken(self) -> Live | None:
+        """A trial that was under way before."""
+        frozen = self._waiting.pop(0)
+        job = self.study.job(frozen) if "job" in frozen.user_attrs else None
+        if job is None or not job.exists():
+            return self._prepare(frozen, dict(frozen.user_attrs["config"]))
+        since = float(frozen.user_attrs["started"])
+        held = busy_seconds(job.events(), time.time())
+        return Live(frozen, dict(frozen.user_attrs["config"]), job, since, held=held)
+
+    def _new(self) -> Live | None:
+        self._changes += 1
+        try:
+            with self.study.journal.together():
+                frozen, values = self._ask()
+                return self._prepare(frozen, values)
+        except Exhausted as exhausted:
+            self.end = End(str(exhausted), leaves_running=True)
+        except HeadwayError as error:
+            self.failure = error
         return None
 
     @property
@@ -120,12 +140,11 @@ class Engine:
         return self.asker.ask(self.start_from[number] if number < len(self.start_from) else None)
 
     def _prepare(self, frozen: Any, values: dict[str, Any]) -> Live | None:
-        """The trial's job, written; None if its configuration is refused."""
-        if "job" in frozen.user_attrs:
-            job = self.study.job(frozen)
-            if job.exists():
-                since = float(frozen.user_attrs.get("started") or time.time())
-                return Live(frozen, values, job, since)
+        """The trial's job, written; None if its configuration is refused.
+
+        A directory of which the storage never heard, because the machine died in between, is nobody's: another point has
+        another name, and the same point has the same job.
+        """
         try:
             config = self.configs.of(values)
             folder = folder_of(frozen.number, config)
@@ -143,6 +162,11 @@ class Engine:
 
     def heard(self, number: int, report: Mapping[str, Any]) -> None:
         """A report of `trainer.tuning.run.Run.wait`."""
+        with self.study.journal.together():
+            self._heard(number, report)
+        self.look()
+
+    def _heard(self, number: int, report: Mapping[str, Any]) -> None:
         live = self.live[number]
         for step, epoch, seconds, values in report["points"]:
             live.metrics |= values
@@ -156,7 +180,6 @@ class Engine:
         if report["ended"] is not None:
             del self.live[number]
             self._ended(live, report)
-        self.look()
 
     def lost(self, number: int) -> None:
         """What followed a trial is gone; its job may live on, or go on, with the next that follows it."""
@@ -182,7 +205,8 @@ class Engine:
         ended, frozen = report["ended"], live.frozen
         if ended == "paused":
             return
-        seconds = (time.time() - live.since) * self.devices
+        seconds = busy_seconds(live.job.events(), time.time()) * self.devices
+        self._device_seconds += seconds
         result = live.job.result() or {}
         known = {name: m["last"]["value"] for name, m in (result.get("metrics") or {}).items()}
         values = {**live.metrics, **known, TRAINING_SECONDS: (result.get("seconds") or {}).get("training")}
@@ -219,6 +243,7 @@ class Engine:
 
     def _tell(self, frozen: Any, state: TrialState, values: list[float] | None = None) -> None:
         """Ends a trial in the storage; it is no error if it has been told before."""
+        self._changes += 1
         make = self.asker.choice.make
         if make is not None:
             self.study.optuna.sampler = make(frozen.number)
@@ -229,11 +254,19 @@ class Engine:
 
     def look(self) -> None:
         """Whether the study ends now, and what becomes of the trials that run."""
-        if self.end is None and not self.failure and not self.leaving:
-            self.end = self.ends.look(self.study.trials(), self.began, self.device_seconds())
+        if not self.failure and not self.leaving and (self.end is None or (self.end.leaves_running and self.live)):
+            found = self._found_end()
+            if self.end is None or (found and not found.leaves_running):
+                self.end = found
         if self.failure or (self.end and not self.end.leaves_running and self.at_end == "stop"):
             for live in list(self.live.values()):
                 self._order(live, "pause", self.end.reason if self.end else "the study stops")
+
+    def _found_end(self) -> End | None:
+        if self._looked[0] != self._changes:  # trials are many, and seldom change
+            self._looked = (self._changes, self.ends.by_trials(self.study.trials()))
+        end = self._looked[1]
+        return end if end and not end.leaves_running else self.ends.by_time(self.began, self.device_seconds()) or end
 
     def leave(self, reason: str, *, now: bool = False) -> None:
         """The driver has to go: what runs is interrupted in order, to go on when the study does; `now`: at once."""
@@ -245,15 +278,19 @@ class Engine:
             self._order(live, "kill" if now else "pause", reason)
 
     def device_seconds(self) -> float:
-        done = sum(float(t.user_attrs.get("seconds") or 0.0) for t in self.study.trials())
-        return done + sum((time.time() - live.since) * self.devices for live in self.live.values())
+        now = time.time()
+        return self._device_seconds + sum(live.held + now - live.taken for live in self.live.values()) * self.devices
 
     def _order(self, live: Live, what: str, reason: str) -> None:
         known = read_json(live.job.dir / ORDER)
         if known and (known["what"] in ("stop", what)) and what != "kill":
             return
-        write_json(live.job.dir / ORDER, {"what": what, "reason": reason, "time": time.time()}, durable=True)
+        self._give(live.job, what, reason)
         live.ordered = live.ordered or (reason if what == "stop" else "")
+
+    @staticmethod
+    def _give(job: Job, what: str, reason: str) -> None:
+        write_json(job.dir / ORDER, {"what": what, "reason": reason, "time": time.time()}, durable=True)
 
 
 def _order_reason(job: Job) -> str:

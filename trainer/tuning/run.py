@@ -1,6 +1,7 @@
 """One trial under way: its job on the configured launcher, started, followed and stopped. Knows neither Ray nor Optuna.
 
-What the driver wants of it lies in the job's directory: `order.json`, {"what": "stop" | "pause" | "kill", "reason": …}.
+What the driver wants of it lies in the job's directory: `order.json`, {"what": "stop" | "pause" | "kill" | "go on",
+"reason": …}; the last takes back what a driver before had wanted, who is gone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ AGAIN = (0.0, 1.0, 5.0, 15.0, 30.0)  # seconds to wait after so many interruptio
 class Run:
     """A trial's job, from wherever its directory says it stands to its end.
 
-    retries: times that it is started again after it failed. env: environment variables for its agents.
+    retries: times that it is started again after it failed, over all who follow it. env: environment variables for its agents.
     """
 
     job: Job
@@ -47,8 +48,12 @@ class Run:
     def begin(self) -> None:
         """Starts the job, or goes on with it; does nothing if it is alive, has ended, or is to stop."""
         ended = self.job.state() in (State.COMPLETED, State.FAILED)
-        if not ended and not read_json(self.job.dir / ORDER) and not self._launcher.is_alive(self.job):
+        if not ended and not self._order() and not self._launcher.is_alive(self.job):
             self._submit()
+
+    def _order(self) -> str | None:
+        order = read_json(self.job.dir / ORDER)
+        return None if order is None or order["what"] == "go on" else str(order["what"])
 
     def _submit(self) -> None:
         plan = self._launcher.plan(self.job)
@@ -89,8 +94,7 @@ class Run:
         return found
 
     def _obey(self) -> None:
-        order = read_json(self.job.dir / ORDER)
-        what = order["what"] if order else None
+        what = self._order()
         if what is None or what == self._ordered:
             return
         try:
@@ -108,14 +112,14 @@ class Run:
         if state is State.COMPLETED:
             return {"ended": "completed"}
         if state is State.FAILED:
-            if self.retries > 0 and not ordered:
-                self.retries -= 1
+            failures = sum(event["state"] == State.FAILED for event in self.job.events())
+            if failures <= self.retries and not ordered:
                 self._submit()
                 return None
             return {"ended": "failed", **failure_of(self.job)}
         if ordered:
             return {"ended": ordered}
-        if state is State.STOPPED:
+        if state is State.STOPPED and (self._submitted or not read_json(self.job.dir / ORDER)):
             return {"ended": "by_hand", "reason": "stopped by hand", "kind": "stopped"}
         pause = AGAIN[min(self._stuck, len(AGAIN) - 1)] if state is State.INTERRUPTED else AGAIN[-1]
         if time.monotonic() - self._submitted >= pause:

@@ -17,7 +17,7 @@ from trainer.tuning.record import StudyRecord, read
 from trainer.tuning.sampler import Asker, choose
 from trainer.tuning.scheduler import Scheduler, whole_training
 from trainer.tuning.space import Space
-from trainer.tuning.study import held
+from trainer.tuning.study import Study, held
 from trainer.tuning.trials import Configs
 
 STOPPED = 130
@@ -25,32 +25,10 @@ STOPPED = 130
 
 def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
     """Drives the study in a directory, a new one if there is none. Returns the exit code. Raises UserError."""
-    from trainer.tuning.command import recomposer
-
     with held(directory, facts) as study:
-        space, options = Space.from_yaml(facts["space"]), facts["options"]
-        tune, base = options["tune"], facts["base"]
-        if not study.trials(own=False):
-            from trainer.tuning.warm_start import add_priors
-
-            add_priors(study, space, tune["warm_start"])
-        ends = ends_of(tune, facts["goals"][0])
-        search = choose(facts["search"], space, ends.trials, len(facts["metrics"]), bool(facts["outcomes"]))
-        launcher = build(base["launcher"], "launcher")
-        workers = launcher.world_size() or 1
-        groups = frozenset(key for key in space.keys if "." not in key)
-        engine = Engine(
-            study=study,
-            asker=Asker(study, space, search),
-            configs=Configs(base, groups, recomposer(facts["overrides"])),
-            scheduler=Scheduler(study, options["scheduler"], whole_training(base, facts["unit"])),
-            ends=ends,
-            outcomes=[Expression(text) for text in facts["outcomes"]],
-            start_from=list(tune["start_from"]),
-            at_end=tune["at_end"],
-            devices=workers,
-        )
-        _drive(engine, space, options, workers, launcher, recommended)
+        launcher = build(facts["base"]["launcher"], "launcher")
+        engine = engine_of(study, launcher.world_size() or 1)
+        _drive(engine, launcher, recommended)
         if engine.failure is not None:
             raise engine.failure
         record = read(directory)
@@ -64,13 +42,38 @@ def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
         return 1 if record.best() is None or (engine.end is not None and engine.end.failed) else 0
 
 
-def _drive(
-    engine: Engine, space: Space, options: Mapping[str, Any], workers: int, launcher: Any, recommended: bool
-) -> None:
+def engine_of(study: Study, workers: int) -> Engine:
+    """The engine of a study as its facts tell. workers: of each trial's job."""
+    from trainer.tuning.command import recomposer
+
+    facts, options = study.facts, study.facts["options"]
+    space, tune, base = Space.from_yaml(facts["space"]), options["tune"], facts["base"]
+    if not study.trials(own=False):
+        from trainer.tuning.warm_start import add_priors
+
+        add_priors(study, space, tune["warm_start"])
+    ends = ends_of(tune, facts["goals"][0])
+    search = choose(facts["search"], space, ends.trials, len(facts["metrics"]), bool(facts["outcomes"]))
+    groups = frozenset(key for key in space.keys if "." not in key)
+    return Engine(
+        study=study,
+        asker=Asker(study, space, search),
+        configs=Configs(base, groups, recomposer(facts["overrides"])),
+        scheduler=Scheduler(study, options["scheduler"], whole_training(base, facts["unit"])),
+        ends=ends,
+        outcomes=[Expression(text) for text in facts["outcomes"]],
+        start_from=list(tune["start_from"]),
+        at_end=tune["at_end"],
+        devices=workers,
+    )
+
+
+def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
     from trainer.tuning import board
     from trainer.tuning.cluster import at_once, bundles, connected
 
-    study = engine.study
+    study, workers = engine.study, engine.devices
+    options = study.facts["options"]
     engine.look()
     if engine.end is not None and not engine.has_waiting:
         return
@@ -80,7 +83,7 @@ def _drive(
         here = getattr(launcher, "runs_here", False)
         bundle = bundles(workers, here, options["ray"], cluster.resources)
         parallel = at_once(bundle, cluster.resources, options["tune"]["parallel"])
-        board.header(engine, space, engine.asker.choice, parallel, recommended)
+        board.header(engine, engine.asker.space, engine.asker.choice, parallel, recommended)
         study.add_event("resumed" if study.trials() else "started")
         settings = {
             "retries": options["tune"]["retries"],
