@@ -31,31 +31,32 @@ from trainer.tuning.parameter import Parameter  # noqa: E402
 from trainer.tuning.placing import placed  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data"
-METRIC = "validation_loss"
 SEED = 0
 Curve = list[tuple[float, float]]  # epoch, value
+Reports = list[tuple[float, dict[str, float]]]  # epoch, what was validated there; nothing where it diverged
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is tuned. epochs: of a whole training, its learning rate falling along a cosine to its end."""
+    """What is tuned. epochs: of a whole training, its learning rate falling along a cosine to its end. metrics: those that
+    are looked at, with their goals."""
 
     name: str
     overrides: tuple[str, ...]
     space: tuple[Parameter, ...]
     epochs: int
+    metrics: tuple[tuple[str, str], ...]
 
 
-RATE = Parameter("algorithm.lr", "float", 1e-4, 1.0, scale="log")
 LINEAR = (
-    RATE,
+    Parameter("algorithm.lr", "float", 1e-4, 1.0, scale="log"),
     Parameter("algorithm.l2", "float", 1e-6, 1e-1, scale="log"),
     Parameter("algorithm.l1", "float", 1e-7, 1e-2, scale="log"),
-    Parameter("train.batch_size", "choice", choices=(32, 64, 128, 256)),
+    Parameter("train.batch_size", "choice", choices=(64, 128, 256)),
 )
 GPT = (
     Parameter("algorithm.lr", "float", 1e-4, 1e-1, scale="log"),
-    Parameter("algorithm.layers", "int", 1, 3),
+    Parameter("algorithm.layers", "int", 1, 2),
     Parameter("algorithm.weight_decay", "float", 1e-3, 1.0, scale="log"),
     Parameter("algorithm.beta2", "float", 0.9, 0.999, scale="reverse_log"),
     Parameter("algorithm.dropout", "float", 0.0, 0.3),
@@ -63,44 +64,52 @@ GPT = (
 )
 
 
+LOSS = (("validation_loss", "min"),)
+CLASSES = (("validation_accuracy", "max"), *LOSS)
+
+
 def tasks(folder: Path) -> list[Task]:
     """Files that are made for them lie in `folder`."""
     text = folder / "text.txt"
-    text.write_bytes((DATA / "tinyshakespeare.txt").read_bytes()[:100_000])
+    text.write_bytes((DATA / "tinyshakespeare.txt").read_bytes()[:50_000])
     digits = folder / "mnist.npy"
     if not digits.exists():
         np.save(digits, _mnist())
     return [
-        Task("linear, digits", ("algorithm=linear", "data=digits"), LINEAR, 40),
-        Task("linear, mnist10k", ("algorithm=linear", "data=npy", f"data.train={digits}"), LINEAR, 30),
+        Task("linear, digits", ("algorithm=linear", "data=digits"), LINEAR, 40, CLASSES),
+        Task("linear, mnist10k", ("algorithm=linear", "data=npy", f"data.train={digits}"), LINEAR, 30, CLASSES),
         Task(
             "linear, adult",
             ("algorithm=linear", "data=csv", f"data.train={DATA / 'adult_train.csv'}", "data.header=false", "data.label=14"),
             LINEAR,
             20,
+            CLASSES,
         ),
         Task(
             "gpt, tinyshakespeare",
             ("algorithm=gpt", "data=text", f"data.train={text}", "data.validation=0.1", "algorithm.width=32")
-            + ("algorithm.heads=2", "algorithm.context=32", "train.batch_size=32"),
+            + ("algorithm.heads=2", "algorithm.context=16", "train.batch_size=32"),
             GPT,
-            32,
+            24,
+            LOSS,
         ),
     ]  # fmt: skip
 
 
 def _mnist() -> np.ndarray:
     """MNIST's test images as rows of 784 pixels and a label."""
-    images, labels = (gzip.decompress((DATA / f"mnist10k-{n}-ubyte.gz").read_bytes()) for n in ("images-idx3", "labels-idx1"))
+    images, labels = (
+        gzip.decompress((DATA / f"mnist10k-{n}-ubyte.gz").read_bytes()) for n in ("images-idx3", "labels-idx1")
+    )
     pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 784)
     return np.concatenate([pixels, np.frombuffer(labels, np.uint8, offset=8)[:, None]], axis=1).astype(np.float32)
 
 
-def curves_of(task: Task, count: int, folder: Path) -> list[Curve]:
-    """The learning curves of so many points. One whose training fails ends there with an infinite value."""
+def reports_of(task: Task, count: int, folder: Path) -> list[Reports]:
+    """What whole trainings of so many points reported."""
     rng = random.Random(SEED)
     points = [{p.key: p.random(rng) for p in task.space} for _ in range(count)]
-    known: dict[str, Curve] = {}
+    known: dict[str, Reports] = {}
     key = hashlib.sha256(json.dumps(asdict(task), sort_keys=True, default=str).encode()).hexdigest()[:12]
     cache = folder / f"{key}.json"
     if cache.exists():
@@ -108,31 +117,36 @@ def curves_of(task: Task, count: int, folder: Path) -> list[Curve]:
     for number, point in enumerate(points):
         name = json.dumps(point, sort_keys=True)
         if name not in known:
-            known[name] = _curve(task, point)
+            known[name] = _trained(task, point)
             cache.write_text(json.dumps(known))
-            print(f"{task.name}: {number + 1} of {count} points trained, {known[name][-1]}", file=sys.stderr, flush=True)
-    return [[(e, v) for e, v in known[json.dumps(point, sort_keys=True)]] for point in points]
+            print(f"{task.name}: {number + 1} of {count} points trained", file=sys.stderr, flush=True)
+    return [known[json.dumps(point, sort_keys=True)] for point in points]
 
 
-def _curve(task: Task, point: dict[str, object]) -> Curve:
+def curves_of(reports: Sequence[Reports], metric: str, epochs: int) -> list[Curve]:
+    """Their learning curves by one metric. One whose training failed ends with a value that is no number."""
+    curves = [[(epoch, values[metric]) for epoch, values in lines if metric in values] for lines in reports]
+    return [c if c and c[-1][0] >= epochs - 1e-6 else [*c, (c[-1][0] + 1 if c else 1.0, math.nan)] for c in curves]
+
+
+def _trained(task: Task, point: dict[str, object]) -> Reports:
     """Trains a point as a worker does, in this process."""
     from trainer.worker.main import train_together
     from trainer.worker.ranks import Ranks
 
-    overrides = [*task.overrides, f"train.epochs={task.epochs}", "checkpoint.every=null", "tracking=none", f"job.seed={SEED}"]
+    options = [f"train.epochs={task.epochs}", "checkpoint.every=null", "tracking=none", f"job.seed={SEED}"]
     with tempfile.TemporaryDirectory() as place, contextlib.redirect_stdout(io.StringIO()):
-        config = check(placed(compose(overrides), point))
+        config = check(placed(compose([*task.overrides, *options]), point))
         job = Job(Path(place))
         job.logs.mkdir(parents=True)
-        try:
+        with contextlib.suppress(HeadwayError):  # it diverged
             train_together(job, 0, job.logs, config, Ranks(), 1)
-        except HeadwayError:  # it diverged
-            pass
         lines = [(line["epoch"], line["values"]) for line in job.metrics()]
-    curve = [(epoch, values[METRIC]) for epoch, values in lines if METRIC in values]
-    if not curve or curve[-1][0] < task.epochs - 1e-6:
-        curve.append(((curve[-1][0] if curve else 0) + 1, math.inf))
-    return curve
+    return [
+        (e, {k: v for k, v in values.items() if k in dict(task.metrics)})
+        for e, values in lines
+        if task.metrics[0][0] in values
+    ]
 
 
 def cache_folder() -> Path:
@@ -144,7 +158,7 @@ def cache_folder() -> Path:
 def main(arguments: Sequence[str]) -> None:
     folder, count = cache_folder(), int(arguments[0])
     for task in tasks(folder):
-        curves_of(task, count, folder)
+        reports_of(task, count, folder)
 
 
 if __name__ == "__main__":
