@@ -60,7 +60,7 @@ GPT = (
     Parameter("algorithm.weight_decay", "float", 1e-3, 1.0, scale="log"),
     Parameter("algorithm.beta2", "float", 0.9, 0.999, scale="reverse_log"),
     Parameter("algorithm.dropout", "float", 0.0, 0.3),
-    Parameter("algorithm.warmup", "int", 0, 100),
+    Parameter("algorithm.warmup", "int", 0, 50),
 )
 
 
@@ -71,7 +71,7 @@ CLASSES = (("validation_accuracy", "max"), *LOSS)
 def tasks(folder: Path) -> list[Task]:
     """Files that are made for them lie in `folder`."""
     text = folder / "text.txt"
-    text.write_bytes((DATA / "tinyshakespeare.txt").read_bytes()[:50_000])
+    text.write_bytes((DATA / "tinyshakespeare.txt").read_bytes()[:25_000])
     digits = folder / "mnist.npy"
     if not digits.exists():
         np.save(digits, _mnist())
@@ -87,8 +87,16 @@ def tasks(folder: Path) -> list[Task]:
         ),
         Task(
             "gpt, tinyshakespeare",
-            ("algorithm=gpt", "data=text", f"data.train={text}", "data.validation=0.1", "algorithm.width=32")
-            + ("algorithm.heads=2", "algorithm.context=16", "train.batch_size=32"),
+            (
+                "algorithm=gpt",
+                "algorithm.width=32",
+                "algorithm.heads=2",
+                "algorithm.context=16",
+                "data=text",
+                f"data.train={text}",
+                "data.validation=0.1",
+                "train.batch_size=64",
+            ),
             GPT,
             24,
             LOSS,

@@ -108,7 +108,9 @@ def main() -> int:
     points, orders = (6, 2) if args.quick else (args.points, args.orders)
     folder = cache_folder()
     print(f"\n{points} points each, {AT_ONCE} at a time, {orders} orders.\n")
-    print("| curves | scheduler | epochs, share of full training: mean (most) | best value, % worse: mean (most) | both met |")
+    print(
+        "| curves | scheduler | epochs, share of full training: mean (most) | best value, % worse: mean (most) | both met |"
+    )
     print("|---|---|---|---|---|")
     met = True
     for task in tasks(folder)[: 1 if args.quick else None]:

@@ -24,7 +24,7 @@ from trainer.figures import figure
 from trainer.job import Job, State
 from trainer.tuning.perturb import perturbed
 from trainer.tuning.sampler import seed_of
-from trainer.tuning.scheduler import STOPPED, WHOLE, Scheduler, bounded_seconds, ends
+from trainer.tuning.scheduler import STOPPED, WHOLE, Scheduler, ends, limit_of, total_of
 from trainer.tuning.space import Space
 from trainer.tuning.study import Study
 
@@ -41,7 +41,7 @@ class Population(Scheduler):
         self._space = Space.from_yaml(study.facts["space"])
         self.population = study.facts["options"]["tune"]["trials"]
         refuse_unfit(self._space, self.population)
-        self._seconds = bounded_seconds(study.facts)
+        self._seconds = limit_of(study.facts)
         if options["interval"] is None and self._seconds is not None:
             raise UserError(
                 "scheduler.interval: how long a training is by train.max_time isn't known in advance; give a number"
@@ -68,17 +68,18 @@ class Population(Scheduler):
 
     def _judge(self, mark: int, resource: int) -> dict[int, str]:
         """Who of those that have come so far and no farther stops. Each that comes there is compared anew."""
-        trials = {t.number: t for t in self.study.trials() if t.state is not TrialState.FAIL}
+        known = self.study.trials()
+        trials = {t.number: t for t in known if t.state is not TrialState.FAIL}
         losses = {n: self.sign * t.user_attrs["marks"][str(mark)] for n, t in trials.items() if _has(t, mark)}
         ranked = sorted(losses, key=lambda n: (losses[n], n))
         count = math.floor(self.options["quantile"] * len(ranked) + 1e-9)
-        if len(ranked) >= (self.population or 0) > 1:
+        if len(ranked) >= max(2, (self.population or 0) - (len(known) - len(trials))):  # all that there are
             count = max(1, count)
         orders: dict[int, str] = {}
         best = [n for n in ranked[:count] if _trains(trials[n])]
         for number in ranked[len(ranked) - count :]:
             worse = [n for n in best if losses[n] < losses[number] and self._newest(trials[n]) is not None]
-            if not _trains(trials[number]) or _has(trials[number], mark + 1) or not worse:
+            if not _trains(trials[number]) or _newest_mark(trials[number]) > mark or not worse:
                 continue
             donor = Random(seed_of(self.study.facts["seed"], number)).choice(worse)
             reason = (
@@ -130,8 +131,7 @@ class Population(Scheduler):
     def _newest(self, donor: Any, before: int | None = None) -> Any:
         """Its newest checkpoint from which there is something left to train."""
         job = self.study.job(donor)
-        total = next((e["steps"] for e in reversed(job.events()) if e.get("steps")), None)
-        bounds = [bound for bound in (total, before) if bound is not None]
+        bounds = [bound for bound in (total_of(job), before) if bound is not None]
         return checkpoint.newest(job.checkpoints, before=min(bounds, default=None), content=False).checkpoint
 
     def _refuse_other_shapes(self, frozen: Any) -> None:
@@ -163,21 +163,25 @@ def refuse_unfit(space: Space, population: int | None) -> None:
             )
 
 
-def refuse_too_few(population: int, parallel: int, fits: int, cpus: float) -> None:
-    """Raises UserError if a population can't train at a time. fits: trials that there is room for, by their processors."""
+def refuse_too_few(population: int, parallel: int, fits: int, ray: Mapping[str, Any]) -> None:
+    """Raises UserError if a population can't train at a time. fits: trials that there is room for. ray: that node."""
     if parallel >= population:
         return
     if fits >= population:
         raise UserError(f"scheduler=pbt trains all {population} trials at a time, and tune.parallel is {parallel}")
+    lower = math.floor(ray["cpus_per_worker"] * fits / population * 100) / 100
     raise UserError(
-        f"scheduler=pbt trains all {population} trials at a time, and there is room for {fits}; lower tune.trials, or "
-        f"ray.cpus_per_worker to {math.floor(cpus * fits / population * 1000) / 1000:g}"
+        f"scheduler=pbt trains all {population} trials at a time, and there is room for {fits}; lower tune.trials, or let "
+        f"trials share: ray.cpus_per_worker={lower:g} (and ray.gpus_per_worker, where there are GPUs)"
     )
 
 
 def _has(trial: Any, mark: int) -> bool:
-    """Whether it has a value there; or, for one farther on, has been there."""
     return str(mark) in (trial.user_attrs.get("marks") or {})
+
+
+def _newest_mark(trial: Any) -> int:
+    return max(map(int, trial.user_attrs.get("marks") or {}), default=0)
 
 
 def _trains(trial: Any) -> bool:

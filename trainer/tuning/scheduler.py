@@ -11,6 +11,7 @@ from typing import Any
 
 from trainer.errors import UserError
 from trainer.figures import figure
+from trainer.job import Job
 from trainer.tuning.study import Study
 
 KEPT = 200  # reports of a trial that are kept in the storage where nobody decides by them
@@ -62,6 +63,9 @@ class Scheduler:
         """A new trial in the place of one that was stopped, and its values; None if there is none to be made."""
         return None
 
+    def prepare(self, frozen: Any, job: Job) -> None:
+        """What a trial's job begins with, beside its config. Raises UserError if that can't be had."""
+
     def _known(self, frozen: Any) -> Any:
         return self.study.storage.get_trial(frozen._trial_id)
 
@@ -74,6 +78,10 @@ class Scheduler:
             return False
         self.study.storage.set_trial_intermediate_value(known._trial_id, resource, value)
         return True
+
+    def _ticks(self, amount: float | None) -> int | None:
+        """A number of units as reports are counted."""
+        return None if amount is None else max(1, round(amount * self.fineness))
 
     def _shown(self, resource: float) -> str:
         amount = resource / self.fineness
@@ -94,7 +102,7 @@ class Stopper(Scheduler):
         super().__init__(study, options)
         self._pruner: Any = None
         train = study.facts["base"].get("train") or {}
-        self._seconds = _seconds(train.get("max_time"))
+        self._seconds = limit_of(study.facts)
         bounded = train.get("epochs") is not None or train.get("max_steps") is not None
         unknown = self._seconds is None if self.unit == "seconds" else self._seconds is not None and not bounded
         if self.name == "hyperband" and options["max"] is None and unknown:
@@ -143,10 +151,6 @@ class Stopper(Scheduler):
         total = at.get("total")
         return self._agreed(WHOLE, round(resource * total / at["steps"])) if total and at["steps"] else None
 
-    def _ticks(self, amount: float | None) -> int | None:
-        """A number of units as reports are counted."""
-        return None if amount is None else max(1, round(amount * self.fineness))
-
 
 def scheduler_of(study: Study, options: Mapping[str, Any]) -> Scheduler:
     """What `scheduler=` means for a study. Raises UserError if it can't be had."""
@@ -175,7 +179,14 @@ def fineness(facts: Mapping[str, Any]) -> int:
     return 1 if facts["unit"] == "epochs" and whole else FINE
 
 
-def _seconds(limit: Any) -> float | None:
+def limit_of(facts: Mapping[str, Any]) -> float | None:
+    """The seconds that bound a training, if they do."""
     from trainer.config import seconds
 
-    return seconds(limit, "train.max_time")
+    return seconds((facts["base"].get("train") or {}).get("max_time"), "train.max_time")
+
+
+def total_of(job: Job) -> int | None:
+    """A job's steps in all, as far as they are known."""
+    told = (job.progress() or {}).get("total")
+    return told or next((event["steps"] for event in reversed(job.events()) if event.get("steps")), None)
