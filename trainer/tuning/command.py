@@ -71,7 +71,6 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
     from trainer.tuning.expression import partition
     from trainer.tuning.placing import known_values
     from trainer.tuning.sampler import choose
-    from trainer.tuning.scheduler import whole_training
     from trainer.tuning.warm_start import observations
 
     options = {noun: config[noun] for noun in study_options.NODES}
@@ -102,8 +101,12 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
         space.stored(point)
     choose(options["search"]["name"], space, ends_of(options["tune"], goals[0]).trials, len(metrics), bool(on_outcomes))
     scheduler = options["scheduler"]
-    if scheduler["name"] == "hyperband" and scheduler["max"] is None:
-        scheduler = {**scheduler, "max": whole_training(base, scheduler["unit"])}
+    if scheduler["name"] == "pbt":
+        from trainer.tuning.pbt import refuse_unfit
+
+        refuse_unfit(space, options["tune"]["trials"])
+        if base["checkpoint"]["every"] == "auto":  # what is reported must be there to go on from
+            base["checkpoint"]["every"] = "validation"
     facts = {
         "name": name,
         "created": time.time(),
@@ -117,7 +120,7 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
         "seed": options["study"]["seed"],
         "base": base,
         "overrides": jobs,
-        "options": {**options, "scheduler": scheduler},
+        "options": options,
     }
     for earlier in options["tune"]["warm_start"]:
         observations(earlier, space, facts)

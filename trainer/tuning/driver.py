@@ -48,7 +48,7 @@ class Points(Forgotten, Searcher):
             return None
         live = self._engine.next()
         if live is None:
-            return self.FINISHED
+            return self.FINISHED if self._engine.is_over else None
         self.numbers[trial_id] = live.frozen.number
         return {**self._settings, "number": live.frozen.number, "dir": str(live.job.dir)}
 

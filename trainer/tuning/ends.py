@@ -37,6 +37,7 @@ class Ends:
     patience: int | None
     max_failures: int
     goal: str
+    population: bool = False  # of which what is stopped is replaced: it is done when nothing trains any more
 
     def by_trials(self, trials: Sequence[Any]) -> End | None:
         """Whether it ends by what its trials say. trials: Optuna's, of this study alone."""
@@ -49,7 +50,8 @@ class Ends:
             return End(f"the target of {figure(self.target)} is reached: {figure(better(values))}")
         if self.patience is not None and self._stale(trials) >= self.patience:
             return End(f"no improvement in {plural(self.patience, 'trial')}")
-        if self.trials is not None and len(trials) >= self.trials:
+        begun = sum("parent" not in t.user_attrs for t in trials)
+        if self.trials is not None and begun >= self.trials and not (self.population and _goes_on(trials)):
             return End(f"{plural(self.trials, 'trial')} done", leaves_running=True)
         return None
 
@@ -64,7 +66,10 @@ class Ends:
 
     def _stale(self, trials: Sequence[Any]) -> int:
         """Finished trials since the best one."""
-        done = sorted((t for t in trials if t.state in FINISHED), key=lambda t: t.datetime_complete)
+        done = [
+            t for t in trials if t.state in FINISHED and "donor" not in t.user_attrs
+        ]  # nobody goes on in their place
+        done.sort(key=lambda t: t.datetime_complete)
         sign = -1.0 if self.goal == "max" else 1.0
         best, stale = math.inf, 0
         for trial in done:
@@ -75,7 +80,7 @@ class Ends:
         return stale if best < math.inf else 0
 
 
-def ends_of(tune: Mapping[str, Any], goal: str) -> Ends:
+def ends_of(tune: Mapping[str, Any], goal: str, population: bool = False) -> Ends:
     """From a study's options; 50 trials if they bound nothing."""
     bounds = ("trials", "max_time", "max_device_hours", "target", "patience")
     unbounded = all(tune[key] is None for key in bounds)
@@ -87,6 +92,17 @@ def ends_of(tune: Mapping[str, Any], goal: str) -> Ends:
         patience=tune["patience"],
         max_failures=tune["max_failures"],
         goal=goal,
+        population=population,
+    )
+
+
+def _goes_on(trials: Sequence[Any]) -> bool:
+    """Whether a trial trains, or one that was stopped for a better one has nobody in its place yet."""
+    replaced = {t.user_attrs.get("replaces") for t in trials}
+    return any(
+        t.state not in FINISHED
+        or (t.state is TrialState.PRUNED and "donor" in t.user_attrs and t.number not in replaced)
+        for t in trials
     )
 
 

@@ -24,7 +24,7 @@ from trainer.tuning.expression import Expression
 from trainer.tuning.record import EVENTS, TRIALS
 from trainer.tuning.run import ORDER
 from trainer.tuning.sampler import Asker, Exhausted
-from trainer.tuning.scheduler import Scheduler
+from trainer.tuning.scheduler import Scheduler, total_of
 from trainer.tuning.study import Study, folder_of
 from trainer.tuning.trials import Configs
 
@@ -94,9 +94,24 @@ class Engine:
     # what runs next
 
     def next(self) -> Live | None:
-        """The trial to start now, or to go on with; None if there will be no more."""
+        """The trial to start now, or to go on with; None if there is none now or, if it `is_over`, any more."""
         while self._may_begin():
-            live = self._taken() if self._waiting else self._new()
+            if self._waiting:
+                live = self._taken()
+            else:
+                self._changes += 1
+                try:
+                    with self.study.journal.together():
+                        found = self.scheduler.successor() or self._ask()
+                        if found is None:
+                            return None
+                        live = self._prepare(*found)
+                except Exhausted as exhausted:
+                    self.end = End(str(exhausted), leaves_running=True)
+                    return None
+                except HeadwayError as error:
+                    self.failure = error
+                    return None
             if live is not None:
                 self.live[live.frozen.number] = live
                 return live
@@ -112,17 +127,10 @@ class Engine:
         held = busy_seconds(job.events(), time.time())
         return Live(frozen, dict(frozen.user_attrs["config"]), job, since, held=held)
 
-    def _new(self) -> Live | None:
-        self._changes += 1
-        try:
-            with self.study.journal.together():
-                frozen, values = self._ask()
-                return self._prepare(frozen, values)
-        except Exhausted as exhausted:
-            self.end = End(str(exhausted), leaves_running=True)
-        except HeadwayError as error:
-            self.failure = error
-        return None
+    @property
+    def is_over(self) -> bool:
+        """Whether no new trial begins any more."""
+        return bool(self.leaving or self.failure or self.end)
 
     @property
     def has_waiting(self) -> bool:
@@ -135,8 +143,11 @@ class Engine:
             return False
         return self._waiting != [] or self.end is None
 
-    def _ask(self) -> tuple[Any, dict[str, Any]]:
+    def _ask(self) -> tuple[Any, dict[str, Any]] | None:
+        """A new point; None if a population is complete, in which trials only replace stopped ones."""
         number = len([t for t in self.study.trials() if "config" in t.user_attrs and "parent" not in t.user_attrs])
+        if self.scheduler.population is not None and number >= self.scheduler.population:
+            return None
         return self.asker.ask(self.start_from[number] if number < len(self.start_from) else None)
 
     def _prepare(self, frozen: Any, values: dict[str, Any]) -> Live | None:
@@ -151,6 +162,7 @@ class Engine:
             config["job"]["name"] = f"{self.study.name}-{folder}"
             config["job"]["dir"] = str(self.study.dir / TRIALS / folder)
             job = write(Job(self.study.dir / TRIALS / folder), config, True)
+            self.scheduler.prepare(frozen, job)
         except UserError as error:
             self._fail(frozen, str(error), "refused")
             return None
@@ -172,14 +184,22 @@ class Engine:
             live.metrics |= values
             self._refuse_missing(live, values)
             metric = live.metrics.get(self.metrics[0]) if self.metrics[0] in values else None
-            if metric is None or not math.isfinite(metric) or live.ordered:
-                continue
-            reason = self.scheduler.decide(live.frozen, {"steps": step, "epochs": epoch, "seconds": seconds}, metric)
-            if reason:
-                self._order(live, "stop", reason)
+            if metric is not None:
+                at = {"steps": step, "epochs": epoch, "seconds": seconds, "total": total_of(live.job) or math.inf}
+                self._decide(live, at, metric)
         if report["ended"] is not None:
             del self.live[number]
             self._ended(live, report)
+
+    def _decide(self, live: Live, at: Mapping[str, float], metric: float) -> None:
+        try:
+            orders = self.scheduler.decide(live.frozen, at, metric)
+        except UserError as error:
+            self.failure = self.failure or error
+            return
+        for number, reason in orders.items():
+            if number in self.live:
+                self._order(self.live[number], "stop", reason)
 
     def lost(self, number: int) -> None:
         """What followed a trial is gone; its job may live on, or go on, with the next that follows it."""
@@ -212,7 +232,10 @@ class Engine:
         values = {**live.metrics, **known, TRAINING_SECONDS: (result.get("seconds") or {}).get("training")}
         values = {name: value for name, value in values.items() if value is not None}
         told = {"values": values, "ended": time.time(), "seconds": seconds}
-        self.scheduler.over(frozen, live.metrics.get(self.metrics[0]))
+        last = live.metrics.get(self.metrics[0], 0.0)
+        if ended == "stopped" and not math.isfinite(last):
+            self._fail(frozen, f"{self.metrics[0]} is {last}", "not finite", **told)
+            return
         if ended == "stopped":
             with self.study.journal.together():
                 self.study.note(frozen, **told, kind="stopped_early", reason=live.ordered or _order_reason(live.job))

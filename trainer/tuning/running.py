@@ -15,7 +15,7 @@ from trainer.tuning.engine import Engine
 from trainer.tuning.expression import Expression
 from trainer.tuning.record import StudyRecord, read
 from trainer.tuning.sampler import Asker, choose
-from trainer.tuning.scheduler import Scheduler, whole_training
+from trainer.tuning.scheduler import scheduler_of
 from trainer.tuning.space import Space
 from trainer.tuning.study import Study, held
 from trainer.tuning.trials import Configs
@@ -52,14 +52,15 @@ def engine_of(study: Study, workers: int) -> Engine:
         from trainer.tuning.warm_start import add_priors
 
         add_priors(study, space, tune["warm_start"])
-    ends = ends_of(tune, facts["goals"][0])
+    scheduler = scheduler_of(study, options["scheduler"])
+    ends = ends_of(tune, facts["goals"][0], scheduler.population is not None)
     search = choose(facts["search"], space, ends.trials, len(facts["metrics"]), bool(facts["outcomes"]))
     groups = frozenset(key for key in space.keys if "." not in key)
     return Engine(
         study=study,
         asker=Asker(study, space, search),
         configs=Configs(base, groups, recomposer(facts["overrides"])),
-        scheduler=Scheduler(study, options["scheduler"], whole_training(base, facts["unit"])),
+        scheduler=scheduler,
         ends=ends,
         outcomes=[Expression(text) for text in facts["outcomes"]],
         start_from=list(tune["start_from"]),
@@ -71,6 +72,7 @@ def engine_of(study: Study, workers: int) -> Engine:
 def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
     from trainer.tuning import board
     from trainer.tuning.cluster import at_once, bundles, connected
+    from trainer.tuning.pbt import refuse_too_few
 
     study, workers = engine.study, engine.devices
     options = study.facts["options"]
@@ -83,6 +85,10 @@ def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
         here = getattr(launcher, "runs_here", False)
         bundle = bundles(workers, here, options["ray"], cluster.resources)
         parallel = at_once(bundle, cluster.resources, options["tune"]["parallel"])
+        if engine.scheduler.population is not None:
+            refuse_too_few(
+                engine.scheduler.population, parallel, at_once(bundle, cluster.resources, None), options["ray"]
+            )
         board.header(engine, engine.asker.space, engine.asker.choice, parallel, recommended)
         study.add_event("resumed" if study.trials() else "started")
         settings = {

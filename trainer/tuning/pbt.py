@@ -1,0 +1,188 @@
+"""`scheduler=pbt`: population-based training (Jaderberg and others, 2017, arXiv 1711.09846), without waiting for anybody.
+
+The population is the study's trials, which all train at a time. Each interval of its training a trial is compared with what
+the others reported there. One of the worst stops; a new trial takes its place, which goes on from the newest checkpoint of
+one of the best, with hyperparameters near that one's. What was decided is kept with the trials:
+
+    marks     {interval: value}, the first report at or after each
+    stopped   why it is to stop; donor: whose state is to be gone on from
+    parent    of a new trial: the donor; replaces: the trial whose place it takes
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+from optuna.trial import TrialState
+
+from trainer import checkpoint
+from trainer.errors import UserError
+from trainer.figures import figure
+from trainer.job import Job, State
+from trainer.tuning.perturb import perturbed
+from trainer.tuning.sampler import seed_of
+from trainer.tuning.scheduler import STOPPED, WHOLE, Scheduler, ends, limit_of, total_of
+from trainer.tuning.space import Space
+from trainer.tuning.study import Study
+
+INTERVALS = 10  # of a whole training, where none is given
+PATIENCE = 5  # checkpoints that are tried before it is given up
+CHANGES = ("algorithm.", "train.gradient_clip", "train.ema")  # what a job that goes on may have another value of
+
+
+class Population(Scheduler):
+    """options: interval, quantile (the share that is worst, and best), resample (the chance that a value is drawn anew)."""
+
+    def __init__(self, study: Study, options: Mapping[str, Any]) -> None:
+        super().__init__(study, options)
+        self._space = Space.from_yaml(study.facts["space"])
+        self.population = study.facts["options"]["tune"]["trials"]
+        refuse_unfit(self._space, self.population)
+        self._seconds = limit_of(study.facts)
+        if options["interval"] is None and self._seconds is not None:
+            raise UserError(
+                "scheduler.interval: how long a training is by train.max_time isn't known in advance; give a number"
+            )
+
+    def _decide(self, frozen: Any, at: Mapping[str, float], resource: int, value: float) -> dict[int, str]:
+        self._refuse_other_shapes(frozen)
+        interval = self._interval(at, resource)
+        mark = 0 if interval is None else resource // interval
+        marks = dict(self._known(frozen).user_attrs.get("marks") or {})
+        if mark < 1 or str(mark) in marks:
+            return {}
+        self.study.note(frozen, marks={**marks, str(mark): value})
+        return {} if ends(at, self._seconds) else self._judge(mark, mark * (interval or 1))
+
+    def _interval(self, at: Mapping[str, float], resource: int) -> int | None:
+        """In parts of the unit; None as long as it isn't known."""
+        given = self._ticks(self.options["interval"])
+        if given is not None:
+            return given
+        total = at.get("total")
+        known = self._agreed(WHOLE, round(resource * total / at["steps"])) if total and at["steps"] else None
+        return None if known is None else max(1, known // INTERVALS)
+
+    def _judge(self, mark: int, resource: int) -> dict[int, str]:
+        """Who of those that have come so far and no farther stops. Each that comes there is compared anew."""
+        known = self.study.trials()
+        trials = {t.number: t for t in known if t.state is not TrialState.FAIL}
+        losses = {n: self.sign * t.user_attrs["marks"][str(mark)] for n, t in trials.items() if _has(t, mark)}
+        ranked = sorted(losses, key=lambda n: (losses[n], n))
+        count = math.floor(self.options["quantile"] * len(ranked) + 1e-9)
+        if len(ranked) >= max(2, (self.population or 0) - (len(known) - len(trials))):  # all that there are
+            count = max(1, count)
+        orders: dict[int, str] = {}
+        best = [n for n in ranked[:count] if _trains(trials[n])]
+        for number in ranked[len(ranked) - count :]:
+            worse = [n for n in best if losses[n] < losses[number] and self._newest(trials[n]) is not None]
+            if not _trains(trials[number]) or _newest_mark(trials[number]) > mark or not worse:
+                continue
+            donor = Random(seed_of(self.study.facts["seed"], number)).choice(worse)
+            reason = (
+                f"pbt, after {self._shown(resource)} with {self.metric} {figure(self.sign * losses[number])}: "
+                f"trial {donor} has {figure(self.sign * losses[donor])}"
+            )
+            self.study.note(trials[number], **{STOPPED: reason, "donor": donor})
+            orders[number] = reason
+        return orders
+
+    def successor(self) -> tuple[Any, dict[str, Any]] | None:
+        """As the base. It is durable when this returns."""
+        trials = {t.number: t for t in self.study.trials()}
+        replaced = {t.user_attrs.get("replaces") for t in trials.values()}
+        stopped = [t for t in trials.values() if t.state is TrialState.PRUNED and "donor" in t.user_attrs]
+        due = [t for t in stopped if t.number not in replaced]
+        if not due:
+            return None
+        study, storage, donor = self.study, self.study.storage, due[0].user_attrs["donor"]
+        with study.journal.together():
+            frozen = storage.get_trial(storage.create_new_trial(study.optuna._study_id))
+            rng = Random(seed_of(study.facts["seed"], frozen.number))
+            values = perturbed(self._space, trials[donor].user_attrs["config"], self.options["resample"], rng)
+            distributions = self._space.distributions()
+            for name, value in self._space.stored(values).items():
+                internal = distributions[name].to_internal_repr(value)
+                storage.set_trial_param(frozen._trial_id, name, internal, distributions[name])
+            study.note(frozen, config=values, parent=donor, replaces=due[0].number)
+        return storage.get_trial(frozen._trial_id), values
+
+    def prepare(self, frozen: Any, job: Job) -> None:
+        """A successor's job begins with its donor's newest checkpoint. Raises UserError if that has none that is whole."""
+        if "parent" not in frozen.user_attrs:
+            return
+        parent = frozen.user_attrs["parent"]
+        donor = next(t for t in self.study.trials() if t.number == parent)
+        before, why = None, "there is none"
+        for _ in range(PATIENCE):  # the donor goes on meanwhile, and deletes old ones
+            found = self._newest(donor, before)
+            if found is None:
+                break
+            try:
+                checkpoint.clone(found, job.checkpoints, f"trial {parent}")
+                return
+            except (OSError, ValueError) as error:
+                before, why = (before, why) if not found.exists() else (checkpoint.step_of(found), str(error))
+        raise UserError(f"trial {parent} has no checkpoint to go on from: {why}")
+
+    def _newest(self, donor: Any, before: int | None = None) -> Any:
+        """Its newest checkpoint from which there is something left to train."""
+        job = self.study.job(donor)
+        bounds = [bound for bound in (total_of(job), before) if bound is not None]
+        return checkpoint.newest(job.checkpoints, before=min(bounds, default=None), content=False).checkpoint
+
+    def _refuse_other_shapes(self, frozen: Any) -> None:
+        """Raises UserError where the space changes the model itself: no trial could go on from another's weights."""
+        if "weights" in self._known(frozen).user_attrs:
+            return
+        running = [e for e in self.study.job(frozen).events() if e["state"] == State.RUNNING.value]
+        weights = running[-1].get("parameters") if running else None
+        self.study.note(frozen, weights=weights)
+        for other in self.study.trials():
+            theirs = other.user_attrs.get("weights")
+            if weights is not None and theirs is not None and weights != theirs:
+                keys = ", ".join(key for key in self._space.keys if key.startswith("algorithm."))
+                raise UserError(
+                    f"scheduler=pbt: a model of {theirs:,} weights (trial {other.number}) can't go on as one of {weights:,} "
+                    f"(trial {frozen.number}); leave out of the space what shapes the model, of {keys}"
+                )
+
+
+def refuse_unfit(space: Space, population: int | None) -> None:
+    """Raises UserError for a study that can't be one of populations."""
+    if population is None or population < 2:
+        raise UserError("scheduler=pbt trains a population of tune.trials at a time; give tune.trials, 2 or more")
+    for key in space.keys:
+        if not key.startswith(CHANGES):
+            raise UserError(
+                f"scheduler=pbt changes a model's hyperparameters while it trains, and {key} can't change then; give it one "
+                f"value, or choose another scheduler"
+            )
+
+
+def refuse_too_few(population: int, parallel: int, fits: int, ray: Mapping[str, Any]) -> None:
+    """Raises UserError if a population can't train at a time. fits: trials that there is room for. ray: that node."""
+    if parallel >= population:
+        return
+    if fits >= population:
+        raise UserError(f"scheduler=pbt trains all {population} trials at a time, and tune.parallel is {parallel}")
+    lower = math.floor(ray["cpus_per_worker"] * fits / population * 100) / 100
+    raise UserError(
+        f"scheduler=pbt trains all {population} trials at a time, and there is room for {fits}; lower tune.trials, or let "
+        f"trials share: ray.cpus_per_worker={lower:g} (and ray.gpus_per_worker, where there are GPUs)"
+    )
+
+
+def _has(trial: Any, mark: int) -> bool:
+    return str(mark) in (trial.user_attrs.get("marks") or {})
+
+
+def _newest_mark(trial: Any) -> int:
+    return max(map(int, trial.user_attrs.get("marks") or {}), default=0)
+
+
+def _trains(trial: Any) -> bool:
+    return trial.state is TrialState.RUNNING and STOPPED not in trial.user_attrs
