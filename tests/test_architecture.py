@@ -66,6 +66,7 @@ def command(*arguments: str) -> str:
         command("--help"),
         command("train", "--help"),
         command("predict", "--help"),
+        command("tune", "--help"),
         command("train", "--cfg", "job"),
         command("train", "--cfg", "job", "algorithm=gpt", "data=text"),
         command("train", "job.dry_run=true", "launcher.workers=2"),

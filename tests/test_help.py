@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trainer.cli import main
-from trainer.help import choices, groups, keys
+from trainer.help import choices, groups, keys, study_groups
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["train", "--help"], ["predict", "--help"]])
@@ -73,3 +73,19 @@ def test_tab_completes_verbs_groups_and_choices(line: str, offers: str) -> None:
         ["bash", "-c", script], capture_output=True, text=True, env={**os.environ, "PATH": path}, check=False
     )
     assert offers in done.stdout.split(), done.stderr
+
+
+def test_the_tune_page_has_ranges_groups_and_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", "--help"]) == 0
+    page = capsys.readouterr().out
+    assert max(map(len, page.splitlines())) <= 120
+    for group in study_groups():
+        assert f"  {group} " in page
+    for key in keys("tune", "default"):
+        assert f"tune.{key.name}=" in page
+    assert "tag(log,interval(" in page
+
+
+def test_help_of_a_studys_choice_explains_its_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", "scheduler=asha", "--help"]) == 0
+    assert "scheduler.reduction=" in capsys.readouterr().out

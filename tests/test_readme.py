@@ -64,13 +64,20 @@ def test_the_tables_name_every_choice(group: str) -> None:
 
 
 def test_the_table_of_groups_names_every_group() -> None:
-    table = README.split("| group |")[1].split("\n\n")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", table, flags=re.M)) == set(pages.groups())
+    tables = [part.split("\n\n")[0] for part in README.split("| group |")[1:]]
+    for table, groups in zip(tables, (pages.groups(), pages.study_groups()), strict=True):
+        assert set(re.findall(r"^\| `(\w+)` \|", table, flags=re.M)) == set(groups)
+
+
+@pytest.mark.parametrize("group", ["search", "scheduler"])
+def test_the_table_of_a_studys_groups_names_every_choice(group: str) -> None:
+    row = next(line for line in README.splitlines() if line.startswith(f"| `{group}` |"))
+    assert set(pages.choices(group)) <= set(re.findall(r"`(\w+)`", row))
 
 
 def test_every_key_it_names_is_there() -> None:
-    groups = "|".join(pages.groups())
+    groups = "|".join([*pages.groups(), *pages.study_groups()])
     without_mistakes = re.sub(r".*\n +error: .*", "", README)
     named = set(re.findall(rf"(?<![+\w.])((?:{groups})\.\w+(?:\.\w+)?)", without_mistakes))
-    files = {name for name in named if name.endswith((".py", ".csv"))}
+    files = {name for name in named if name.endswith((".py", ".csv", ".yaml", ".journal"))}
     assert named - files - {"algorithm._target_"} <= set(pages.known_keys())

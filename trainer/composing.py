@@ -197,6 +197,10 @@ def _unknown_key(key: str, text: str) -> str:
     from trainer.help import known_keys
 
     known = known_keys()
+    if key in known:  # a mapping given keys that it doesn't have
+        return f"{key}: it has no such keys; write +{key}=… to add them"
+    if below := [name for name in known if name.endswith(f".{key}")]:
+        return f"{key}: there is no such key; did you mean {' or '.join(map(repr, below[:3]))}?"
     top = key.split(".")[0]
     siblings = [k for k in known if k.startswith(f"{top}.")] or known
     add = f"; to add a key of your own write +{key}=…" if top in OPEN else ""

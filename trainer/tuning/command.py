@@ -37,15 +37,10 @@ def tune(arguments: list[str]) -> int:
     """The verb. Returns the exit code: 0, 1 if no trial succeeded or they failed in a row, 2, 130 if stopped."""
     if arguments and arguments[0] in VERBS:
         return VERBS[arguments[0]](arguments[1:])
-    if "--help" in arguments or "-h" in arguments:
-        from trainer.help import tune_page
-
-        print(tune_page(arguments))
-        return 0
     plain, spanned = split(arguments)
     register("headway_tune_schema", study_options.StudySchema)
     overrides = [a for a in plain if not a.startswith("-") and "=" in a]
-    first = [f"{p.key}={p.choices[0]}" for p in spanned if "." not in p.key]
+    first = [f"{p.key}={p.choices[0]}" for p in spanned if p.choices and "." not in p.key]
     return run_hydra([*plain, *first], "tune", lambda config: begin(config, spanned, overrides), space=True)
 
 
