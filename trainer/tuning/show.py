@@ -139,7 +139,7 @@ def nothing(record: StudyRecord, sums: Totals) -> str:
 def value(item: Any) -> str:
     """A parameter's value in few characters."""
     if isinstance(item, float) and is_number(item):
-        return f"{item:.6g}" if 0.9 < item < 1 else f"{item:.4g}"
+        return f"{item:.6g}" if 0.99 < item < 1 else f"{item:.4g}"
     return text(item)
 
 
