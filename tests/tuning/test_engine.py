@@ -48,7 +48,6 @@ def engine_in(
             outcomes=[Expression(text) for text in outcomes],
             start_from=start_from,
             at_end=at_end,
-            devices=1,
         )
 
 

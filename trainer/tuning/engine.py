@@ -15,6 +15,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
+from trainer import config as schema
 from trainer.account import busy_seconds
 from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.job import Job, read_json, read_lines, write_json
@@ -26,7 +27,7 @@ from trainer.tuning.run import ORDER
 from trainer.tuning.sampler import Asker, Exhausted
 from trainer.tuning.scheduler import Scheduler, total_of
 from trainer.tuning.study import Study, folder_of
-from trainer.tuning.trials import Configs
+from trainer.tuning.trials import Configs, workers_of
 
 TRAINING_SECONDS = "training_seconds"
 
@@ -36,7 +37,7 @@ class Live:
     """A trial that is under way, as the table shows it.
 
     since: the unix time of its first start. taken: of when this driver began to follow it; held: for how many seconds it
-    had had workers before.
+    had had workers before. workers: of its job, if not of every trial's.
     """
 
     frozen: Any
@@ -45,6 +46,7 @@ class Live:
     since: float
     taken: float = field(default_factory=time.time)
     held: float = 0.0
+    workers: int = 1
     metrics: dict[str, float] = field(default_factory=dict)
     ordered: str = ""
 
@@ -59,8 +61,6 @@ class News:
 
 @dataclass
 class Engine:
-    """devices: workers that a trial's job takes, for the account of device-hours."""
-
     study: Study
     asker: Asker
     configs: Configs
@@ -69,7 +69,6 @@ class Engine:
     outcomes: list[Expression]  # constraints on metrics
     start_from: list[dict[str, Any]]
     at_end: str
-    devices: int
     live: dict[int, Live] = field(default_factory=dict)
     news: deque[News] = field(default_factory=deque)
     end: End | None = None
@@ -125,7 +124,8 @@ class Engine:
             return self._prepare(frozen, dict(frozen.user_attrs["config"]))
         since = float(frozen.user_attrs["started"])
         held = busy_seconds(job.events(), time.time())
-        return Live(frozen, dict(frozen.user_attrs["config"]), job, since, held=held)
+        workers = workers_of(schema.load(job.config_path))
+        return Live(frozen, dict(frozen.user_attrs["config"]), job, since, held=held, workers=workers)
 
     @property
     def is_over(self) -> bool:
@@ -158,6 +158,7 @@ class Engine:
         """
         try:
             config = self.configs.of(values)
+            workers = workers_of(config)
             folder = folder_of(frozen.number, config)
             config["job"]["name"] = f"{self.study.name}-{folder}"
             config["job"]["dir"] = str(self.study.dir / TRIALS / folder)
@@ -168,7 +169,7 @@ class Engine:
             return None
         now = time.time()
         self.study.note(frozen, job=folder, started=now)
-        return Live(frozen, values, job, now)
+        return Live(frozen, values, job, now, workers=workers)
 
     # what is heard of a trial
 
@@ -225,7 +226,7 @@ class Engine:
         ended, frozen = report["ended"], live.frozen
         if ended == "paused":
             return
-        seconds = busy_seconds(live.job.events(), time.time()) * self.devices
+        seconds = busy_seconds(live.job.events(), time.time()) * live.workers
         self._device_seconds += seconds
         result = live.job.result() or {}
         known = {name: m["last"]["value"] for name, m in (result.get("metrics") or {}).items()}
@@ -302,7 +303,7 @@ class Engine:
 
     def device_seconds(self) -> float:
         now = time.time()
-        return self._device_seconds + sum(live.held + now - live.taken for live in self.live.values()) * self.devices
+        return self._device_seconds + sum((live.held + now - live.taken) * live.workers for live in self.live.values())
 
     def _order(self, live: Live, what: str, reason: str) -> None:
         known = read_json(live.job.dir / ORDER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from trainer.tuning.sampler import Asker, choose
 from trainer.tuning.scheduler import scheduler_of
 from trainer.tuning.space import Space
 from trainer.tuning.study import Study, held
-from trainer.tuning.trials import Configs
+from trainer.tuning.trials import Configs, workers_within
 
 STOPPED = 130
 
@@ -27,7 +28,7 @@ def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
     """Drives the study in a directory, a new one if there is none. Returns the exit code. Raises UserError."""
     with held(directory, facts) as study:
         launcher = build(facts["base"]["launcher"], "launcher")
-        engine = engine_of(study, launcher.world_size() or 1)
+        engine = engine_of(study)
         _drive(engine, launcher, recommended)
         if engine.failure is not None:
             raise engine.failure
@@ -42,8 +43,8 @@ def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
         return 1 if record.best() is None or (engine.end is not None and engine.end.failed) else 0
 
 
-def engine_of(study: Study, workers: int) -> Engine:
-    """The engine of a study as its facts tell. workers: of each trial's job."""
+def engine_of(study: Study) -> Engine:
+    """The engine of a study as its facts tell."""
     from trainer.tuning.command import recomposer
 
     facts, options = study.facts, study.facts["options"]
@@ -65,7 +66,6 @@ def engine_of(study: Study, workers: int) -> Engine:
         outcomes=[Expression(text) for text in facts["outcomes"]],
         start_from=list(tune["start_from"]),
         at_end=tune["at_end"],
-        devices=workers,
     )
 
 
@@ -74,8 +74,8 @@ def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
     from trainer.tuning.cluster import at_once, bundles, connected
     from trainer.tuning.pbt import refuse_too_few
 
-    study, workers = engine.study, engine.devices
-    options = study.facts["options"]
+    study = engine.study
+    facts, options = study.facts, study.facts["options"]
     engine.look()
     if engine.end is not None and not engine.has_waiting:
         return
@@ -83,7 +83,9 @@ def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
         from trainer.tuning.driver import drive  # Ray reads its environment when it is imported
 
         here = getattr(launcher, "runs_here", False)
-        bundle = bundles(workers, here, options["ray"], cluster.resources)
+        few, many = workers_within(engine.asker.space, facts["base"])
+        bundles(many, here, options["ray"], cluster.resources)  # refuses what could never run
+        bundle = bundles(few, here, options["ray"], cluster.resources)
         parallel = at_once(bundle, cluster.resources, options["tune"]["parallel"])
         if engine.scheduler.population is not None:
             refuse_too_few(
@@ -94,13 +96,14 @@ def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
         settings = {
             "retries": options["tune"]["retries"],
             "folder": os.getcwd(),
-            "env": environment(bundle, workers, options["ray"]),
+            "env": environment(bundle, few, options["ray"]),
         }
         labels = {} if here else dict(options["ray"]["driver_labels"])
         more = {"bundle_label_selector": [labels]} if labels else {}
         try:
             with board.Board(engine, parallel) as shown:
-                drive(engine, bundle, parallel, settings, cluster.folder, look=shown.look, **more)
+                room = partial(bundles, here=here, options=options["ray"], resources=cluster.resources)
+                drive(engine, room, parallel, settings, cluster.folder, look=shown.look, **more)
         except HeadwayError as error:
             engine.failure = engine.failure or error
     if engine.leaving:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def write_to(log: Path) -> None:
 def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
     """Sets a worker up, trains, and writes the artifact."""
     config = load(job.config_path)
-    threads = max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"]))
+    threads = threads_of_worker(os.environ)
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         refuse_unhealthy(int(os.environ["LOCAL_RANK"]))
@@ -86,6 +87,14 @@ def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
     ranks = Ranks.join()
     with explained(ranks, node_folder):
         return train_together(job, attempt, node_folder, config, ranks, threads)
+
+
+def threads_of_worker(environment: Mapping[str, str]) -> int:
+    """As many as OMP_NUM_THREADS says, where somebody has set it, else this worker's share of the machine."""
+    told = environment.get("OMP_NUM_THREADS", "")
+    if told.isdigit() and int(told):
+        return int(told)
+    return max(1, len(os.sched_getaffinity(0)) // int(environment["LOCAL_WORLD_SIZE"]))
 
 
 def train_together(
