@@ -24,6 +24,7 @@ from trainer import config as schema
 from trainer.build import build
 from trainer.chaos.judge import differing_metrics
 from trainer.composing import compose
+from trainer.errors import UserError
 from trainer.job import Job, State
 
 # what a stand-in does with a job is its first word
@@ -357,16 +358,21 @@ def test_a_job_that_fails_leaves_the_next_one_as_good_as_ever(
 
 
 @pytest.mark.slow
-def test_a_stopped_job_keeps_its_state_and_goes_on_in_the_same_agent(tmp_path: Path, faulty: None) -> None:
+@pytest.mark.parametrize("by", ["the submitter", "another"])
+def test_a_stopped_job_keeps_its_state_and_goes_on_in_the_same_agent(by: str, tmp_path: Path, faulty: None) -> None:
     settings = [*LINEAR, "algorithm._target_=faulty.Faulty", "launcher.workers=2"]
     whole = train(tmp_path / "whole", *settings)
     job, launcher = submit(tmp_path / "cut", *settings, "+algorithm.seconds=0.02")
     wait_for_step(job, 5)
-    launcher.stop(job)
+    stopper = launcher if by == "the submitter" else Local()
+    assert stopper.is_alive(job)
+    stopper.stop(job)
     launcher.wait(job, timeout=60)
     assert job.state() is State.STOPPED
     assert checkpoint.listing(job.checkpoints)
-    assert not launcher.is_alive(job)
+    assert not stopper.is_alive(job)
+    with pytest.raises(UserError, match="not running"):
+        stopper.stop(job)
     job = train(tmp_path / "cut", *settings, "+algorithm.seconds=0.02")
     assert job.state() is State.COMPLETED
     assert content(job.model) == content(whole.model)
