@@ -65,7 +65,7 @@ def main() -> int:
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
         config = load(job.config_path)
-        start_workers_parent(config)
+        start_workers_parent(job, config)
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="headway-", ignore_cleanup_errors=True)))
         return Agent(job, config, place, args.workers, folder).run()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers.meeting import Round, process_lives
+from trainer import node
 from trainer.job import Job
 
 POLL_SECONDS = 0.02
@@ -29,8 +30,9 @@ class Ended:
     problem: str = ""  # of the elastic agent itself
 
 
-def start_workers_parent(config: dict[str, Any]) -> None:
+def start_workers_parent(job: Job, config: dict[str, Any]) -> None:
     """Starts, without waiting, the process that workers are forked from; it imports what they all need."""
+    os.environ[node.JOB] = str(job.dir.resolve())
     # the first optimizer imports torch._dynamo, what builds objects from configs hydra.utils: here it costs once
     modules = ["trainer.worker.main", "torch._dynamo", "hydra.utils", "xxhash"]
     if str(config["data"].get("_target_", "")).rpartition(".")[2] not in ("Digits", "BreastCancer", "Npy"):
