@@ -14,6 +14,7 @@ from trainer import memory
 from trainer.algorithm import Batch, Module, SparseRows
 from trainer.data.schema import Schema
 from trainer.errors import UserError
+from trainer.worker import gpu_share
 from trainer.worker.allocations import follow
 from trainer.worker.blocks import blocks_of, compute_again
 from trainer.worker.footprint import Course, Estimate, Weight
@@ -22,9 +23,9 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def device_memory(device_type: str, local_world_size: int) -> int:
-    """Bytes that one worker may use: of its GPU, or its share of the main memory that is free."""
+    """Bytes that one worker may use: of its GPU, or of the job's share of it; or its part of the main memory that is free."""
     if device_type == "cuda":
-        return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+        return gpu_share.of(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
     return memory.free() // local_world_size
 
 

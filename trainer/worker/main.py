@@ -23,7 +23,7 @@ from trainer.data.opening import open_data
 from trainer.errors import UserError
 from trainer.job import Job
 from trainer.result import more_is_better
-from trainer.worker import failure
+from trainer.worker import failure, gpu_share
 from trainer.worker.cadence import Cadence
 from trainer.worker.fit_estimator import fit_estimator
 from trainer.worker.fit_module import fit_module
@@ -81,10 +81,11 @@ def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
     threads = threads_of_worker(os.environ)
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
-        refuse_unhealthy(int(os.environ["LOCAL_RANK"]))
+        refuse_unhealthy(int(os.environ["LOCAL_RANK"]), job)
     else:
         keep_freed_memory()
     ranks = Ranks.join()
+    gpu_share.keep_within(ranks.device)
     with explained(ranks, node_folder):
         return train_together(job, attempt, node_folder, config, ranks, threads)
 

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from trainer.algorithm import Batch, Module
 from trainer.build import build
 from trainer.data.opening import open_data
-from trainer.worker import exhaustion, initial, strategy
+from trainer.worker import exhaustion, gpu_share, initial, strategy
 from trainer.worker import precision as numbers
 from trainer.worker.averages import Averages
 from trainer.worker.beginning import seed_all
@@ -33,7 +33,9 @@ from trainer.worker.ranks import TIMEOUT, Ranks, backend_of
 from trainer.worker.state import Position, Training
 
 FULL = 3  # exit code
-SHARE = 0.95  # of a GPU's memory that may be taken: what lies apart in it grows while a job runs
+MOST = (
+    0.95  # of a GPU's memory, or the job's share of it, that may be taken: what lies apart in it grows while a job runs
+)
 STEPS = 2  # from the second on the optimizer has its state
 POLL = 0.05
 PATIENCE = 600.0  # seconds
@@ -113,7 +115,7 @@ def join(request: Mapping[str, Any]) -> Ranks:
     )
     if gpu:
         torch.cuda.set_device(device)
-        torch.cuda.set_per_process_memory_fraction(SHARE)
+        gpu_share.keep_within(device, MOST)
     if ranks.world_size > 1:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = dist.PrefixStore(f"probe-{request['number']}", dist.TCPStore(address, port, is_master=False))
