@@ -206,7 +206,7 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     args = parsed()
     tasks = list(DEVELOPMENT if args.development else HELD_OUT)
-    budgets, pool, seeds = BUDGETS, 1000, args.seeds
+    budgets, pool, seeds = BUDGETS, 500, args.seeds
     if args.quick:
         tasks, budgets, pool, seeds = [tasks[0], tasks[-1]], (15,), 50, 1
     first = 0 if args.development else 100  # nor do the two groups share seeds

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import norm, qmc
@@ -17,7 +17,7 @@ from trainer.tuning.acquisition import Chance, Improvement, Part, Search
 from trainer.tuning.encoding import Encoding, axis
 from trainer.tuning.gaussian import Gaussian, Hyper, Metric, Prior, fit
 from trainer.tuning.observations import Observations, observe
-from trainer.tuning.warping import standard, warped
+from trainer.tuning.warping import half_ranked, ranked, standard
 
 FIRST = 6  # trials before there is a model
 FANTASIES = 16
@@ -57,8 +57,12 @@ class Bayes(BaseSampler):
         )
         rng = np.random.default_rng([self.seed, trial.number])
         row = None
+        every = OPTIONS.get("tpe", 0)
+        if every and trial.number % every == every - 1 and len(known.values) >= 10:
+            tpe = TPESampler(seed=self.seed * 1000003 + trial.number, n_startup_trials=5)
+            return tpe.sample_relative(study, trial, search_space)
         if len(known.values) >= 3 and len(known.taken) >= FIRST:
-            row = self._promising(encoding, known, rng)
+            row = self._promising(encoding, known, rng, trial.number)
         if row is None:
             row = self._spread(encoding, known, trial.number)
         return encoding.config(row)
@@ -83,12 +87,17 @@ class Bayes(BaseSampler):
                 return row
         return rows[0]
 
-    def _promising(self, encoding: Encoding, known: Observations, rng: np.random.Generator) -> np.ndarray | None:
+    def _promising(self, encoding: Encoding, known: Observations, rng: np.random.Generator, number: int) -> np.ndarray | None:
         metric = Metric(encoding.unordered, encoding.levels)
         order = known.best_first()
         parts: list[Part] = []
-        y = OPTIONS.get("warp", warped)(known.values)
-        hyper = fit(known.rows, y, metric, OPTIONS.get("prior", Prior()))
+        warps = OPTIONS.get("warps", (half_ranked, ranked))
+        y = standard(warps[number % len(warps)](known.values))
+        shift = OPTIONS.get("shift", 0.7) * rng.standard_normal(encoding.size + 2)
+        fits = [fit(known.rows, y, metric, OPTIONS.get("prior", Prior()), rough, shift) for rough in OPTIONS.get("rough", (False, True))]
+        least = min(f.loss for f in fits)
+        odds = np.exp([least - f.loss for f in fits])
+        hyper = fits[rng.choice(len(fits), p=odds / odds.sum())]
         process = Gaussian(known.rows, y, metric, hyper)
         mean, _ = process.at(known.rows)
         best = float(mean.min())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import norm, rankdata
 
 
 def standard(values: np.ndarray) -> np.ndarray:
@@ -22,18 +22,13 @@ def half_ranked(values: np.ndarray) -> np.ndarray:
     deviation = float(np.sqrt(((good - middle) ** 2).mean()))
     if deviation <= 1e-12 * max(1.0, abs(middle)):
         deviation = float(np.abs(values - middle).mean()) or 1.0
-    order = values.argsort(kind="stable")
-    ranks = np.empty(n)
-    ranks[order] = np.arange(n)
-    _, first, inverse, counts = np.unique(values, return_index=True, return_inverse=True, return_counts=True)
-    tied = np.zeros(len(counts))
-    np.add.at(tied, inverse, ranks)
-    ranks = (tied / counts)[inverse]
+    ranks = rankdata(values) - 1.0
     worse = values > middle
     warped = values.copy()
     warped[worse] = middle + deviation * norm.ppf((ranks[worse] + 0.5) / n)
     return warped
 
 
-def warped(values: np.ndarray) -> np.ndarray:
-    return standard(half_ranked(values))
+def ranked(values: np.ndarray) -> np.ndarray:
+    """What normal values of the same ranks would be."""
+    return np.asarray(norm.ppf((rankdata(values) - 0.5) / len(values)))
