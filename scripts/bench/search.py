@@ -154,10 +154,16 @@ def scores(results: Results, task: Task, sampler: str, at_once: int, trials: int
     known = [min(values) for run, (values, _) in results.found.items() if run.task == task.name]
     best = task.best if task.best is not None else min(known)
     usual = median_of_best(next(values for _, values in results.of(task.name, POOL)), trials)
-    runs = sorted((run.seed, values) for run, values in results.of(task.name, sampler) if run.at_once == at_once)
+    if sampler == "random":  # the pool's values follow one another as those of many searches do
+        pool = next(values for _, values in results.of(task.name, POOL))
+        runs = [(i, pool[i : i + trials]) for i in range(0, len(pool) - trials + 1, trials)]
+    else:
+        runs = sorted((run.seed, values) for run, values in results.of(task.name, sampler) if run.at_once == at_once)
     room = usual - best
     return [
-        max(-1.0, min(1.0, (usual - min(values[:trials])) / room)) if room > 1e-12 else float(min(values[:trials]) <= best)
+        max(-1.0, min(1.0, (usual - min(values[:trials])) / room))
+        if room > 1e-12
+        else float(min(values[:trials]) <= best)
         for _, values in runs
     ]
 
@@ -174,7 +180,9 @@ def interval(by_task: list[list[float]]) -> tuple[float, float]:
 
 def table(results: Results, tasks: list[Task], samplers: list[str], budgets: tuple[int, ...]) -> None:
     columns = [(at_once, trials) for at_once in AT_ONCE for trials in budgets]
-    heads = [f"{trials} trials, {'one at a time' if at_once == 1 else f'{at_once} at once'}" for at_once, trials in columns]
+    heads = [
+        f"{trials} trials, {'one at a time' if at_once == 1 else f'{at_once} at once'}" for at_once, trials in columns
+    ]
     print(f"\n| mean score of {len(tasks)} tasks (95 %) | {' | '.join(heads)} |\n|---|{'---|' * len(columns)}")
     for sampler in samplers:
         cells = []
@@ -195,7 +203,9 @@ def by_task(results: Results, tasks: list[Task], samplers: list[str], trials: in
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two tasks, one seed: whether it works, not how good it is")
+    parser.add_argument(
+        "--quick", action="store_true", help="two tasks, one seed: whether it works, not how good it is"
+    )
     parser.add_argument("--development", action="store_true", help="the tasks that bayes was built on")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each")
     parser.add_argument("--only", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
@@ -213,7 +223,8 @@ def main() -> None:
     results = Results(args.kept)
     runs: list[Any] = [Run(task.name, POOL, 0, 1, pool) for task in tasks]
     for seed in range(first, first + seeds):
-        runs += [Run(t.name, s, seed, at_once, max(budgets)) for t in tasks for s in args.only for at_once in AT_ONCE]
+        searched = [s for s in args.only if s != "random"]
+        runs += [Run(t.name, s, seed, at_once, max(budgets)) for t in tasks for s in searched for at_once in AT_ONCE]
     results.complete(runs)
     table(results, tasks, args.only, budgets)
     by_task(results, tasks, args.only, max(budgets))

@@ -73,7 +73,9 @@ hartmann3 = partial(
 )
 hartmann6 = partial(
     hartmann,
-    np.array([[10, 3, 17, 3.5, 1.7, 8], [0.05, 10, 17, 0.1, 8, 14], [3, 3.5, 1.7, 10, 17, 8], [17, 8, 0.05, 10, 0.1, 14]]),
+    np.array(
+        [[10, 3, 17, 3.5, 1.7, 8], [0.05, 10, 17, 0.1, 8, 14], [3, 3.5, 1.7, 10, 17, 8], [17, 8, 0.05, 10, 0.1, 14]]
+    ),
     np.array(
         [
             [1312, 1696, 5569, 124, 8283, 5886],
@@ -204,7 +206,9 @@ def model(name: str, config: dict[str, Any], classes: bool) -> Any:
     if name == "tree":
         return (tree.DecisionTreeClassifier if classes else tree.DecisionTreeRegressor)(**config, random_state=0)
     if name == "forest":
-        return (ensemble.RandomForestClassifier if classes else ensemble.RandomForestRegressor)(**config, random_state=0)
+        return (ensemble.RandomForestClassifier if classes else ensemble.RandomForestRegressor)(
+            **config, random_state=0
+        )
     if name == "logistic":
         from sklearn.multiclass import OneVsRestClassifier
 
@@ -228,7 +232,12 @@ def tuned(name: str, source: str, metric: str, config: dict[str, Any]) -> float:
     from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 
     x, y, classes = data(source)
-    scoring = {"acc": "accuracy", "nll": "neg_log_loss", "mse": "neg_mean_squared_error", "mae": "neg_mean_absolute_error"}
+    scoring = {
+        "acc": "accuracy",
+        "nll": "neg_log_loss",
+        "mse": "neg_mean_squared_error",
+        "mae": "neg_mean_absolute_error",
+    }
     folds = (StratifiedKFold if classes else KFold)(FOLDS, shuffle=True, random_state=0)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")

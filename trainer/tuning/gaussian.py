@@ -16,8 +16,8 @@ import numpy as np
 from scipy.linalg import lapack
 from scipy.optimize import minimize
 
-QUIET = 1e-6
-JITTER = 1e-8  # of the diagonal, relative to the amplitude
+JITTER = 1e-8  # of the diagonal when hyperparameters are fitted, relative to the amplitude
+QUIET = 1e-6  # of the diagonal where variances are computed
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,10 @@ class Hyper:
     scales: np.ndarray
     amplitude: float
     noise: float
-    rough: bool = False
-    loss: float = 0.0
 
 
-def matern(squared: np.ndarray, rough: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """The correlation at squared scaled distances, and its derivative by them. rough: ν = 1/2 in place of 5/2."""
-    if rough:
-        distance = np.sqrt(squared + 1e-12)
-        decay = np.exp(-distance)
-        return decay, -0.5 * decay / distance
+def matern(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The correlation at squared scaled distances, and its derivative by them."""
     root = np.sqrt(5.0 * squared)
     decay = np.exp(-root)
     return (1.0 + root + root * root / 3.0) * decay, (-5.0 / 6.0) * (1.0 + root) * decay
@@ -94,14 +88,14 @@ def cholesky(matrix: np.ndarray) -> np.ndarray:
 
 
 def _loss(
-    theta: np.ndarray, columns: np.ndarray, y: np.ndarray, centre: np.ndarray, width: np.ndarray, rough: bool
+    theta: np.ndarray, columns: np.ndarray, y: np.ndarray, centre: np.ndarray, width: np.ndarray
 ) -> tuple[float, np.ndarray]:
     """The negative logarithm of the posterior of (log scales, log amplitude, log noise), and its gradient."""
     n, size = len(y), len(columns)
     flat = columns.reshape(size, -1)
     weights = np.exp(-2.0 * theta[:size])
     amplitude, noise = math.exp(theta[size]), math.exp(theta[size + 1])
-    correlation, slope = matern((weights @ flat).reshape(n, n), rough)
+    correlation, slope = matern((weights @ flat).reshape(n, n))
     covariance = amplitude * correlation
     covariance.flat[:: n + 1] += noise + JITTER * amplitude
     factor = cholesky(covariance)
@@ -119,30 +113,38 @@ def _loss(
     return loss, gradient
 
 
-def fit(rows: np.ndarray, y: np.ndarray, metric: Metric, prior: Prior, rough: bool, shift: np.ndarray, steps: int = 40) -> Hyper:
+def fit(rows: np.ndarray, y: np.ndarray, metric: Metric, prior: Prior, steps: int = 40) -> Hyper:
     """The most probable hyperparameters of values y (n), about 0 with variance 1, at rows (n, parameters)."""
     size = rows.shape[1]
     columns = metric.by_column(rows)
     centre = np.array([prior.scale[0] + 0.5 * math.log(size)] * size + [prior.amplitude[0], prior.noise[0]])
     width = np.array([prior.scale[1]] * size + [prior.amplitude[1], prior.noise[1]])
-    centre = centre + width * shift
     low, high = np.full(size + 2, math.log(1e-2)), np.full(size + 2, math.log(1e2))
     low[size + 1], high[size + 1] = math.log(1e-6), math.log(2.0)
     bounds = list(zip(low, high, strict=True))
     found = minimize(
-        _loss, np.clip(centre, low, high), (columns, y, centre, width, rough), "L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": steps}
+        _loss,
+        np.clip(centre, low, high),
+        (columns, y, centre, width),
+        "L-BFGS-B",
+        jac=True,
+        bounds=bounds,
+        options={"maxiter": steps},
     )
-    off = (found.x - centre) / width
-    loss = float(found.fun) - 0.5 * float(off @ off)
-    return Hyper(np.exp(found.x[:size]), math.exp(found.x[size]), math.exp(found.x[size + 1]), rough, loss)
+    return Hyper(np.exp(found.x[:size]), math.exp(found.x[size]), math.exp(found.x[size + 1]))
 
 
 class Gaussian:
-    """A process conditioned on values y (n) or several vectors of values at once (n, samples) at rows (n, parameters)."""
+    """A process conditioned on values y (n) or several vectors of values at once (n, samples) at rows (n, parameters).
+
+    Means allow for noise, variances do not: at a point that was tried nothing is left to find out. Else what looks like
+    noise, but is a step or a plateau of the function, would be tried again and again (the re-interpolation of Forrester,
+    Keane and Bressloff, "Design and Analysis of 'Noisy' Computer Experiments", AIAA Journal 44(10), 2006).
+    """
 
     def __init__(self, rows: np.ndarray, y: np.ndarray, metric: Metric, hyper: Hyper) -> None:
         self.rows, self.metric, self.hyper = rows, metric, hyper
-        correlation, _ = matern(metric.squared(rows, rows, hyper.scales), hyper.rough)
+        correlation, _ = matern(metric.squared(rows, rows, hyper.scales))
         covariance = hyper.amplitude * correlation
         covariance.flat[:: len(rows) + 1] += QUIET * hyper.amplitude
         self.factor = cholesky(covariance)
@@ -151,7 +153,7 @@ class Gaussian:
 
     def at(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means (m, samples) and variances (m) of the function at rows (m, parameters)."""
-        correlation, _ = matern(self.metric.squared(rows, self.rows, self.hyper.scales), self.hyper.rough)
+        correlation, _ = matern(self.metric.squared(rows, self.rows, self.hyper.scales))
         cross = self.hyper.amplitude * correlation
         half = lapack.dtrtrs(self.factor, cross.T, lower=1)[0]
         variance = self.hyper.amplitude - np.einsum("ij,ij->j", half, half)
@@ -160,18 +162,16 @@ class Gaussian:
     def joint(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means (m) and the covariance (m, m) at few rows, of the first sample."""
         amplitude, scales = self.hyper.amplitude, self.hyper.scales
-        cross = amplitude * matern(self.metric.squared(rows, self.rows, scales), self.hyper.rough)[0]
-        prior = amplitude * matern(self.metric.squared(rows, rows, scales), self.hyper.rough)[0]
+        cross = amplitude * matern(self.metric.squared(rows, self.rows, scales))[0]
+        prior = amplitude * matern(self.metric.squared(rows, rows, scales))[0]
         half = lapack.dtrtrs(self.factor, cross.T, lower=1)[0]
         return cross @ self.alpha[:, 0], prior - half.T @ half
 
-    def slopes(
-        self, rows: np.ndarray, by_mean: np.ndarray, by_variance: np.ndarray
-    ) -> np.ndarray:
+    def slopes(self, rows: np.ndarray, by_mean: np.ndarray, by_variance: np.ndarray) -> np.ndarray:
         """The gradient (m, parameters) of something whose derivatives by the means (m, samples) and variances (m) are
         given; 0 in unordered columns."""
         scales = self.hyper.scales
-        correlation, slope = matern(self.metric.squared(rows, self.rows, scales), self.hyper.rough)
+        correlation, slope = matern(self.metric.squared(rows, self.rows, scales))
         amplitude = self.hyper.amplitude
         solved = lapack.dpotrs(self.factor, amplitude * correlation.T, lower=1)[0].T  # (m, n)
         pull = (by_mean @ self.alpha.T - 2.0 * by_variance[:, None] * solved) * (amplitude * slope)
