@@ -58,11 +58,19 @@ class Place:
 
 
 def open_store(address: str) -> tuple[Any, int]:
-    """The store at which the workers of a round meet, and its port."""
+    """The store at which the workers of a round meet, and its port. Torch's own choice would listen on all interfaces,
+    also where all workers are on this machine."""
     from torch.distributed import TCPStore
 
-    store = TCPStore(address, 0, is_master=True, wait_for_workers=False)
-    return store, store.port
+    if not address.startswith("127."):
+        store = TCPStore(address, 0, is_master=True, wait_for_workers=False)
+        return store, store.port
+    listener = socket.socket()
+    listener.bind((address, 0))
+    listener.listen(128)
+    port = listener.getsockname()[1]
+    # the store closes it
+    return TCPStore(address, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()), port
 
 
 class Meeting:

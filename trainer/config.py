@@ -138,13 +138,19 @@ def checkpoint_interval(every: Any) -> dict[str, Any]:
     )
 
 
-def check(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with values converted and paths made absolute. Raises UserError for what can be known here."""
+def check(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The config with values converted and paths made absolute. Raises UserError for what can be known here.
+
+    known: one that was checked before; where this one is the same, no class is looked at again.
+    """
     from trainer.signature import check as check_target
 
     checked: dict[str, Any] = copy.deepcopy(dict(config))
     for noun in TARGETS:
         node = checked.get(noun)
+        if known is not None and node == known.get(noun):
+            checked[noun] = copy.deepcopy(known[noun])
+            continue
         if not isinstance(node, Mapping) or not node.get("_target_"):
             raise UserError(f"{noun}: no `_target_` names its class; choose one, such as {noun}=NAME (see --help)")
         checked[noun] = check_target(node, str(node["_target_"]), noun)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from typing import ClassVar
 
 from launchers.base import Launcher, Plan
-from trainer import config as schema
 from trainer.job import Job, State, append_line, write_json
 
 
@@ -24,7 +24,7 @@ class NoOp(Launcher):
         return Plan([])
 
     def submit(self, job: Job, plan: Plan) -> None:
-        loss = loss_at(float(schema.load(job.config_path)["algorithm"]["lr"]))
+        loss = loss_at(float(re.findall(r"^  lr: (.+)$", job.config_path.read_text(), flags=re.M)[0]))
         now = time.time()
         job.add_event(State.RUNNING, attempt=0, step=0, seconds=0.0)
         append_line(job.metrics_path, {"time": now, "step": 1, "epoch": 1.0, "values": {"validation_loss": loss}})

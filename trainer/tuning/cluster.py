@@ -6,18 +6,25 @@ Ray's own is bound to the loopback interface, asks for a token that nobody else 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import secrets
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from trainer.errors import UserError
 
+PREFIX, LOCK = "headway-ray-", ".lock"
+YOUNG_SECONDS = 2.0  # a folder that was just made may not have its lock yet
+PATH_LENGTH = 30  # of a folder for temporary files: Ray's sockets in it must stay below 107 bytes
+ANSWER_SECONDS = 5.0
 STORE_BYTES = 80 << 20  # of the object store: nothing of size passes through it
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -51,7 +58,7 @@ def connected(address: str | None) -> Iterator[Cluster]:
     with _environment(QUIET if address else {**QUIET, **ALONE, "RAY_AUTH_TOKEN": _token()}):
         import ray
 
-        folder = Path(tempfile.mkdtemp(prefix="headway-ray-"))
+        folder, lock = _folder()
         ours = not ray.is_initialized()  # whoever calls from Python may be connected already
         try:
             if ours and address is None:
@@ -63,6 +70,32 @@ def connected(address: str | None) -> Iterator[Cluster]:
             if ours:
                 ray.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
+            lock.close()
+
+
+def _folder() -> tuple[Path, IO[str]]:
+    """A new folder, and a file that holds its lock while this process lives; those of the dead are removed."""
+    usual = tempfile.gettempdir()
+    parent = Path(usual if len(usual) <= PATH_LENGTH else "/tmp")
+    for stale in parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # another user's, or just removed
+            if _is_stale(stale):
+                shutil.rmtree(stale, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    lock = open(folder / LOCK, "w")  # noqa: SIM115 - it holds the lock while it is open
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return folder, lock
+
+
+def _is_stale(folder: Path) -> bool:
+    if folder.stat().st_uid != os.getuid() or time.time() - folder.stat().st_mtime < YOUNG_SECONDS:
+        return False
+    with open(folder / LOCK, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 @functools.cache
@@ -76,7 +109,7 @@ def _start(folder: Path) -> None:
 
     ray.init(
         address="local",
-        num_cpus=len(os.sched_getaffinity(0)),
+        num_cpus=int(own_processors()["CPU"]),
         include_dashboard=False,
         log_to_driver=False,
         configure_logging=False,
@@ -85,12 +118,20 @@ def _start(folder: Path) -> None:
     )
 
 
+def own_processors() -> dict[str, float]:
+    """What a Ray of this command's own has of processors."""
+    return {"CPU": float(len(os.sched_getaffinity(0)))}
+
+
 def _join(address: str) -> None:
     import ray
 
+    host, _, port = address.rpartition("://")[2].rpartition(":")
     try:
+        if host and port.isdigit():  # Ray itself tries for long
+            socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
         ray.init(address=address, log_to_driver=False, configure_logging=False, runtime_env={"env_vars": dict(SPARED)})
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         what = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"ray.address: no Ray answers at {address!r} ({what}); start one, or leave it out") from None
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,6 @@ from ray.tune.search import Searcher
 
 from trainer.tuning.engine import Engine
 from trainer.tuning.trial import Trial
-
-LEAVES = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Forgotten:
@@ -88,12 +84,13 @@ class Reports(Forgotten, FIFOScheduler):
 
 
 class Looks(Forgotten, tune.Callback):
-    """Called now and then while trials run."""
+    """Called several times a second while trials run: time ends a study also where no trial reports."""
 
-    def __init__(self, look: Callable[[], None]) -> None:
-        self._look = look
+    def __init__(self, engine: Engine, look: Callable[[], None]) -> None:
+        self._engine, self._look = engine, look
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._engine.look()
         self._look()
 
 
@@ -110,38 +107,20 @@ def drive(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it looks for files that nobody needs
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(parallel)
     look: Callable[[], None] = more.pop("look")
-    with told_to_leave(engine):
-        tune.Tuner(
-            tune.with_resources(Trial, lambda config: PlacementGroupFactory([dict(room(config["workers"]))], **more)),
-            tune_config=tune.TuneConfig(
-                search_alg=Points(engine, settings, parallel),
-                scheduler=Reports(engine),
-                num_samples=1_000_000_000,  # the engine says when
-                reuse_actors=True,
-                trial_dirname_creator=lambda trial: trial.trial_id,
-            ),
-            run_config=tune.RunConfig(
-                name="study",
-                storage_path=str(folder / "tune"),
-                failure_config=tune.FailureConfig(max_failures=-1),  # of the actors: a lost node is no failure
-                callbacks=[Looks(look)],
-                verbose=0,
-            ),
-        ).fit()
-
-
-@contextmanager
-def told_to_leave(engine: Engine) -> Iterator[None]:
-    """The first signal lets what runs save its state and leave, another ends it at once."""
-    told: list[int] = []
-
-    def handle(number: int, frame: Any) -> None:
-        told.append(number)
-        engine.leave(signal.Signals(number).name, now=len(told) > 1)
-
-    before = {number: signal.signal(number, handle) for number in LEAVES}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    tune.Tuner(
+        tune.with_resources(Trial, lambda config: PlacementGroupFactory([dict(room(config["workers"]))], **more)),
+        tune_config=tune.TuneConfig(
+            search_alg=Points(engine, settings, parallel),
+            scheduler=Reports(engine),
+            num_samples=1_000_000_000,  # the engine says when
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="study",
+            storage_path=str(folder / "tune"),
+            failure_config=tune.FailureConfig(max_failures=-1),  # of the actors: a lost node is no failure
+            callbacks=[Looks(engine, look)],
+            verbose=0,
+        ),
+    ).fit()

@@ -47,6 +47,7 @@ class Live:
     taken: float = field(default_factory=time.time)
     held: float = 0.0
     workers: int = 1
+    asked: str = ""  # what was wanted of it last
     metrics: dict[str, float] = field(default_factory=dict)
     ordered: str = ""
 
@@ -83,6 +84,7 @@ class Engine:
         self.began = time.time() - driven
         self._device_seconds = sum(float(t.user_attrs.get("seconds") or 0.0) for t in self.study.trials())
         self._looked: tuple[int, End | None] = (-1, None)
+        self._leaving_now = False
         self._changes = 0  # of what the storage says of trials, but for their reports
         for frozen in self._waiting:  # what the driver before wanted of them is over, but for what a scheduler decided
             if "job" in frozen.user_attrs:
@@ -282,9 +284,20 @@ class Engine:
             found = self._found_end()
             if self.end is None or (found and not found.leaves_running):
                 self.end = found
-        if self.failure or (self.end and not self.end.leaves_running and self.at_end == "stop"):
+        wanted = self._wanted()
+        if wanted:
             for live in list(self.live.values()):
-                self._order(live, "pause", self.end.reason if self.end else "the study stops")
+                self._order(live, *wanted)
+
+    def _wanted(self) -> tuple[str, str] | None:
+        """What all that runs is to do, and why."""
+        if self.leaving:  # also what was just about to begin when the signal came
+            return "kill" if self._leaving_now else "pause", self.leaving
+        if self.failure:
+            return "pause", "the study stops"
+        if self.end and not self.end.leaves_running and self.at_end == "stop":
+            return "pause", self.end.reason
+        return None
 
     def _found_end(self) -> End | None:
         if self._looked[0] != self._changes:  # trials are many, and seldom change
@@ -294,20 +307,22 @@ class Engine:
 
     def leave(self, reason: str, *, now: bool = False) -> None:
         """The driver has to go: what runs is interrupted in order, to go on when the study does; `now`: at once."""
-        self.leaving = reason
+        self.leaving, self._leaving_now = reason, now
         how = "ending them now" if now else "they save their state; again ends them at once"
         if self.live:
             self.news.append(News(words=f"{reason}: {len(self.live)} trials stop, {how}"))
-        for live in list(self.live.values()):
-            self._order(live, "kill" if now else "pause", reason)
+        self.look()
 
     def device_seconds(self) -> float:
         now = time.time()
         return self._device_seconds + sum((live.held + now - live.taken) * live.workers for live in self.live.values())
 
     def _order(self, live: Live, what: str, reason: str) -> None:
+        if live.asked in (what, "kill"):
+            return
+        live.asked = what
         known = read_json(live.job.dir / ORDER)
-        if known and (known["what"] in ("stop", what)) and what != "kill":
+        if known and known["what"] == "stop" and what != "kill":
             return
         self._give(live.job, what, reason)
         live.ordered = live.ordered or (reason if what == "stop" else "")

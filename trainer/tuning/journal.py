@@ -1,13 +1,17 @@
 """A study's storage: Optuna's journal in one file, with one writer, who holds the study's lock.
 
 The lines are those of Optuna's own file backend, so that `optuna-dashboard FILE` opens it. Unlike there, several changes
-become durable together, by one write and one fsync; and a line that was being written when the machine died is cut off.
+are written together, by one write; and a line that was being written when the machine died is cut off.
+
+What is written outlives this process at once. That it outlives the machine takes a disk some milliseconds, in which the
+study goes on: the last changes before a crash may be missing afterwards, and the jobs' directories tell what they were of.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +31,24 @@ class Journal(BaseJournalBackend):
         self._unread = _read(path)  # from the line number `_first` on; what Optuna has read isn't kept twice
         self._first = 0
         self._waiting: list[dict[str, Any]] | None = None
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - until `close`
+        self._unsynced = threading.Event()
+        self._closed = False
+        self._syncing = threading.Thread(target=self._sync, name="journal", daemon=True)
+        self._syncing.start()
+
+    def close(self) -> None:
+        """Returns once all is on the disk."""
+        self._closed = True
+        self._unsynced.set()
+        self._syncing.join()
+        self._file.close()
+
+    def _sync(self) -> None:
+        while not self._closed or self._unsynced.is_set():
+            self._unsynced.wait()
+            self._unsynced.clear()
+            os.fsync(self._file.fileno())
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         del self._unread[: log_number_from - self._first]
@@ -42,7 +64,7 @@ class Journal(BaseJournalBackend):
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What is changed inside becomes durable at its end, all of it or nothing."""
+        """What is changed inside is written at its end, all of it or nothing."""
         if self._waiting is not None:
             yield
             return
@@ -57,10 +79,8 @@ class Journal(BaseJournalBackend):
         if not logs:
             return
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with open(self._path, "ab") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        self._file.write(text.encode())
+        self._unsynced.set()
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

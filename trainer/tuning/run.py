@@ -6,6 +6,8 @@ What the driver wants of it lies in the job's directory: `order.json`, {"what": 
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 import time
 from collections.abc import Mapping
@@ -39,7 +41,7 @@ class Run:
     _submitted: float = 0.0
 
     def __post_init__(self) -> None:
-        self._launcher = build(schema.load(self.job.config_path)["launcher"], "launcher")
+        self._launcher = _launcher(json.dumps(schema.load(self.job.config_path)["launcher"]))
         if hasattr(self._launcher, "keep_warm"):
             self._launcher.keep_warm()
         self._tail = Tail(self.job.metrics_path)
@@ -136,6 +138,12 @@ class Run:
             self._launcher.wait(self.job)
         except HeadwayError:
             return  # it has left by itself, or the job's directory tells how it stands
+
+
+@functools.lru_cache(maxsize=8)
+def _launcher(node: str) -> Any:
+    """One for all trials that this process follows and that have the same."""
+    return build(json.loads(node), "launcher")
 
 
 def failure_of(job: Job) -> dict[str, str]:

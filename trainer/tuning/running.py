@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -14,6 +15,7 @@ from trainer.summary import make_console
 from trainer.tuning.ends import ends_of
 from trainer.tuning.engine import Engine
 from trainer.tuning.expression import Expression
+from trainer.tuning.leaving import told_to_leave
 from trainer.tuning.record import StudyRecord, read
 from trainer.tuning.sampler import Asker, choose
 from trainer.tuning.scheduler import scheduler_of
@@ -71,7 +73,7 @@ def engine_of(study: Study) -> Engine:
 
 def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
     from trainer.tuning import board
-    from trainer.tuning.cluster import at_once, bundles, connected
+    from trainer.tuning.cluster import at_once, bundles, connected, own_processors
     from trainer.tuning.pbt import refuse_too_few
 
     study = engine.study
@@ -79,12 +81,14 @@ def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
     engine.look()
     if engine.end is not None and not engine.has_waiting:
         return
-    with connected(options["ray"]["address"]) as cluster:
+    here = getattr(launcher, "runs_here", False)
+    few, many = workers_within(engine.asker.space, facts["base"])
+    if options["ray"]["address"] is None:
+        bundles(many, here, options["ray"], {"GPU": math.inf, **own_processors()})  # before anything is started
+    with told_to_leave(engine), connected(options["ray"]["address"]) as cluster:
         from trainer.tuning.driver import drive  # Ray reads its environment when it is imported
 
-        here = getattr(launcher, "runs_here", False)
-        few, many = workers_within(engine.asker.space, facts["base"])
-        bundles(many, here, options["ray"], cluster.resources)  # refuses what could never run
+        bundles(many, here, options["ray"], cluster.resources)
         bundle = bundles(few, here, options["ray"], cluster.resources)
         parallel = at_once(bundle, cluster.resources, options["tune"]["parallel"])
         if engine.scheduler.population is not None:

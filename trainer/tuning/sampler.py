@@ -91,6 +91,7 @@ class Asker:
 
     def __init__(self, study: Study, space: Space, choice: Choice) -> None:
         self.study, self.space, self.choice = study, space, choice
+        self._keys: dict[int, str] = {}
         count = space.points(FINITE)
         self._points = None if count is None or count >= FINITE else list(space.grid())
         random.Random(study.facts["seed"]).shuffle(self._points or [])
@@ -101,7 +102,7 @@ class Asker:
         Both are durable when this returns.
         """
         study = self.study
-        tried = {_key(trial.user_attrs.get("config")) for trial in study.trials()}
+        tried = self._tried()
         left = None if self._points is None else [point for point in self._points if _key(point) not in tried]
         if left == [] and given is None:
             raise Exhausted("every point of the space has been tried")
@@ -114,6 +115,13 @@ class Asker:
                 study.storage.set_trial_param(frozen._trial_id, name, internal, distributions[name])
             study.storage.set_trial_user_attr(frozen._trial_id, "config", values)
         return study.storage.get_trial(frozen._trial_id), values
+
+    def _tried(self) -> set[str]:
+        """What its trials have, those under way too. A trial's point never changes."""
+        for trial in self.study.trials():
+            if trial.number not in self._keys and "config" in trial.user_attrs:
+                self._keys[trial.number] = _key(trial.user_attrs["config"])
+        return set(self._keys.values())
 
     def _begun(self) -> Any:
         """A trial whose point was never written: the driver died at that moment."""

@@ -95,7 +95,7 @@ def held(directory: Path, facts: Mapping[str, Any] | None = None) -> Iterator[St
             known = schema.load(described)
             if facts is not None:
                 refuse_another(directory, known, facts)
-                known |= {"options": dict(facts["options"])}  # how it ends may be said anew
+                known |= {"options": dict(facts["options"]), "base": dict(facts["base"])}  # ends, launcher: said anew
                 _write(described, known)
         elif facts is None:
             raise UserError(f"{short_path(directory)} is not a study's directory: it has no {DESCRIPTION}")
@@ -106,7 +106,10 @@ def held(directory: Path, facts: Mapping[str, Any] | None = None) -> Iterator[St
             _write(described, known)
         (directory / TRIALS).mkdir(exist_ok=True)
         journal = Journal(directory / JOURNAL)
-        yield Study(directory, known, _optuna(journal, known, directory), journal, lock)
+        try:
+            yield Study(directory, known, _optuna(journal, known, directory), journal, lock)
+        finally:
+            journal.close()
     finally:
         lock.close()
 

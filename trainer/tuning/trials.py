@@ -27,7 +27,8 @@ class Configs:
         if chosen and key not in self._composed:
             self._composed[key] = self._recompose(chosen)
         base = self._composed[key] if chosen else self._base
-        return schema.check(placed(base, {key: v for key, v in values.items() if key not in self._groups}))
+        config = placed(base, {key: v for key, v in values.items() if key not in self._groups})
+        return schema.check(config, known=self._base)
 
 
 def workers_of(config: Mapping[str, Any]) -> int:

@@ -1,0 +1,172 @@
+"""The Ray under a study: what it opens, what it holds, what it prints, what it leaves."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.command import environment
+from tests.integration.studies import (
+    COMMON,
+    begun,
+    done,
+    own_temporary_folder,
+    processes,
+    resumed,
+    size,
+    study,
+    wait_until_gone,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+TWO = ["tune.trials=2", "tune.parallel=2"]
+RAY = Path(sys.executable).with_name("ray")
+
+
+@pytest.fixture(autouse=True)
+def temporary() -> Iterator[Path]:
+    with own_temporary_folder() as folder:
+        yield folder
+
+
+def listening(pids: set[int]) -> set[str]:
+    """The addresses at which these processes listen, as /proc has them."""
+    sockets = set()
+    for pid in pids:
+        try:
+            sockets |= {os.readlink(fd)[8:-1] for fd in Path(f"/proc/{pid}/fd").iterdir() if is_socket(fd)}
+        except OSError:
+            continue  # it has ended
+    found = set()
+    for name in ("tcp", "tcp6"):
+        for line in Path("/proc/net", name).read_text().splitlines()[1:]:
+            parts = line.split()
+            if parts[3] == "0A" and parts[9] in sockets:
+                found.add(parts[1].partition(":")[0])
+    return found
+
+
+def is_socket(descriptor: Path) -> bool:
+    try:
+        return os.readlink(descriptor).startswith("socket:")
+    except OSError:
+        return False
+
+
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+def test_nothing_listens_for_other_machines_and_nothing_stays(folder: Path, temporary: Path) -> None:
+    run = begun("study", *TWO)
+    run.trains(0, step=5)
+    open_at = listening({pid for pid, _ in processes(temporary)})
+    assert open_at
+    assert open_at <= LOOPBACK
+    said = run.ends()
+    assert not re.search(r"(?i)ray|usage stat|warning|\(pid=", said), said
+    wait_until_gone(temporary, 15)
+    assert size(temporary) == 0
+
+
+@pytest.mark.parametrize("width", [60, 140])
+def test_in_a_terminal_there_is_nothing_of_rays(folder: Path, width: int) -> None:
+    pexpect = pytest.importorskip("pexpect")
+    command = ["-m", "trainer", "tune", *COMMON, "study.name=study", *TWO]
+    child = pexpect.spawn(
+        sys.executable, command, env=environment(), dimensions=(24, width), encoding="utf-8", timeout=200
+    )
+    child.expect("running, ")
+    child.expect("trial +0 ")
+    child.sendintr()  # to the whole group, Ray's processes too
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus in (0, 130), child.before
+    said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", child.before)
+    assert not re.search(r"(?i)\bray\b(?!\.)|usage stat|Traceback|\(pid=", said), said
+    assert max(map(len, said.replace("\r", "\n").splitlines())) <= width + 1
+
+
+# a cluster that is there
+
+
+@pytest.fixture
+def cluster(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A Ray of two processors and one GPU that is only claimed."""
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    port = "26379"
+    subprocess.run(
+        [RAY, "start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=1",
+         "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={temporary}/ray",
+         "--object-store-memory=80000000"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        for pid, command in processes(temporary):
+            if "/ray/" in command or command.startswith("ray::"):
+                os.kill(pid, 9)
+
+
+ASK = """
+import json, ray
+ray.init(address={address!r}, log_to_driver=False, configure_logging=False)
+groups = [g["state"] for g in ray.util.placement_group_table().values()]
+print(json.dumps([groups, ray.available_resources().get("CPU"), ray.available_resources().get("GPU")]))
+"""
+
+
+def held_by(address: str) -> tuple[list[str], float, float]:
+    """Placement groups that are not removed, and the processors and GPUs that are free."""
+    import json
+
+    asked = subprocess.run(
+        [sys.executable, "-c", ASK.format(address=address)], capture_output=True, text=True, check=True
+    )
+    groups, cpus, gpus = json.loads(asked.stdout.splitlines()[-1])
+    return [state for state in groups if state != "REMOVED"], cpus, gpus
+
+
+def test_a_cluster_gets_back_all_that_a_study_held(folder: Path, cluster: str) -> None:
+    """After its end, after it was told to leave, after its driver was killed; half a GPU a trial."""
+    run = begun("study", "tune.trials=4", f"ray.address={cluster}", "ray.gpus_per_worker=0.5")
+    run.trains(0, step=5)
+    run.trains(1, step=1)  # at the same time: each has half of it
+    groups, _, gpus = held_by(cluster)
+    assert groups == ["CREATED", "CREATED"]
+    assert not gpus
+    run.kill()
+    until_free(cluster)
+    run = resumed("study")
+    run.trains(2, step=5)
+    run.tell(15)
+    run.ends(130)
+    until_free(cluster)
+    run = resumed("study")
+    run.ends()
+    until_free(cluster)
+    assert [trial.state for trial in study("study").trials] == ["completed"] * 4
+
+
+def until_free(cluster: str, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while (held := held_by(cluster)) != ([], 2.0, 1.0):
+        assert time.monotonic() < end, held
+        time.sleep(0.5)
+
+
+def test_where_no_ray_answers_it_is_said_soon(folder: Path) -> None:
+    began = time.monotonic()
+    said = done(*COMMON, "ray.address=127.0.0.1:1", "tune.trials=2", code=2)
+    assert "ray.address: no Ray answers at '127.0.0.1:1'" in said
+    assert len(said.strip().splitlines()) == 1
+    assert time.monotonic() - began < 60
