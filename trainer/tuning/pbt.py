@@ -67,7 +67,9 @@ class Population(Scheduler):
         return None if known is None else max(1, known // INTERVALS)
 
     def _judge(self, mark: int, resource: int) -> dict[int, str]:
-        """Who of those that have come so far and no farther stops. Each that comes there is compared anew."""
+        """Who stops of those that have come so far. Whenever one comes there, all are compared anew: one that came first may
+        turn out to be among the worst, and stops unless it has become better than the best meanwhile.
+        """
         known = self.study.trials()
         trials = {t.number: t for t in known if t.state is not TrialState.FAIL}
         losses = {n: self.sign * t.user_attrs["marks"][str(mark)] for n, t in trials.items() if _has(t, mark)}
@@ -78,10 +80,11 @@ class Population(Scheduler):
         orders: dict[int, str] = {}
         best = [n for n in ranked[:count] if _trains(trials[n])]
         for number in ranked[len(ranked) - count :]:
-            worse = [n for n in best if losses[n] < losses[number] and self._newest(trials[n]) is not None]
-            if not _trains(trials[number]) or _newest_mark(trials[number]) > mark or not worse:
+            loss = self._loss(trials[number])
+            donors = [n for n in best if self._loss(trials[n]) < loss and self._newest(trials[n]) is not None]
+            if not _trains(trials[number]) or not donors:
                 continue
-            donor = Random(seed_of(self.study.facts["seed"], number)).choice(worse)
+            donor = Random(seed_of(self.study.facts["seed"], number)).choice(donors)
             reason = (
                 f"pbt, after {self._shown(resource)} with {self.metric} {figure(self.sign * losses[number])}: "
                 f"trial {donor} has {figure(self.sign * losses[donor])}"
@@ -127,6 +130,11 @@ class Population(Scheduler):
             except (OSError, ValueError) as error:
                 before, why = (before, why) if not found.exists() else (checkpoint.step_of(found), str(error))
         raise UserError(f"trial {parent} has no checkpoint to go on from: {why}")
+
+    def _loss(self, trial: Any) -> float:
+        """Of a trial that has marks, at the newest of them."""
+        marks = trial.user_attrs["marks"]
+        return self.sign * float(marks[max(marks, key=int)])
 
     def _newest(self, donor: Any, before: int | None = None) -> Any:
         """Its newest checkpoint from which there is something left to train."""
@@ -178,10 +186,6 @@ def refuse_too_few(population: int, parallel: int, fits: int, ray: Mapping[str, 
 
 def _has(trial: Any, mark: int) -> bool:
     return str(mark) in (trial.user_attrs.get("marks") or {})
-
-
-def _newest_mark(trial: Any) -> int:
-    return max(map(int, trial.user_attrs.get("marks") or {}), default=0)
 
 
 def _trains(trial: Any) -> bool:

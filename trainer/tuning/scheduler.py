@@ -54,7 +54,7 @@ class Scheduler:
             return {frozen.number: f"{self.metric} is {value}"}
         with self.study.journal.together():
             is_new = self._keep(known, resource, value)
-            return self._decide(frozen, at, resource, value) if is_new else {}
+            return self._decide(known, at, resource, value) if is_new else {}
 
     def _decide(self, frozen: Any, at: Mapping[str, float], resource: int, value: float) -> dict[int, str]:
         return {}
