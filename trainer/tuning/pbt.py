@@ -24,7 +24,7 @@ from trainer.figures import figure
 from trainer.job import Job, State
 from trainer.tuning.perturb import perturbed
 from trainer.tuning.sampler import seed_of
-from trainer.tuning.scheduler import STOPPED, WHOLE, Scheduler, ends, limit_of, total_of
+from trainer.tuning.scheduler import STOPPED, Scheduler, ends, total_of
 from trainer.tuning.space import Space
 from trainer.tuning.study import Study
 
@@ -41,10 +41,9 @@ class Population(Scheduler):
         self._space = Space.from_yaml(study.facts["space"])
         self.population = study.facts["options"]["tune"]["trials"]
         refuse_unfit(self._space, self.population)
-        self._seconds = limit_of(study.facts)
-        if options["interval"] is None and self._seconds is not None:
+        if options["interval"] is None and (self._seconds is not None) != (self.unit == "seconds"):
             raise UserError(
-                "scheduler.interval: how long a training is by train.max_time isn't known in advance; give a number"
+                f"scheduler.interval: how many {self.unit} a whole training takes isn't known in advance; give a number"
             )
 
     def _decide(self, frozen: Any, at: Mapping[str, float], resource: int, value: float) -> dict[int, str]:
@@ -62,8 +61,7 @@ class Population(Scheduler):
         given = self._ticks(self.options["interval"])
         if given is not None:
             return given
-        total = at.get("total")
-        known = self._agreed(WHOLE, round(resource * total / at["steps"])) if total and at["steps"] else None
+        known = self._whole(at, resource)
         return None if known is None else max(1, known // INTERVALS)
 
     def _judge(self, mark: int, resource: int) -> dict[int, str]:

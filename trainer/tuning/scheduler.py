@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainer.errors import UserError
-from trainer.figures import figure
+from trainer.figures import figure, plural
 from trainer.job import Job
 from trainer.tuning.study import Study
 
@@ -32,6 +32,7 @@ class Scheduler:
         self.study, self.options = study, options
         self.name, self.unit = str(options["name"]), str(options["unit"])
         self.fineness = fineness(study.facts)
+        self._seconds = limit_of(study.facts)
         self.metric = str(study.facts["metrics"][0])
         self.sign = -1.0 if study.facts["goals"][0] == "max" else 1.0
         if self.name != "none" and len(study.facts["metrics"]) > 1:
@@ -43,7 +44,7 @@ class Scheduler:
     def decide(self, frozen: Any, at: Mapping[str, float], value: float) -> dict[int, str]:
         """Which trials stop now that this one reports a value, by their numbers, and why.
 
-        at: where it is, in steps, epochs and seconds of training; total: its steps in all, as far as they are known.
+        at: where it is, in steps, epochs and seconds of training; total: its steps in all, if they are known.
         """
         resource = math.floor(at[self.unit] * self.fineness + 1e-6)
         known = self._known(frozen)
@@ -85,7 +86,16 @@ class Scheduler:
 
     def _shown(self, resource: float) -> str:
         amount = resource / self.fineness
-        return f"{amount:,.0f} {self.unit}" if amount == int(amount) else f"{amount:,.3g} {self.unit}"
+        if amount != int(amount):
+            return f"{amount:,.3g} {self.unit}"
+        return plural(int(amount), self.unit.removesuffix("s"))
+
+    def _whole(self, at: Mapping[str, float], resource: int) -> int | None:
+        """What a whole training takes, as reports are counted: as the first trial that knows its steps tells."""
+        if self.unit == "seconds":
+            return self._ticks(self._seconds)
+        total = at.get("total", math.inf)
+        return self._agreed(WHOLE, round(resource * total / at["steps"])) if math.isfinite(total) else None
 
     def _agreed(self, key: str, value: int) -> int:
         """A number of the study's own: this one, if none was agreed on before."""
@@ -102,7 +112,6 @@ class Stopper(Scheduler):
         super().__init__(study, options)
         self._pruner: Any = None
         train = study.facts["base"].get("train") or {}
-        self._seconds = limit_of(study.facts)
         bounded = train.get("epochs") is not None or train.get("max_steps") is not None
         unknown = self._seconds is None if self.unit == "seconds" else self._seconds is not None and not bounded
         if self.name == "hyperband" and options["max"] is None and unknown:
@@ -144,13 +153,6 @@ class Stopper(Scheduler):
             min_resource=least, max_resource=max(most, least), reduction_factor=options["reduction"]
         )
 
-    def _whole(self, at: Mapping[str, float], resource: int) -> int | None:
-        """What a whole training takes, of the unit: as the first trial that knows its steps tells."""
-        if self.unit == "seconds":
-            return self._ticks(self._seconds)
-        total = at.get("total")
-        return self._agreed(WHOLE, round(resource * total / at["steps"])) if total and at["steps"] else None
-
 
 def scheduler_of(study: Study, options: Mapping[str, Any]) -> Scheduler:
     """What `scheduler=` means for a study. Raises UserError if it can't be had."""
@@ -163,7 +165,7 @@ def scheduler_of(study: Study, options: Mapping[str, Any]) -> Scheduler:
 
 def ends(at: Mapping[str, float], seconds: float | None) -> bool:
     """Whether a training is at its end there. seconds: its limit, if it has one."""
-    return at["steps"] >= (at.get("total") or math.inf) or at["seconds"] >= (seconds or math.inf)
+    return at["steps"] >= at.get("total", math.inf) or at["seconds"] >= (seconds or math.inf)
 
 
 def fineness(facts: Mapping[str, Any]) -> int:
