@@ -5,7 +5,7 @@ the others reported there. One of the worst stops; a new trial takes its place, 
 one of the best, with hyperparameters near that one's. What was decided is kept with the trials:
 
     marks     {interval: value}, the first report at or after each
-    stopped   why it is to stop; donor: whose state is to be gone on from
+    stopped   why it is to stop; mark: the interval that told; donor: whose state is to be gone on from
     parent    of a new trial: the donor; replaces: the trial whose place it takes
 """
 
@@ -29,6 +29,7 @@ from trainer.tuning.space import Space
 from trainer.tuning.study import Study
 
 INTERVALS = 10  # of a whole training, where none is given
+ENOUGH = 7 / 8  # of the population must have come to an interval before anybody is among its worst
 PATIENCE = 5  # checkpoints that are tried before it is given up
 CHANGES = ("algorithm.", "train.gradient_clip", "train.ema")  # what a job that goes on may have another value of
 
@@ -72,12 +73,16 @@ class Population(Scheduler):
         trials = {t.number: t for t in known if t.state is not TrialState.FAIL}
         losses = {n: self.sign * t.user_attrs["marks"][str(mark)] for n, t in trials.items() if _has(t, mark)}
         ranked = sorted(losses, key=lambda n: (losses[n], n))
-        count = math.floor(self.options["quantile"] * len(ranked) + 1e-9)
-        if len(ranked) >= max(2, (self.population or 0) - (len(known) - len(trials))):  # all that there are
-            count = max(1, count)
-        orders: dict[int, str] = {}
+        members = max(2, (self.population or 0) - (len(known) - len(trials)))
+        if len(ranked) < max(2, ENOUGH * members):
+            return {}
+        count = max(1, math.floor(self.options["quantile"] * len(ranked) + 1e-9))
         best = [n for n in ranked[:count] if _trains(trials[n])]
-        for number in ranked[len(ranked) - count :]:
+        left = count - sum(t.user_attrs.get("mark") == mark for t in trials.values())
+        orders: dict[int, str] = {}
+        for number in ranked[: -count - 1 : -1]:
+            if len(orders) >= left:
+                break
             loss = self._loss(trials[number])
             donors = [n for n in best if self._loss(trials[n]) < loss and self._newest(trials[n]) is not None]
             if not _trains(trials[number]) or not donors:
@@ -87,7 +92,7 @@ class Population(Scheduler):
                 f"pbt, after {self._shown(resource)} with {self.metric} {figure(self.sign * losses[number])}: "
                 f"trial {donor} has {figure(self.sign * losses[donor])}"
             )
-            self.study.note(trials[number], **{STOPPED: reason, "donor": donor})
+            self.study.note(trials[number], **{STOPPED: reason, "donor": donor, "mark": mark})
             orders[number] = reason
         return orders
 
