@@ -202,18 +202,18 @@ def test_a_driver_that_takes_over_goes_on_where_the_one_before_was(tmp_path: Pat
 
 def test_a_study_of_a_population_ends_when_nothing_trains_any_more(tmp_path: Path) -> None:
     tune: dict[str, Any] = dict.fromkeys(("max_time", "max_device_hours", "target", "patience"))
-    ends = ends_of({**tune, "trials": 4, "max_failures": 5}, "min", population=True)
+    ends = ends_of({**tune, "trials": 4, "max_failures": 5}, "min")
     with population_in(tmp_path / "s") as (study, pbt):
-        assert ends.look(study.trials(), 0.0, 0.0) is None
+        assert ends.by_trials(study.trials(), pbt.goes_on) is None
         report_all(study, pbt, 2, {0: 1.9, 1: 3.0, 2: 2.0, 3: 1.0})
         stop(study, 1)
         for number in (0, 2, 3):
             study.optuna.tell(number, 1.0)
-        assert ends.look(study.trials(), 0.0, 0.0) is None  # one is to be replaced
+        assert ends.by_trials(study.trials(), pbt.goes_on) is None  # one is to be replaced
         assert pbt.successor() is not None
-        assert ends.look(study.trials(), 0.0, 0.0) is None
+        assert ends.by_trials(study.trials(), pbt.goes_on) is None
         study.optuna.tell(4, 0.5)
-        over = ends.look(study.trials(), 0.0, 0.0)
+        over = ends.by_trials(study.trials(), pbt.goes_on)
         assert over is not None
         assert over.reason == "4 trials done"
 

@@ -133,7 +133,8 @@ def test_the_first_report_past_a_rung_decides(tmp_path: Path) -> None:
             assert not asha.decide(good, at(epoch), 1.0)
         assert not asha.decide(bad, at(1), 9.0)
         assert asha.decide(bad, at(3), 2.0)
-        assert study.trials()[1].system_attrs == {"completed_rung_0": 2.0}
+        assert study.trials()[0].user_attrs["rungs"] == {"0": 1.0, "1": 1.0, "2": 1.0}
+        assert study.trials()[1].user_attrs["rungs"] == {"0": 2.0}
 
 
 def test_a_driver_that_takes_over_decides_the_same(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ one of the best, with hyperparameters near that one's. What was decided is kept 
 
     marks     {interval: value}, the first report at or after each
     stopped   why it is to stop; mark: the interval that told; donor: whose state is to be gone on from
-    parent    of a new trial: the donor; replaces: the trial whose place it takes
 """
 
 from __future__ import annotations
@@ -18,19 +17,18 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from trainer import checkpoint
 from trainer.errors import UserError
 from trainer.figures import figure
 from trainer.job import Job, State
+from trainer.tuning import succession
 from trainer.tuning.perturb import perturbed
 from trainer.tuning.sampler import seed_of
-from trainer.tuning.scheduler import STOPPED, Scheduler, ends, total_of
+from trainer.tuning.scheduler import STOPPED, Scheduler, ends
 from trainer.tuning.space import Space
 from trainer.tuning.study import Study
 
 INTERVALS = 10  # of a whole training, where none is given
 ENOUGH = 7 / 8  # of the population must have come to an interval before anybody is among its worst
-PATIENCE = 5  # checkpoints that are tried before it is given up
 CHANGES = ("algorithm.", "train.gradient_clip", "train.ema")  # what a job that goes on may have another value of
 
 
@@ -84,7 +82,9 @@ class Population(Scheduler):
             if len(orders) >= left:
                 break
             loss = self._loss(trials[number])
-            donors = [n for n in best if self._loss(trials[n]) < loss and self._newest(trials[n]) is not None]
+            donors = [
+                n for n in best if self._loss(trials[n]) < loss and succession.newest(self.study, trials[n]) is not None
+            ]
             if not _trains(trials[number]) or not donors:
                 continue
             donor = Random(seed_of(self.study.facts["seed"], number)).choice(donors)
@@ -97,53 +97,33 @@ class Population(Scheduler):
         return orders
 
     def successor(self) -> tuple[Any, dict[str, Any]] | None:
-        """As the base. It is durable when this returns."""
-        trials = {t.number: t for t in self.study.trials()}
-        replaced = {t.user_attrs.get("replaces") for t in trials.values()}
-        stopped = [t for t in trials.values() if t.state is TrialState.PRUNED and "donor" in t.user_attrs]
-        due = [t for t in stopped if t.number not in replaced]
+        due = self._due()
         if not due:
             return None
-        study, storage, donor = self.study, self.study.storage, due[0].user_attrs["donor"]
-        with study.journal.together():
-            frozen = storage.get_trial(storage.create_new_trial(study.optuna._study_id))
-            rng = Random(seed_of(study.facts["seed"], frozen.number))
-            values = perturbed(self._space, trials[donor].user_attrs["config"], self.options["resample"], rng)
-            distributions = self._space.distributions()
-            for name, value in self._space.stored(values).items():
-                internal = distributions[name].to_internal_repr(value)
-                storage.set_trial_param(frozen._trial_id, name, internal, distributions[name])
-            study.note(frozen, config=values, parent=donor, replaces=due[0].number)
-        return storage.get_trial(frozen._trial_id), values
+        donor = due[0].user_attrs["donor"]
+        number = len(self.study.trials(own=False))
+        known = next(t for t in self.study.trials() if t.number == donor).user_attrs["config"]
+        rng = Random(seed_of(self.study.facts["seed"], number))
+        values = perturbed(self._space, known, self.options["resample"], rng)
+        return succession.begin(self.study, self._space, values, donor, due[0].number), values
+
+    def _due(self) -> list[Any]:
+        """Stopped trials in whose place nobody has come yet."""
+        gone = succession.replaced(self.study)
+        stopped = [t for t in self.study.trials() if t.state is TrialState.PRUNED and "donor" in t.user_attrs]
+        return [trial for trial in stopped if trial.number not in gone]
+
+    def goes_on(self) -> bool:
+        return any(not t.state.is_finished() for t in self.study.trials()) or bool(self._due())
 
     def prepare(self, frozen: Any, job: Job) -> None:
-        """A successor's job begins with its donor's newest checkpoint. Raises UserError if that has none that is whole."""
-        if "parent" not in frozen.user_attrs:
-            return
-        parent = frozen.user_attrs["parent"]
-        donor = next(t for t in self.study.trials() if t.number == parent)
-        before, why = None, "there is none"
-        for _ in range(PATIENCE):  # the donor goes on meanwhile, and deletes old ones
-            found = self._newest(donor, before)
-            if found is None:
-                break
-            try:
-                checkpoint.clone(found, job.checkpoints, f"trial {parent}")
-                return
-            except (OSError, ValueError) as error:
-                before, why = (before, why) if not found.exists() else (checkpoint.step_of(found), str(error))
-        raise UserError(f"trial {parent} has no checkpoint to go on from: {why}")
+        if "parent" in frozen.user_attrs:
+            succession.take_over(self.study, frozen, job)
 
     def _loss(self, trial: Any) -> float:
         """Of a trial that has marks, at the newest of them."""
         marks = trial.user_attrs["marks"]
         return self.sign * float(marks[max(marks, key=int)])
-
-    def _newest(self, donor: Any, before: int | None = None) -> Any:
-        """Its newest checkpoint from which there is something left to train."""
-        job = self.study.job(donor)
-        bounds = [bound for bound in (total_of(job), before) if bound is not None]
-        return checkpoint.newest(job.checkpoints, before=min(bounds, default=None), content=False).checkpoint
 
     def _refuse_other_shapes(self, frozen: Any) -> None:
         """Raises UserError where the space changes the model itself: no trial could go on from another's weights."""

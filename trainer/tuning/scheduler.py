@@ -61,8 +61,12 @@ class Scheduler:
         return {}
 
     def successor(self) -> tuple[Any, dict[str, Any]] | None:
-        """A new trial in the place of one that was stopped, and its values; None if there is none to be made."""
+        """A new trial in the place of one that was stopped, and its values; None if there is none to be made now."""
         return None
+
+    def goes_on(self) -> bool:
+        """Whether there may be a `successor` yet, once all of the study's own trials have begun."""
+        return False
 
     def prepare(self, frozen: Any, job: Job) -> None:
         """What a trial's job begins with, beside its config. Raises UserError if that can't be had."""
@@ -106,7 +110,7 @@ class Scheduler:
 
 
 class Stopper(Scheduler):
-    """asha, hyperband and median, as Optuna's pruners."""
+    """hyperband and median, as Optuna's pruners."""
 
     def __init__(self, study: Study, options: Mapping[str, Any]) -> None:
         super().__init__(study, options)
@@ -144,8 +148,6 @@ class Stopper(Scheduler):
                 interval=self._ticks(options["interval"]) or 1,
             )
         least = self._ticks(options["min"]) or self._agreed(RUNG, resource)
-        if self.name == "asha":
-            return pruners.SuccessiveHalvingPruner(min_resource=least, reduction_factor=options["reduction"])
         most = self._ticks(options["max"]) or self._whole(at, resource)
         if most is None:
             return None
@@ -160,6 +162,10 @@ def scheduler_of(study: Study, options: Mapping[str, Any]) -> Scheduler:
         from trainer.tuning.pbt import Population
 
         return Population(study, options)
+    if options["name"] == "asha":
+        from trainer.tuning.halving import Halving
+
+        return Halving(study, options)
     return Scheduler(study, options) if options["name"] == "none" else Stopper(study, options)
 
 
@@ -186,9 +192,3 @@ def limit_of(facts: Mapping[str, Any]) -> float | None:
     from trainer.config import seconds
 
     return seconds((facts["base"].get("train") or {}).get("max_time"), "train.max_time")
-
-
-def total_of(job: Job) -> int | None:
-    """A job's steps in all, as far as they are known."""
-    told = (job.progress() or {}).get("total")
-    return told or next((event["steps"] for event in reversed(job.events()) if event.get("steps")), None)
