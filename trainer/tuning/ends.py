@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +37,10 @@ class Ends:
     patience: int | None
     max_failures: int
     goal: str
-    population: bool = False  # of which what is stopped is replaced: it is done when nothing trains any more
 
-    def by_trials(self, trials: Sequence[Any]) -> End | None:
-        """Whether it ends by what its trials say. trials: Optuna's, of this study alone."""
+    def by_trials(self, trials: Sequence[Any], goes_on: Callable[[], bool] = lambda: False) -> End | None:
+        """Whether it ends by what its trials say. trials: Optuna's, of this study alone. goes_on: whether some that were
+        stopped may yet go on when all have begun."""
         if (failures := _failures_in_row(trials)) and len(failures) >= self.max_failures:
             reason = failures[-1].user_attrs.get("reason") or "no reason was left"
             return End(f"{len(failures)} trials in a row failed alike: {reason}", failed=True)
@@ -51,7 +51,7 @@ class Ends:
         if self.patience is not None and self._stale(trials) >= self.patience:
             return End(f"no improvement in {plural(self.patience, 'trial')}")
         begun = sum("parent" not in t.user_attrs for t in trials)
-        if self.trials is not None and begun >= self.trials and not (self.population and _goes_on(trials)):
+        if self.trials is not None and begun >= self.trials and not goes_on():
             return End(f"{plural(self.trials, 'trial')} done", leaves_running=True)
         return None
 
@@ -66,9 +66,8 @@ class Ends:
 
     def _stale(self, trials: Sequence[Any]) -> int:
         """Finished trials since the best one."""
-        done = [
-            t for t in trials if t.state in FINISHED and "donor" not in t.user_attrs
-        ]  # nobody goes on in their place
+        replaced = {t.user_attrs.get("replaces") for t in trials}
+        done = [t for t in trials if t.state in FINISHED and t.number not in replaced]
         done.sort(key=lambda t: t.datetime_complete)
         sign = -1.0 if self.goal == "max" else 1.0
         best, stale = math.inf, 0
@@ -80,7 +79,7 @@ class Ends:
         return stale if best < math.inf else 0
 
 
-def ends_of(tune: Mapping[str, Any], goal: str, population: bool = False) -> Ends:
+def ends_of(tune: Mapping[str, Any], goal: str) -> Ends:
     """From a study's options; 50 trials if they bound nothing."""
     bounds = ("trials", "max_time", "max_device_hours", "target", "patience")
     unbounded = all(tune[key] is None for key in bounds)
@@ -92,17 +91,6 @@ def ends_of(tune: Mapping[str, Any], goal: str, population: bool = False) -> End
         patience=tune["patience"],
         max_failures=tune["max_failures"],
         goal=goal,
-        population=population,
-    )
-
-
-def _goes_on(trials: Sequence[Any]) -> bool:
-    """Whether a trial trains, or one that was stopped for a better one has nobody in its place yet."""
-    replaced = {t.user_attrs.get("replaces") for t in trials}
-    return any(
-        t.state not in FINISHED
-        or (t.state is TrialState.PRUNED and "donor" in t.user_attrs and t.number not in replaced)
-        for t in trials
     )
 
 

@@ -25,8 +25,9 @@ from trainer.tuning.expression import Expression
 from trainer.tuning.record import EVENTS, TRIALS
 from trainer.tuning.run import ORDER
 from trainer.tuning.sampler import Asker, Exhausted
-from trainer.tuning.scheduler import Scheduler, total_of
+from trainer.tuning.scheduler import Scheduler
 from trainer.tuning.study import Study, folder_of
+from trainer.tuning.succession import total_of
 from trainer.tuning.trials import Configs, workers_of
 
 TRAINING_SECONDS = "training_seconds"
@@ -108,6 +109,8 @@ class Engine:
                             return None
                         live = self._prepare(*found)
                 except Exhausted as exhausted:
+                    if self.scheduler.goes_on():
+                        return None
                     self.end = End(str(exhausted), leaves_running=True)
                     return None
                 except HeadwayError as error:
@@ -146,9 +149,9 @@ class Engine:
         return self._waiting != [] or self.end is None
 
     def _ask(self) -> tuple[Any, dict[str, Any]] | None:
-        """A new point; None if a population is complete, in which trials only replace stopped ones."""
+        """A new point; None if there are to be no more, but some that were stopped may go on yet."""
         number = len([t for t in self.study.trials() if "config" in t.user_attrs and "parent" not in t.user_attrs])
-        if self.scheduler.population is not None and number >= self.scheduler.population:
+        if self.ends.trials is not None and number >= self.ends.trials:
             return None
         return self.asker.ask(self.start_from[number] if number < len(self.start_from) else None)
 
@@ -301,7 +304,7 @@ class Engine:
 
     def _found_end(self) -> End | None:
         if self._looked[0] != self._changes:  # trials are many, and seldom change
-            self._looked = (self._changes, self.ends.by_trials(self.study.trials()))
+            self._looked = (self._changes, self.ends.by_trials(self.study.trials(), self.scheduler.goes_on))
         end = self._looked[1]
         return end if end and not end.leaves_running else self.ends.by_time(self.began, self.device_seconds()) or end
 

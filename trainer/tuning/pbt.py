@@ -5,8 +5,7 @@ the others reported there. One of the worst stops; a new trial takes its place, 
 one of the best, with hyperparameters near that one's. What was decided is kept with the trials:
 
     marks     {interval: value}, the first report at or after each
-    stopped   why it is to stop; donor: whose state is to be gone on from
-    parent    of a new trial: the donor; replaces: the trial whose place it takes
+    stopped   why it is to stop; mark: the interval that told; donor: whose state is to be gone on from
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from trainer import checkpoint
 from trainer.errors import UserError
 from trainer.figures import figure
 from trainer.job import Job, State
+from trainer.tuning import succession
 from trainer.tuning.perturb import perturbed
 from trainer.tuning.sampler import seed_of
-from trainer.tuning.scheduler import STOPPED, WHOLE, Scheduler, ends, limit_of, total_of
+from trainer.tuning.scheduler import STOPPED, Scheduler, ends
 from trainer.tuning.space import Space
 from trainer.tuning.study import Study
 
 INTERVALS = 10  # of a whole training, where none is given
-PATIENCE = 5  # checkpoints that are tried before it is given up
+ENOUGH = 7 / 8  # of the population must have come to an interval before anybody is among its worst
 CHANGES = ("algorithm.", "train.gradient_clip", "train.ema")  # what a job that goes on may have another value of
 
 
@@ -41,10 +40,9 @@ class Population(Scheduler):
         self._space = Space.from_yaml(study.facts["space"])
         self.population = study.facts["options"]["tune"]["trials"]
         refuse_unfit(self._space, self.population)
-        self._seconds = limit_of(study.facts)
-        if options["interval"] is None and self._seconds is not None:
+        if options["interval"] is None and (self._seconds is not None) != (self.unit == "seconds"):
             raise UserError(
-                "scheduler.interval: how long a training is by train.max_time isn't known in advance; give a number"
+                f"scheduler.interval: how many {self.unit} a whole training takes isn't known in advance; give a number"
             )
 
     def _decide(self, frozen: Any, at: Mapping[str, float], resource: int, value: float) -> dict[int, str]:
@@ -62,77 +60,70 @@ class Population(Scheduler):
         given = self._ticks(self.options["interval"])
         if given is not None:
             return given
-        total = at.get("total")
-        known = self._agreed(WHOLE, round(resource * total / at["steps"])) if total and at["steps"] else None
+        known = self._whole(at, resource)
         return None if known is None else max(1, known // INTERVALS)
 
     def _judge(self, mark: int, resource: int) -> dict[int, str]:
-        """Who of those that have come so far and no farther stops. Each that comes there is compared anew."""
+        """Who stops of those that have come so far. Whenever one comes there, all are compared anew: one that came first may
+        turn out to be among the worst, and stops unless it has become better than the best meanwhile.
+        """
         known = self.study.trials()
         trials = {t.number: t for t in known if t.state is not TrialState.FAIL}
         losses = {n: self.sign * t.user_attrs["marks"][str(mark)] for n, t in trials.items() if _has(t, mark)}
         ranked = sorted(losses, key=lambda n: (losses[n], n))
-        count = math.floor(self.options["quantile"] * len(ranked) + 1e-9)
-        if len(ranked) >= max(2, (self.population or 0) - (len(known) - len(trials))):  # all that there are
-            count = max(1, count)
-        orders: dict[int, str] = {}
+        members = max(2, (self.population or 0) - (len(known) - len(trials)))
+        if len(ranked) < max(2, ENOUGH * members):
+            return {}
+        count = max(1, math.floor(self.options["quantile"] * len(ranked) + 1e-9))
         best = [n for n in ranked[:count] if _trains(trials[n])]
-        for number in ranked[len(ranked) - count :]:
-            worse = [n for n in best if losses[n] < losses[number] and self._newest(trials[n]) is not None]
-            if not _trains(trials[number]) or _newest_mark(trials[number]) > mark or not worse:
+        left = count - sum(t.user_attrs.get("mark") == mark for t in trials.values())
+        orders: dict[int, str] = {}
+        for number in ranked[: -count - 1 : -1]:
+            if len(orders) >= left:
+                break
+            loss = self._loss(trials[number])
+            donors = [
+                n for n in best if self._loss(trials[n]) < loss and succession.newest(self.study, trials[n]) is not None
+            ]
+            if not _trains(trials[number]) or not donors:
                 continue
-            donor = Random(seed_of(self.study.facts["seed"], number)).choice(worse)
+            donor = Random(seed_of(self.study.facts["seed"], number)).choice(donors)
             reason = (
                 f"pbt, after {self._shown(resource)} with {self.metric} {figure(self.sign * losses[number])}: "
                 f"trial {donor} has {figure(self.sign * losses[donor])}"
             )
-            self.study.note(trials[number], **{STOPPED: reason, "donor": donor})
+            self.study.note(trials[number], **{STOPPED: reason, "donor": donor, "mark": mark})
             orders[number] = reason
         return orders
 
     def successor(self) -> tuple[Any, dict[str, Any]] | None:
-        """As the base. It is durable when this returns."""
-        trials = {t.number: t for t in self.study.trials()}
-        replaced = {t.user_attrs.get("replaces") for t in trials.values()}
-        stopped = [t for t in trials.values() if t.state is TrialState.PRUNED and "donor" in t.user_attrs]
-        due = [t for t in stopped if t.number not in replaced]
+        due = self._due()
         if not due:
             return None
-        study, storage, donor = self.study, self.study.storage, due[0].user_attrs["donor"]
-        with study.journal.together():
-            frozen = storage.get_trial(storage.create_new_trial(study.optuna._study_id))
-            rng = Random(seed_of(study.facts["seed"], frozen.number))
-            values = perturbed(self._space, trials[donor].user_attrs["config"], self.options["resample"], rng)
-            distributions = self._space.distributions()
-            for name, value in self._space.stored(values).items():
-                internal = distributions[name].to_internal_repr(value)
-                storage.set_trial_param(frozen._trial_id, name, internal, distributions[name])
-            study.note(frozen, config=values, parent=donor, replaces=due[0].number)
-        return storage.get_trial(frozen._trial_id), values
+        donor = due[0].user_attrs["donor"]
+        number = len(self.study.trials(own=False))
+        known = next(t for t in self.study.trials() if t.number == donor).user_attrs["config"]
+        rng = Random(seed_of(self.study.facts["seed"], number))
+        values = perturbed(self._space, known, self.options["resample"], rng)
+        return succession.begin(self.study, self._space, values, donor, due[0].number), values
+
+    def _due(self) -> list[Any]:
+        """Stopped trials in whose place nobody has come yet."""
+        gone = succession.replaced(self.study)
+        stopped = [t for t in self.study.trials() if t.state is TrialState.PRUNED and "donor" in t.user_attrs]
+        return [trial for trial in stopped if trial.number not in gone]
+
+    def goes_on(self) -> bool:
+        return any(not t.state.is_finished() for t in self.study.trials()) or bool(self._due())
 
     def prepare(self, frozen: Any, job: Job) -> None:
-        """A successor's job begins with its donor's newest checkpoint. Raises UserError if that has none that is whole."""
-        if "parent" not in frozen.user_attrs:
-            return
-        parent = frozen.user_attrs["parent"]
-        donor = next(t for t in self.study.trials() if t.number == parent)
-        before, why = None, "there is none"
-        for _ in range(PATIENCE):  # the donor goes on meanwhile, and deletes old ones
-            found = self._newest(donor, before)
-            if found is None:
-                break
-            try:
-                checkpoint.clone(found, job.checkpoints, f"trial {parent}")
-                return
-            except (OSError, ValueError) as error:
-                before, why = (before, why) if not found.exists() else (checkpoint.step_of(found), str(error))
-        raise UserError(f"trial {parent} has no checkpoint to go on from: {why}")
+        if "parent" in frozen.user_attrs:
+            succession.take_over(self.study, frozen, job)
 
-    def _newest(self, donor: Any, before: int | None = None) -> Any:
-        """Its newest checkpoint from which there is something left to train."""
-        job = self.study.job(donor)
-        bounds = [bound for bound in (total_of(job), before) if bound is not None]
-        return checkpoint.newest(job.checkpoints, before=min(bounds, default=None), content=False).checkpoint
+    def _loss(self, trial: Any) -> float:
+        """Of a trial that has marks, at the newest of them."""
+        marks = trial.user_attrs["marks"]
+        return self.sign * float(marks[max(marks, key=int)])
 
     def _refuse_other_shapes(self, frozen: Any) -> None:
         """Raises UserError where the space changes the model itself: no trial could go on from another's weights."""
@@ -178,10 +169,6 @@ def refuse_too_few(population: int, parallel: int, fits: int, ray: Mapping[str, 
 
 def _has(trial: Any, mark: int) -> bool:
     return str(mark) in (trial.user_attrs.get("marks") or {})
-
-
-def _newest_mark(trial: Any) -> int:
-    return max(map(int, trial.user_attrs.get("marks") or {}), default=0)
 
 
 def _trains(trial: Any) -> bool:

@@ -56,7 +56,7 @@ def engine_of(study: Study) -> Engine:
 
         add_priors(study, space, tune["warm_start"])
     scheduler = scheduler_of(study, options["scheduler"])
-    ends = ends_of(tune, facts["goals"][0], scheduler.population is not None)
+    ends = ends_of(tune, facts["goals"][0])
     search = choose(facts["search"], space, ends.trials, len(facts["metrics"]), bool(facts["outcomes"]))
     groups = frozenset(key for key in space.keys if "." not in key)
     return Engine(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainer.errors import UserError
-from trainer.figures import figure
+from trainer.figures import figure, plural
 from trainer.job import Job
 from trainer.tuning.study import Study
 
@@ -32,6 +32,7 @@ class Scheduler:
         self.study, self.options = study, options
         self.name, self.unit = str(options["name"]), str(options["unit"])
         self.fineness = fineness(study.facts)
+        self._seconds = limit_of(study.facts)
         self.metric = str(study.facts["metrics"][0])
         self.sign = -1.0 if study.facts["goals"][0] == "max" else 1.0
         if self.name != "none" and len(study.facts["metrics"]) > 1:
@@ -43,7 +44,7 @@ class Scheduler:
     def decide(self, frozen: Any, at: Mapping[str, float], value: float) -> dict[int, str]:
         """Which trials stop now that this one reports a value, by their numbers, and why.
 
-        at: where it is, in steps, epochs and seconds of training; total: its steps in all, as far as they are known.
+        at: where it is, in steps, epochs and seconds of training; total: its steps in all, if they are known.
         """
         resource = math.floor(at[self.unit] * self.fineness + 1e-6)
         known = self._known(frozen)
@@ -54,14 +55,18 @@ class Scheduler:
             return {frozen.number: f"{self.metric} is {value}"}
         with self.study.journal.together():
             is_new = self._keep(known, resource, value)
-            return self._decide(frozen, at, resource, value) if is_new else {}
+            return self._decide(known, at, resource, value) if is_new else {}
 
     def _decide(self, frozen: Any, at: Mapping[str, float], resource: int, value: float) -> dict[int, str]:
         return {}
 
     def successor(self) -> tuple[Any, dict[str, Any]] | None:
-        """A new trial in the place of one that was stopped, and its values; None if there is none to be made."""
+        """A new trial in the place of one that was stopped, and its values; None if there is none to be made now."""
         return None
+
+    def goes_on(self) -> bool:
+        """Whether there may be a `successor` yet, once all of the study's own trials have begun."""
+        return False
 
     def prepare(self, frozen: Any, job: Job) -> None:
         """What a trial's job begins with, beside its config. Raises UserError if that can't be had."""
@@ -85,7 +90,16 @@ class Scheduler:
 
     def _shown(self, resource: float) -> str:
         amount = resource / self.fineness
-        return f"{amount:,.0f} {self.unit}" if amount == int(amount) else f"{amount:,.3g} {self.unit}"
+        if amount != int(amount):
+            return f"{amount:,.3g} {self.unit}"
+        return plural(int(amount), self.unit.removesuffix("s"))
+
+    def _whole(self, at: Mapping[str, float], resource: int) -> int | None:
+        """What a whole training takes, as reports are counted: as the first trial that knows its steps tells."""
+        if self.unit == "seconds":
+            return self._ticks(self._seconds)
+        total = at.get("total", math.inf)
+        return self._agreed(WHOLE, round(resource * total / at["steps"])) if math.isfinite(total) else None
 
     def _agreed(self, key: str, value: int) -> int:
         """A number of the study's own: this one, if none was agreed on before."""
@@ -96,13 +110,12 @@ class Scheduler:
 
 
 class Stopper(Scheduler):
-    """asha, hyperband and median, as Optuna's pruners."""
+    """hyperband and median, as Optuna's pruners."""
 
     def __init__(self, study: Study, options: Mapping[str, Any]) -> None:
         super().__init__(study, options)
         self._pruner: Any = None
         train = study.facts["base"].get("train") or {}
-        self._seconds = limit_of(study.facts)
         bounded = train.get("epochs") is not None or train.get("max_steps") is not None
         unknown = self._seconds is None if self.unit == "seconds" else self._seconds is not None and not bounded
         if self.name == "hyperband" and options["max"] is None and unknown:
@@ -135,21 +148,12 @@ class Stopper(Scheduler):
                 interval=self._ticks(options["interval"]) or 1,
             )
         least = self._ticks(options["min"]) or self._agreed(RUNG, resource)
-        if self.name == "asha":
-            return pruners.SuccessiveHalvingPruner(min_resource=least, reduction_factor=options["reduction"])
         most = self._ticks(options["max"]) or self._whole(at, resource)
         if most is None:
             return None
         return pruners.HyperbandPruner(
             min_resource=least, max_resource=max(most, least), reduction_factor=options["reduction"]
         )
-
-    def _whole(self, at: Mapping[str, float], resource: int) -> int | None:
-        """What a whole training takes, of the unit: as the first trial that knows its steps tells."""
-        if self.unit == "seconds":
-            return self._ticks(self._seconds)
-        total = at.get("total")
-        return self._agreed(WHOLE, round(resource * total / at["steps"])) if total and at["steps"] else None
 
 
 def scheduler_of(study: Study, options: Mapping[str, Any]) -> Scheduler:
@@ -158,12 +162,16 @@ def scheduler_of(study: Study, options: Mapping[str, Any]) -> Scheduler:
         from trainer.tuning.pbt import Population
 
         return Population(study, options)
+    if options["name"] == "asha":
+        from trainer.tuning.halving import Halving
+
+        return Halving(study, options)
     return Scheduler(study, options) if options["name"] == "none" else Stopper(study, options)
 
 
 def ends(at: Mapping[str, float], seconds: float | None) -> bool:
     """Whether a training is at its end there. seconds: its limit, if it has one."""
-    return at["steps"] >= (at.get("total") or math.inf) or at["seconds"] >= (seconds or math.inf)
+    return at["steps"] >= at.get("total", math.inf) or at["seconds"] >= (seconds or math.inf)
 
 
 def fineness(facts: Mapping[str, Any]) -> int:
@@ -184,9 +192,3 @@ def limit_of(facts: Mapping[str, Any]) -> float | None:
     from trainer.config import seconds
 
     return seconds((facts["base"].get("train") or {}).get("max_time"), "train.max_time")
-
-
-def total_of(job: Job) -> int | None:
-    """A job's steps in all, as far as they are known."""
-    told = (job.progress() or {}).get("total")
-    return told or next((event["steps"] for event in reversed(job.events()) if event.get("steps")), None)
