@@ -426,6 +426,18 @@ def test_a_job_that_needs_other_libraries_finds_them_imported(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_a_killed_agent_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "t"  # short, as sockets' names have to be
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setenv("COLOUR", "green")  # so it is an agent of its own
+    job = train(tmp_path / "job", *LINEAR)
+    assert len(list(temporary.iterdir())) == 1
+    os.kill(agents(job)[0], signal.SIGKILL)
+    wait_until(lambda: not list(temporary.iterdir()))
+
+
+@pytest.mark.slow
 def test_an_agent_does_not_grow_with_its_jobs(tmp_path: Path) -> None:
     def taken(pid: int) -> tuple[int, int, int]:
         """Open files, threads, bytes of memory."""
