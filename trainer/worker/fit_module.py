@@ -72,12 +72,12 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
         decay = config["train"]["ema"]
         return training, spread, Averages(training, decay, spread.refresh) if decay else None
 
-    there = ranks.broadcast(ranks.rank == 0 and bool(checkpoint.listing(session.job.checkpoints)))
+    there = split and ranks.broadcast(ranks.rank == 0 and bool(checkpoint.listing(session.job.checkpoints)))
     training, spread, averages = fresh(there)
     session.saver.spread = strategy["name"] in ("fsdp", "deepspeed") and ranks.world_size > 1
     session.saver.first = frozenset(f"{MODEL}{name}" for name, _ in training.model.named_buffers())
     found, touched = resume(session, lambda folder, manifest: training.restore(folder, manifest, ranks))
-    if found is None and (touched or there):  # a damaged checkpoint was half taken up
+    if found is None and (touched or there):  # nothing was taken up, or a damaged one by half
         training, spread, averages = fresh(False)
     session.reporter.best = dict(training.position.best)
     exact = exact_gradient(algorithm, training.model, spread, session) if exactly else None
