@@ -16,6 +16,7 @@ from trainer.help import choices, groups
 
 CONFIG_MODULE = "pkg://conf"
 OPEN = ("algorithm", "data", "launcher", "tracking")  # groups that may have keys of the user's own
+SWEEPER = "hydra.sweeper."
 SPACE = "_space_"  # under `algorithm`: what `headway tune` searches unless it is given a space
 
 
@@ -199,11 +200,13 @@ def _unknown_key(key: str, text: str) -> str:
     from trainer.help import known_keys
 
     known = known_keys()
-    if key in known:  # a mapping given keys that it doesn't have
+    sweeper = SWEEPER if key.startswith(SWEEPER) else ""  # where `headway tune`'s keys lie, if Hydra sweeps
+    bare = key.removeprefix(sweeper)
+    if bare in known:  # a mapping given keys that it doesn't have
         return f"{key}: it has no such keys; write +{key}=… to add them"
-    if below := [name for name in known if name.endswith(f".{key}")]:
+    if below := [name for name in known if name.endswith(f".{bare}")]:
         return f"{key}: there is no such key; did you mean {' or '.join(map(repr, below[:3]))}?"
-    top = key.split(".")[0]
-    siblings = [k for k in known if k.startswith(f"{top}.")] or known
+    top = bare.split(".")[0]
+    siblings = [f"{sweeper}{k}" for k in known if k.startswith(f"{top}.")] or known
     add = f"; to add a key of your own write +{key}=…" if top in OPEN else ""
     return f"{key}: there is no such key; {did_you_mean(key, siblings)}{add}"

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -289,7 +290,21 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def dump(config: Mapping[str, Any]) -> str:
-    """The config as YAML text."""
+    """The config as YAML text. Its nodes are written one by one: those of a study's jobs are mostly the same."""
+    return "".join(_dumped(key, _Node(repr(node), node)) for key, node in config.items()) or "{}\n"
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A node of a config, equal to those that read the same."""
+
+    text: str
+    value: Any = field(compare=False)
+
+
+@lru_cache(maxsize=64)
+def _dumped(key: str, node: _Node) -> str:
     import yaml
 
-    return yaml.dump(dict(config), Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
+    text: str = yaml.dump({key: node.value}, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
+    return text

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import statistics
 import sys
@@ -73,17 +74,19 @@ def ours(trials: int, search: str, scratch: Path, look: Any = lambda: None) -> f
     return took
 
 
-def bare(trials: int, search: str, scratch: Path) -> float:
-    """Seconds that as many take in Ray Tune alone."""
+def bare(trials: int, search: str, scratch: Path, loggers: bool = False) -> float:
+    """Seconds that as many take in Ray Tune alone; `loggers`: with the files that it writes unless it is told not to."""
     import optuna
     from optuna.distributions import FloatDistribution
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
+    from trainer.tuning.parameter import Parameter
     from trainer.tuning.sampler import choose
-    from trainer.tuning.space import Parameter, Space
+    from trainer.tuning.space import Space
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it misses its log files
     space = Space((Parameter("algorithm.lr", "float", 1e-4, 1.0, "log"),))
     make = choose(search, space, None, 1, False).make
     assert make is not None
@@ -102,6 +105,7 @@ def bare(trials: int, search: str, scratch: Path) -> float:
             ),
             run_config=tune.RunConfig(name="bare", storage_path=folder, verbose=0),
         )
+        os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "0" if loggers else "1"
         began = time.perf_counter()
         results = tuner.fit()
         took = time.perf_counter() - began
@@ -117,14 +121,15 @@ def rate(quick: bool, scratch: Path) -> None:
     trials, rounds = (8, 1) if quick else (100, 3)
     with connected(None):
         head("trials/s", "ours / bare")
-        for search in ("random", "tpe"):
+        for search, loggers in (("random", False), ("tpe", False), ("tpe", True)):
             pairs = in_turn(
-                lambda s=search: trials / bare(trials, s, scratch),
+                lambda s=search, files=loggers: trials / bare(trials, s, scratch, files),
                 lambda s=search: trials / ours(trials, s, scratch),
                 rounds,
                 warm_up=0 if quick else 1,
             )
-            row(f"{trials} trials that end at once, {AT_ONCE} at a time, {search}", pairs, "≥ 0.9")
+            how = "as it comes, with its log files" if loggers else "without its log files"
+            row(f"{trials} trials that end at once, {search}; Ray Tune {how}", pairs, "≥ 0.9")
 
 
 def filled(engine: Any, trials: int) -> None:

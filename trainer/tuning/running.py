@@ -85,7 +85,8 @@ def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
     few, many = workers_within(engine.asker.space, facts["base"])
     if options["ray"]["address"] is None:
         bundles(many, here, options["ray"], {"GPU": math.inf, **own_processors()})  # before anything is started
-    with told_to_leave(engine), connected(options["ray"]["address"]) as cluster:
+    with told_to_leave(engine) as heed, connected(options["ray"]["address"]) as cluster:
+        heed()
         from trainer.tuning.driver import drive  # Ray reads its environment when it is imported
 
         bundles(many, here, options["ray"], cluster.resources)

@@ -143,11 +143,12 @@ def _optuna(journal: Journal, facts: Mapping[str, Any], directory: Path) -> Any:
         known = [study.study_name for study in storage.get_all_studies()]
         if known and facts["name"] not in known:
             raise UserError(f"{directory / JOURNAL} holds no study {facts['name']!r}, but {', '.join(known)}")
+        if known:
+            return optuna.load_study(storage=storage, study_name=str(facts["name"]))
         return optuna.create_study(
             storage=storage,
             study_name=str(facts["name"]),
             directions=[goals[goal] for goal in facts["goals"]],
-            load_if_exists=True,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
