@@ -25,7 +25,7 @@ from optuna.trial import TrialState
 
 from trainer import checkpoint
 from trainer.job import write_json
-from trainer.tuning.options import SchedulerConfig
+from trainer.tuning.options import SchedulerConfig, TuneConfig
 from trainer.tuning.scheduler import Scheduler, scheduler_of
 from trainer.tuning.study import Study, held
 
@@ -119,7 +119,7 @@ def simulated(
     facts = {
         "name": "bench", "metrics": [metric[0]], "goals": [metric[1]], "scheduler": name, "unit": "epochs", "seed": SEED,
         "base": {"train": {"epochs": epochs, "validate_every": None, "max_time": None, "max_steps": None}},
-        "space": {"parameters": {}}, "options": {},
+        "space": {"parameters": {}}, "options": {"tune": {**vars(TuneConfig()), "trials": len(curves)}},
     }  # fmt: skip
     with held(folder, facts) as study, study.journal.together():  # made durable at the end: nothing is lost here
         options = {**vars(SchedulerConfig()), "name": name, **SCHEDULERS[name]}
