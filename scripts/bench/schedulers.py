@@ -16,20 +16,100 @@ import random
 import statistics
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curves import SEED, Curve, Task, cache_folder, curves_of, reports_of, tasks
 from optuna.trial import TrialState
 
-from trainer.tuning.options import SchedulerConfig
-from trainer.tuning.scheduler import scheduler_of
-from trainer.tuning.study import held
+from trainer import checkpoint
+from trainer.job import write_json
+from trainer.tuning.options import SchedulerConfig, TuneConfig
+from trainer.tuning.scheduler import Scheduler, scheduler_of
+from trainer.tuning.study import Study, held
 
 AT_ONCE = 8
 WITHIN = 0.01
 SHARE = 0.25
 SCHEDULERS: dict[str, dict[str, Any]] = {"asha": {}, "hyperband": {"reduction": 3}, "median": {}}
+
+
+@dataclass
+class Trial:
+    """One that trains. index: its next report on the curve; begun: the epoch that it goes on from."""
+
+    frozen: Any
+    curve: Curve
+    index: int = 0
+    begun: float = 0.0
+
+
+class Trainings:
+    """Trials under one scheduler, each as fast as the others but for a fifth."""
+
+    def __init__(self, study: Study, scheduler: Scheduler, curves: list[Curve], epochs: int) -> None:
+        self.trained, self.ended = 0.0, list[float]()  # epochs; last values of those that were trained to their ends
+        self._study, self._scheduler, self._epochs = study, scheduler, epochs
+        self._waiting, self._curves = iter(curves), dict[int, Curve]()
+        self._moments: list[tuple[float, int, Trial]] = []
+        self._rng = random.Random(SEED)
+
+    def run(self) -> None:
+        for _ in range(AT_ONCE):
+            self._start(0.0)
+        while self._moments:
+            now, _, trial = heapq.heappop(self._moments)
+            if self._report(trial):
+                trial.index += 1
+                self._go_on(now, trial)
+            else:
+                for _ in range(AT_ONCE - len(self._moments)):  # others may have waited for what this one says
+                    self._start(now)
+
+    def _start(self, now: float) -> None:
+        found = self._scheduler.successor()
+        if found is not None:
+            parent = self._study.trials()[found[0].user_attrs["parent"]]
+            curve, begun = self._curves[parent.number], float(max(parent.intermediate_values))
+            trial = Trial(found[0], curve, sum(epoch <= begun for epoch, _ in curve), begun)
+        else:
+            curve = next(self._waiting, [])
+            if not curve:
+                return
+            storage = self._study.storage
+            frozen = storage.get_trial(storage.create_new_trial(self._study.optuna._study_id))
+            self._study.note(frozen, config={})
+            trial = Trial(frozen, curve)
+        self._curves[trial.frozen.number] = trial.curve
+        self._study.note(trial.frozen, job=str(trial.frozen.number))
+        self._go_on(now, trial)
+
+    def _go_on(self, now: float, trial: Trial) -> None:
+        before = trial.curve[trial.index - 1][0] if trial.index else 0.0
+        length = (trial.curve[trial.index][0] - before) * self._rng.uniform(0.8, 1.2)
+        heapq.heappush(self._moments, (now + length, trial.frozen.number, trial))
+
+    def _report(self, trial: Trial) -> bool:
+        """A report of its curve. Whether it goes on."""
+        number, (epoch, value) = trial.frozen.number, trial.curve[trial.index]
+        at = {"epochs": epoch, "steps": epoch * 100, "seconds": epoch, "total": self._epochs * 100}
+        stopped = number in self._scheduler.decide(trial.frozen, at, value)
+        if not stopped and trial.index + 1 < len(trial.curve):
+            return True
+        self.trained += epoch - trial.begun
+        job = self._study.job(self._study.trials()[number])
+        checkpoint.begin(job.checkpoints, int(epoch * 100))
+        checkpoint.commit(job.checkpoints, int(epoch * 100), "", {})  # of it another may go on
+        write_json(job.progress_path, {"total": self._epochs * 100})
+        if not math.isfinite(value):
+            self._study.optuna.tell(number, state=TrialState.FAIL)
+        elif stopped:
+            self._study.optuna.tell(number, state=TrialState.PRUNED)
+        else:
+            self._study.optuna.tell(number, value)
+            self.ended.append(value)
+        return False
 
 
 def simulated(
@@ -39,45 +119,13 @@ def simulated(
     facts = {
         "name": "bench", "metrics": [metric[0]], "goals": [metric[1]], "scheduler": name, "unit": "epochs", "seed": SEED,
         "base": {"train": {"epochs": epochs, "validate_every": None, "max_time": None, "max_steps": None}},
-        "space": {"parameters": {}}, "options": {},
+        "space": {"parameters": {}}, "options": {"tune": {**vars(TuneConfig()), "trials": len(curves)}},
     }  # fmt: skip
-    trained, values = 0.0, []
-    with held(folder, facts) as study:
-        scheduler = scheduler_of(study, {**vars(SchedulerConfig()), "name": name, **SCHEDULERS.get(name, {})})
-        rng, waiting = random.Random(SEED), iter(curves)
-        moments: list[tuple[float, int, int]] = []  # when, trial, which of its reports
-        running: dict[int, tuple[Any, Curve]] = {}
-
-        def start(now: float) -> None:
-            curve = next(waiting, None)
-            if curve is None:
-                return
-            number = len(study.trials())
-            study.storage.create_new_trial(study.optuna._study_id)
-            running[number] = (study.trials()[number], curve)
-            heapq.heappush(moments, (now + curve[0][0] * rng.uniform(0.8, 1.2), number, 0))
-
-        for _ in range(AT_ONCE):
-            start(0.0)
-        while moments:
-            now, number, index = heapq.heappop(moments)
-            frozen, curve = running[number]
-            epoch, value = curve[index]
-            at = {"epochs": epoch, "steps": epoch * 100, "seconds": epoch, "total": epochs * 100}
-            stopped = number in scheduler.decide(frozen, at, value)
-            if not stopped and index + 1 < len(curve):
-                length = curve[index + 1][0] - epoch
-                heapq.heappush(moments, (now + length * rng.uniform(0.8, 1.2), number, index + 1))
-                continue
-            trained += epoch
-            if stopped or not math.isfinite(value):
-                state = TrialState.PRUNED if math.isfinite(value) else TrialState.FAIL
-                study.optuna.tell(number, state=state)
-            else:
-                values.append(value)
-                study.optuna.tell(number, value)
-            start(now)
-    return trained, values
+    with held(folder, facts) as study, study.journal.together():  # made durable at the end: nothing is lost here
+        options = {**vars(SchedulerConfig()), "name": name, **SCHEDULERS[name]}
+        trainings = Trainings(study, scheduler_of(study, options), curves, epochs)
+        trainings.run()
+    return trainings.trained, trainings.ended
 
 
 def row(task: Task, metric: tuple[str, str], name: str, curves: list[Curve], orders: int) -> bool:

@@ -108,6 +108,9 @@ class Engine:
                         if found is None:
                             return None
                         live = self._prepare(*found)
+                        parent = found[0].user_attrs.get("parent")
+                        if live is not None and parent is not None:
+                            self.news.append(News(words=f"trial {found[0].number} goes on from trial {parent}"))
                 except Exhausted as exhausted:
                     if self.scheduler.goes_on():
                         return None

@@ -23,7 +23,7 @@ from trainer.job import Job, State
 from trainer.tuning import succession
 from trainer.tuning.perturb import perturbed
 from trainer.tuning.sampler import seed_of
-from trainer.tuning.scheduler import STOPPED, Scheduler, ends
+from trainer.tuning.scheduler import STOPPED, Scheduler, is_at_end
 from trainer.tuning.space import Space
 from trainer.tuning.study import Study
 
@@ -53,7 +53,7 @@ class Population(Scheduler):
         if mark < 1 or str(mark) in marks:
             return {}
         self.study.note(frozen, marks={**marks, str(mark): value})
-        return {} if ends(at, self._seconds) else self._judge(mark, mark * (interval or 1))
+        return {} if is_at_end(at, self._seconds) else self._judge(mark, mark * (interval or 1))
 
     def _interval(self, at: Mapping[str, float], resource: int) -> int | None:
         """In parts of the unit; None as long as it isn't known."""

@@ -128,7 +128,7 @@ class Stopper(Scheduler):
             self._pruner = self._make(at, resource)
         if self._pruner is None or not self._pruner.prune(self.study.optuna, self._known(frozen)):
             return {}
-        if ends(at, self._seconds):
+        if is_at_end(at, self._seconds):
             return {}  # it has nothing left to save
         reason = f"{self.name}, after {self._shown(resource)} with {self.metric} {figure(value)}"
         self.study.note(frozen, **{STOPPED: reason})
@@ -169,7 +169,7 @@ def scheduler_of(study: Study, options: Mapping[str, Any]) -> Scheduler:
     return Scheduler(study, options) if options["name"] == "none" else Stopper(study, options)
 
 
-def ends(at: Mapping[str, float], seconds: float | None) -> bool:
+def is_at_end(at: Mapping[str, float], seconds: float | None) -> bool:
     """Whether a training is at its end there. seconds: its limit, if it has one."""
     return at["steps"] >= at.get("total", math.inf) or at["seconds"] >= (seconds or math.inf)
 
