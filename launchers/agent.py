@@ -36,12 +36,11 @@ from launchers.notices import Notice, Watcher, choose
 from launchers.restart import Attempt, why_not
 from launchers.serving import serve
 from launchers.watch import STACK_SECONDS, Beats, HangWatch
-from trainer import checkpoint, memory
+from trainer import checkpoint, memory, node
 from trainer.config import load, seconds
 from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State, write_json
 from trainer.mirror import Mirror
-from trainer.node import steps_left_in
 from trainer.result import write_result
 from trainer.storage import is_remote
 
@@ -78,6 +77,7 @@ def run(arguments: list[str]) -> int:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="headway-", ignore_cleanup_errors=True)))
         if place.address.startswith("127."):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # inherited too: nobody else shall reach the workers
+        os.environ[node.JOB] = str(job.dir.resolve())
         forking.start(config, folder)
         return Agent(job, config, place, args.workers, folder).run()
 
@@ -343,7 +343,7 @@ class Agent:
         seen = max(float(last["time"]), float(progress.get("time", 0.0)))
         reached = int(progress.get("step", 0)) if last["state"] == State.RUNNING else 0
         if (folder / "beats").is_file() and folder != self.folder:
-            steps = steps_left_in(folder)
+            steps = node.steps_left_in(folder)
             reached = max([reached, *steps]) if last["state"] == State.RUNNING else 0
             if folder.name.startswith("headway-") and last.get("host", os.uname().nodename) == os.uname().nodename:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -4,11 +4,14 @@ that is started again, pays for that a single time; a warm agent's lasts over ma
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing.forkserver
 import multiprocessing.process
+import os
 from pathlib import Path
 from typing import Any
 
+from trainer.errors import UserError
 from trainer.signature import class_constant
 
 ALWAYS = (
@@ -37,7 +40,9 @@ def imports(config: dict[str, Any]) -> list[str]:
         modules.append("datasets")
     if tracking.endswith(".TensorBoard"):
         modules += TENSORBOARD
-    return modules + [str(name) for name in class_constant(algorithm, "imports") or ()]
+    with contextlib.suppress(UserError):  # the worker will say what is wrong with it
+        modules += class_constant(algorithm, "imports") or ()
+    return [*modules, "launchers.forked"]
 
 
 def start(config: dict[str, Any], folder: Path) -> None:
@@ -52,8 +57,10 @@ def start(config: dict[str, Any], folder: Path) -> None:
         lacking = [name for name in modules if name not in known]
         modules = known + lacking
         if lacking:
-            server._stop()
+            with contextlib.suppress(FileNotFoundError):  # its socket: it took that away itself
+                server._stop()
     # by itself multiprocessing makes a folder that only an exit in order removes
-    multiprocessing.process.current_process()._config.setdefault("tempdir", str(folder))  # type: ignore[attr-defined]
+    place = multiprocessing.process.current_process()._config.setdefault("tempdir", str(folder))  # type: ignore[attr-defined]
+    os.makedirs(place, exist_ok=True)  # the one before took it away with itself
     multiprocessing.forkserver.set_forkserver_preload(modules)
     multiprocessing.forkserver.ensure_running()

@@ -25,15 +25,15 @@ AGENT_START_SECONDS = 30
 LOOK_SECONDS = 0.02
 
 
-def count_gpus() -> int:
-    """GPUs that a worker here could use, found without importing torch."""
+def gpus() -> list[str]:
+    """The GPUs that workers here could use, as CUDA_VISIBLE_DEVICES names them; found without importing torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return len([d for d in visible.split(",") if d.strip() and d.strip() != "-1"])
+        return [d.strip() for d in visible.split(",") if d.strip() and d.strip() != "-1"]
     devices = (
         [d for d in os.listdir("/dev") if d.startswith("nvidia") and d[6:].isdigit()] if os.path.isdir("/dev") else []
     )
-    return len(devices)
+    return [str(number) for number in range(len(devices))]
 
 
 def agent_is_alive(job: Job) -> bool:
@@ -78,15 +78,26 @@ class Local(Launcher):
         return self.nodes * self._workers()
 
     def _workers(self) -> int:
-        gpus = count_gpus()
-        if self.workers == "auto":
-            return max(1, gpus)
-        if gpus and self.workers > gpus:
+        """Of each node. Several nodes have the machine's GPUs in parts: two workers of a job can't share one."""
+        here = len(gpus())
+        if self.workers == "auto" and here >= self.nodes:
+            return here // self.nodes
+        workers = 1 if self.workers == "auto" else self.workers
+        if here and self.nodes * workers > here:
+            many = f"{self.nodes} nodes of {workers}" if self.nodes > 1 else str(workers)
+            key = "launcher.nodes" if self.nodes > 1 else "launcher.workers"
             raise UserError(
-                f"launcher.workers: {self.workers} workers need as many GPUs, and this machine has {gpus}; "
-                f"lower launcher.workers, or hide the GPUs with CUDA_VISIBLE_DEVICES= to train on the CPU"
+                f"{key}: {many} workers need as many GPUs, and this machine has {here}; "
+                f"lower {key}, or hide the GPUs with CUDA_VISIBLE_DEVICES= to train on the CPU"
             )
-        return self.workers
+        return workers
+
+    def _part(self, node: int) -> dict[str, str]:
+        """What tells a node's agent which of the machine's GPUs are its own."""
+        if self.nodes == 1 or not gpus():
+            return {}
+        each = self._workers()
+        return {"CUDA_VISIBLE_DEVICES": ",".join(gpus()[node * each : (node + 1) * each])}
 
     def plan(self, job: Job) -> Plan:
         command = [
@@ -129,7 +140,7 @@ class Local(Launcher):
             with open(job.logs / f"node-{node}.log", "ab") as log:
                 agent = subprocess.Popen(
                     command,
-                    env={**os.environ, **plan.env},
+                    env={**os.environ, **plan.env, **self._part(node)},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -178,7 +189,8 @@ class Local(Launcher):
         while self.is_alive(job):
             if time.monotonic() > end:
                 raise HeadwayError(f"{job.name}: its agent did not leave within {timeout:.0f} s")
+            lives = next((agent for agent in agents if agent.poll() is None), None)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                agents[0].wait(LOOK_SECONDS) if agents else time.sleep(LOOK_SECONDS)
+                lives.wait(LOOK_SECONDS) if lives else time.sleep(LOOK_SECONDS)
         for agent in agents:
             agent.wait()

@@ -97,7 +97,7 @@ class WarmAgent:
     def __init__(self, command: Sequence[str], env: Mapping[str, str], setting: Setting, log: Path) -> None:
         self.setting = setting
         self.lock = threading.RLock()
-        self.folder = tempfile.mkdtemp(prefix="headway-agent-")
+        self.folder = tempfile.mkdtemp(prefix="headway-")  # short: sockets have names of at most 107 characters
         self._socket, theirs = socket.socketpair()
         with theirs, open(log, "ab") as output:
             # no PR_SET_PDEATHSIG: it fires when the thread ends that started the agent, and this one shall outlive it

@@ -112,3 +112,23 @@ def test_retention_never_deletes_the_last_whole_one(tmp_path: Path) -> None:
 
 def test_no_folder_is_no_checkpoint(tmp_path: Path) -> None:
     assert checkpoint.newest(tmp_path / "none").checkpoint is None
+
+
+def test_another_jobs_checkpoint_becomes_ones_own_and_says_so(tmp_path: Path) -> None:
+    source = write(tmp_path / "a", 20, loss=0.5)
+    target = checkpoint.clone(source, tmp_path / "b", "trial 3")
+    assert checkpoint.problem(target) is None
+    assert checkpoint.read_manifest(target) == checkpoint.read_manifest(source) | {"origin": "trial 3"}
+    assert "origin" not in checkpoint.read_manifest(source)
+    assert (target / "model.safetensors").stat().st_ino == (source / "model.safetensors").stat().st_ino
+    checkpoint.retain(tmp_path / "a", checkpoint.Retention(newest=1), write(tmp_path / "a", 30))
+    assert not source.exists()  # the other job goes on, and deletes it
+    assert checkpoint.problem(target) is None
+
+
+def test_a_damaged_checkpoint_of_another_job_is_not_taken_over(tmp_path: Path) -> None:
+    source = write(tmp_path / "a", 20)
+    (source / "model.safetensors").write_text("weightz")
+    with pytest.raises(ValueError, match=r"model\.safetensors is not what its manifest says"):
+        checkpoint.clone(source, tmp_path / "b", "trial 3")
+    assert list((tmp_path / "b").iterdir()) == []

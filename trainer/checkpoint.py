@@ -20,6 +20,7 @@ from typing import Any
 MANIFEST = "manifest.json"
 PREFIX = "step-"
 CHECKSUM = "xxh3_128"
+ORIGIN = "origin"  # in a manifest: another job, whose state this is
 BLOCK = 4 << 20  # bytes read or written at once
 
 
@@ -48,6 +49,31 @@ def begin(root: Path, step: int, tag: str = "") -> Path:
     place = partial(root, step, tag)
     place.mkdir(parents=True, exist_ok=True)
     return place
+
+
+def clone(source: Path, root: Path, origin: str) -> Path:
+    """Makes another job's checkpoint one of this job's, whose `root` this is; its manifest then names the `origin`.
+
+    Its files are links to the same bytes where the disk can do that, else copies. Raises ValueError or OSError if it isn't
+    whole, or is deleted meanwhile; there is then no new one.
+    """
+    manifest = read_manifest(source)
+    files, step = manifest["files"], int(manifest["step"])
+    shutil.rmtree(partial(root, step, "clone"), ignore_errors=True)
+    place = begin(root, step, "clone")
+    try:
+        for name, line in files.items():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(source / name, place / name)
+            except OSError:
+                shutil.copyfile(source / name, place / name)
+            if entry(place / name) != {key: line[key] for key in ("size", CHECKSUM)}:
+                raise ValueError(f"{name} is not what its manifest says")
+        details = {key: value for key, value in manifest.items() if key not in ("step", "files")}
+        return commit(root, step, "clone", files, details | {ORIGIN: origin})
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def checksum() -> Any:

@@ -126,6 +126,11 @@ def _chaos(arguments: list[str]) -> int:
 
 
 def _tune(arguments: list[str]) -> int:
+    if arguments[:1] in (["--help"], ["-h"]) or ("--help" in arguments and "=" in arguments[0]):
+        from trainer.help import tune_page
+
+        print(tune_page(arguments))
+        return 0
     from trainer.tuning.command import tune
 
     return tune(arguments)

@@ -201,7 +201,12 @@ def _unknown_key(key: str, text: str) -> str:
 
     known = known_keys()
     sweeper = SWEEPER if key.startswith(SWEEPER) else ""  # where `headway tune`'s keys lie, if Hydra sweeps
-    top = key.removeprefix(sweeper).split(".")[0]
+    bare = key.removeprefix(sweeper)
+    if bare in known:  # a mapping given keys that it doesn't have
+        return f"{key}: it has no such keys; write +{key}=… to add them"
+    if below := [name for name in known if name.endswith(f".{bare}")]:
+        return f"{key}: there is no such key; did you mean {' or '.join(map(repr, below[:3]))}?"
+    top = bare.split(".")[0]
     siblings = [f"{sweeper}{k}" for k in known if k.startswith(f"{top}.")] or known
     add = f"; to add a key of your own write +{key}=…" if top in OPEN else ""
     return f"{key}: there is no such key; {did_you_mean(key, siblings)}{add}"

@@ -124,7 +124,7 @@ def seconds(value: Any, key: str) -> float | None:
 
 def checkpoint_interval(every: Any) -> dict[str, Any]:
     """What `checkpoint.every` says: {"steps": n}, {"seconds": s}, {"seconds": "auto"} or {}. Raises UserError."""
-    if every is None:
+    if every is None or every == "validation":  # after a validation, which the loop itself knows best
         return {}
     if every == "auto":
         return {"seconds": "auto"}
@@ -135,7 +135,7 @@ def checkpoint_interval(every: Any) -> dict[str, Any]:
     if isinstance(every, str) and re.search(r"[dhms]$", every):
         return {"seconds": seconds(every, "checkpoint.every")}
     raise UserError(
-        f"checkpoint.every: {every!r} is no interval; write a number of steps, a time such as 30s or 10m, auto, or null"
+        f"checkpoint.every: {every!r} is no interval; write a number of steps, a time such as 30s or 10m, auto, validation, or null"
     )
 
 

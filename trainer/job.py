@@ -79,6 +79,11 @@ class Job:
     def logs(self) -> Path:
         return self.dir / "logs"
 
+    def workers(self) -> set[int]:
+        """The process ids of the workers that each node's agent has started last, as far as they are known here."""
+        told = [read_json(path) or {} for path in self.logs.glob("node-*.json")]
+        return {int(pid) for record in told for pid in record.get("workers", [])}
+
     @property
     def result_path(self) -> Path:
         return self.dir / "result.json"

@@ -21,6 +21,7 @@ BEATS, AT, NOTICE = "beats", "at", "notice.json"
 # what a training's time goes to, in the order of a worker's way from the end of one step to the end of the next
 PARTS = ("idle", "communication", "validation", "checkpoint", "data", "forward", "backward", "optimizer")
 UNSTARTED = -1
+JOB = "HEADWAY_JOB"  # in the environment of a job's workers, and of what they start: its directory
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,24 @@ def ask(folder: Path, what: Ask) -> None:
 def asked(folder: Path) -> Ask | None:
     record: dict[str, Any] | None = read_json(folder / NOTICE)
     return Ask(**record) if record else None
+
+
+def job_of(pid: int) -> Path | None:
+    """The directory of the job of which a process on this machine is a worker; None if it is none that can be seen."""
+    try:
+        lines = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # it is gone, or another user's
+        return None
+    mark = f"{JOB}=".encode()
+    return next((Path(os.fsdecode(line[len(mark) :])) for line in lines if line.startswith(mark)), None)
+
+
+def parent_of(pid: int) -> int | None:
+    """The process that started another; None if that can't be told."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _map(path: Path, numbers: int) -> memoryview:

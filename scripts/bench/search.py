@@ -154,7 +154,11 @@ def scores(results: Results, task: Task, sampler: str, at_once: int, trials: int
     known = [min(values) for run, (values, _) in results.found.items() if run.task == task.name]
     best = task.best if task.best is not None else min(known)
     usual = median_of_best(next(values for _, values in results.of(task.name, POOL)), trials)
-    runs = sorted((run.seed, values) for run, values in results.of(task.name, sampler) if run.at_once == at_once)
+    if sampler == "random":  # the pool's values follow one another as those of many searches do
+        pool = next(values for _, values in results.of(task.name, POOL))
+        runs = [(i, pool[i : i + trials]) for i in range(0, len(pool) - trials + 1, trials)]
+    else:
+        runs = sorted((run.seed, values) for run, values in results.of(task.name, sampler) if run.at_once == at_once)
     room = usual - best
     return [
         max(-1.0, min(1.0, (usual - min(values[:trials])) / room))
@@ -212,14 +216,15 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     args = parsed()
     tasks = list(DEVELOPMENT if args.development else HELD_OUT)
-    budgets, pool, seeds = BUDGETS, 1000, args.seeds
+    budgets, pool, seeds = BUDGETS, 500, args.seeds
     if args.quick:
         tasks, budgets, pool, seeds = [tasks[0], tasks[-1]], (15,), 50, 1
     first = 0 if args.development else 100  # nor do the two groups share seeds
     results = Results(args.kept)
     runs: list[Any] = [Run(task.name, POOL, 0, 1, pool) for task in tasks]
     for seed in range(first, first + seeds):
-        runs += [Run(t.name, s, seed, at_once, max(budgets)) for t in tasks for s in args.only for at_once in AT_ONCE]
+        searched = [s for s in args.only if s != "random"]
+        runs += [Run(t.name, s, seed, at_once, max(budgets)) for t in tasks for s in searched for at_once in AT_ONCE]
     results.complete(runs)
     table(results, tasks, args.only, budgets)
     by_task(results, tasks, args.only, max(budgets))

@@ -56,7 +56,7 @@ def study_of(folder: Path, *overrides: str) -> Iterator[Any]:
 
     no_op = ["launcher._target_=no_op.NoOp", f"study.dir={folder}", *overrides]
     with held(folder, facts_of(*no_op)) as study:
-        yield engine_of(study, 1)
+        yield engine_of(study)
 
 
 def ours(trials: int, search: str, scratch: Path, look: Any = lambda: None) -> float:
@@ -67,7 +67,7 @@ def ours(trials: int, search: str, scratch: Path, look: Any = lambda: None) -> f
     with study_of(folder / "study", f"tune.trials={trials}", f"search={search}") as engine:
         settings = {"retries": 0, "folder": os.getcwd(), "path": [], "env": {}}
         began = time.perf_counter()
-        drive(engine, {"CPU": 1}, AT_ONCE, settings, folder, look=look)
+        drive(engine, lambda workers: {"CPU": 1.0}, AT_ONCE, settings, folder, look=look)
         took = time.perf_counter() - began
         done = sum(trial.state.name == "COMPLETE" for trial in engine.study.trials())
         assert done == trials, f"{done} of {trials} trials"

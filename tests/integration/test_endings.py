@@ -196,3 +196,12 @@ def test_ctrl_c_while_it_ends_does_not_hang(folder: Path) -> None:
     process.communicate(timeout=60)
     assert job.state().is_final
     wait_until_gone(job)
+
+
+def test_a_job_leaves_nothing_in_the_temporary_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    done = headway("train", "algorithm=linear", "data=digits", "train.epochs=1", "launcher.workers=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not [path for path in temporary.iterdir() if not path.name.startswith("torchinductor_")]  # PyTorch's cache

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.integration import command
 from tests.worker import nvml
-from trainer.job import Job
+from trainer.job import Job, State
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +68,27 @@ def test_a_job_on_an_unhealthy_gpu_fails_at_once_and_says_which(machine: nvml.Ma
     assert "GPU 0 (NVIDIA H100 80GB HBM3, GPU-000) on " in line
     assert "is refused: uncorrectable memory errors since its driver was loaded: 4; " in line
     assert [event["state"] for event in Job(folder / "runs/one").events()] == ["Pending", "Starting", "Failed"]
+
+
+def test_two_jobs_share_a_gpu_of_which_another_process_may_hold_nothing(machine: nvml.Machine, folder: Path) -> None:
+    machine.gpu(memory_used=0)
+    first = command.start("train", *SETTINGS[:2], "train.epochs=1000000", "job.name=first", "tracking=none")
+    try:
+        job, end = Job(folder / "runs/first"), time.monotonic() + 90
+        while job.state() is not State.RUNNING:
+            assert first.poll() is None, first.communicate()[0]
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        (worker,) = job.workers()
+        machine.gpu(process=worker, process_memory=nvml.GIB, memory_used=nvml.GIB)
+        assert command.headway("train", *SETTINGS).returncode == 0
+        machine.gpu(process=os.getpid())
+        done = command.headway("train", *SETTINGS[:-1], "job.name=two")
+        assert f"process {os.getpid()} (" in done.stderr
+        assert done.returncode == 1
+    finally:
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=60)
 
 
 def test_a_job_without_a_gpu_tells_nothing_of_gpus(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

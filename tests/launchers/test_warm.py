@@ -24,6 +24,7 @@ from trainer import config as schema
 from trainer.build import build
 from trainer.chaos.judge import differing_metrics
 from trainer.composing import compose
+from trainer.errors import UserError
 from trainer.job import Job, State
 
 # what a stand-in does with a job is its first word
@@ -293,7 +294,9 @@ def submit(folder: Path, *overrides: str, cold: bool = False) -> tuple[Job, Loca
     job, is_new = running.place(config, launcher)
     plan = launcher.plan(job)
     job = running.write(job, config, is_new)
-    launcher.submit(job, plan)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTEST_CURRENT_TEST")  # which is another in each test, and so would be the agent
+        launcher.submit(job, plan)
     return job, launcher
 
 
@@ -355,16 +358,21 @@ def test_a_job_that_fails_leaves_the_next_one_as_good_as_ever(
 
 
 @pytest.mark.slow
-def test_a_stopped_job_keeps_its_state_and_goes_on_in_the_same_agent(tmp_path: Path, faulty: None) -> None:
+@pytest.mark.parametrize("by", ["the submitter", "another"])
+def test_a_stopped_job_keeps_its_state_and_goes_on_in_the_same_agent(by: str, tmp_path: Path, faulty: None) -> None:
     settings = [*LINEAR, "algorithm._target_=faulty.Faulty", "launcher.workers=2"]
     whole = train(tmp_path / "whole", *settings)
     job, launcher = submit(tmp_path / "cut", *settings, "+algorithm.seconds=0.02")
     wait_for_step(job, 5)
-    launcher.stop(job)
+    stopper = launcher if by == "the submitter" else Local()
+    assert stopper.is_alive(job)
+    stopper.stop(job)
     launcher.wait(job, timeout=60)
     assert job.state() is State.STOPPED
     assert checkpoint.listing(job.checkpoints)
-    assert not launcher.is_alive(job)
+    assert not stopper.is_alive(job)
+    with pytest.raises(UserError, match="not running"):
+        stopper.stop(job)
     job = train(tmp_path / "cut", *settings, "+algorithm.seconds=0.02")
     assert job.state() is State.COMPLETED
     assert content(job.model) == content(whole.model)
@@ -415,6 +423,18 @@ def test_a_job_that_needs_other_libraries_finds_them_imported(tmp_path: Path) ->
     assert agents(first) == agents(second) == agents(third)
     assert content(second.model) == content(cold.model)
     assert content(third.model) == content(first.model)
+
+
+@pytest.mark.slow
+def test_a_killed_agent_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "t"  # short, as sockets' names have to be
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setenv("COLOUR", "green")  # so it is an agent of its own
+    job = train(tmp_path / "job", *LINEAR)
+    assert len(list(temporary.iterdir())) == 1
+    os.kill(agents(job)[0], signal.SIGKILL)
+    wait_until(lambda: not list(temporary.iterdir()))
 
 
 @pytest.mark.slow

@@ -37,6 +37,7 @@ class Page:
     def __init__(self, socket: Any) -> None:
         self._socket = socket
         self._number = 0
+        self._mobile = self._loaded = False
         self.errors: list[str] = []
         self.requests: list[str] = []
         for domain in ("Page", "Runtime", "Network", "Log"):
@@ -61,9 +62,10 @@ class Page:
         self._settle()
 
     def _size(self, width: int, height: int) -> None:
-        mobile = width < 500
-        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
-        self._call("Emulation.setTouchEmulationEnabled", enabled=mobile)
+        self._mobile = width < 500
+        size = {"width": width, "height": height, "deviceScaleFactor": 1}
+        self._call("Emulation.setDeviceMetricsOverride", **size, mobile=self._mobile)
+        self._call("Emulation.setTouchEmulationEnabled", enabled=self._mobile)
 
     def _settle(self) -> None:
         """Until what is drawn at the next frames is drawn."""
@@ -81,7 +83,15 @@ class Page:
         self.drag(x, y, x, y)
 
     def drag(self, x: float, y: float, to_x: float, to_y: float) -> None:
-        """Presses the mouse at a point of the window, moves it and lets it go."""
+        """Presses the mouse, or a finger on a phone, at a point of the window, moves it and lets it go."""
+        if self._mobile:
+            self._call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+            if (x, y) != (to_x, to_y):
+                for share in (0.25, 0.5, 0.75, 1.0):
+                    at = {"x": x + share * (to_x - x), "y": y + share * (to_y - y)}
+                    self._call("Input.dispatchTouchEvent", type="touchMove", touchPoints=[at])
+            self._call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+            return
         press = {"button": "left", "clickCount": 1}
         self._call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         self._call("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, **press)

@@ -22,7 +22,7 @@ from trainer.tuning.engine import Engine, Live
 from trainer.tuning.expression import Expression
 from trainer.tuning.parameter import Parameter
 from trainer.tuning.run import ORDER
-from trainer.tuning.scheduler import Scheduler
+from trainer.tuning.scheduler import scheduler_of
 from trainer.tuning.space import Space
 from trainer.tuning.trials import Configs
 
@@ -43,12 +43,11 @@ def engine_in(
             study=study,
             asker=asker(study, space, "random"),
             configs=Configs(BASE, frozenset(), lambda chosen: BASE),
-            scheduler=Scheduler(study, SCHEDULER | {"name": scheduler}, 4.0),
+            scheduler=scheduler_of(study, SCHEDULER | {"name": scheduler}),
             ends=ends_of({**TUNE, "trials": 100, **more}, study.facts["goals"][0]),
             outcomes=[Expression(text) for text in outcomes],
             start_from=start_from,
             at_end=at_end,
-            devices=1,
         )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.tuning.written import SPACE, big
-from trainer.tuning.importance import importances
+from trainer.tuning.importance import compared, importances
 from trainer.tuning.record import StudyRecord
 
 
@@ -40,10 +40,26 @@ def test_a_parameter_that_exists_only_sometimes_takes_no_share_from_what_makes_i
 
 def test_nothing_is_said_of_few_trials_or_of_equal_values(study: StudyRecord):
     assert importances(replace(study, trials=study.trials[:5])) == {}
-    assert importances(replace(study, trials=[replace(t, objective=(1.0,)) for t in study.trials])) == {}
+    equal = [replace(t, objective=(1.0,), curve=[]) for t in study.trials]
+    assert importances(replace(study, trials=equal)) == {}
     assert importances(replace(study, trials=[])) == {}
 
 
 def test_one_parameter_explains_all_there_is(study: StudyRecord):
     trials = [replace(t, values={"algorithm.lr": t.values["algorithm.lr"]}) for t in study.trials]
     assert importances(replace(study, trials=trials, space=SPACE[:1])) == {"algorithm.lr": 1.0}
+
+
+def test_where_few_trials_complete_they_are_compared_where_many_were(study: StudyRecord):
+    stopped = [
+        replace(
+            t, state="completed" if t.number % 30 == 0 else "stopped_early", curve=t.curve[: 1 + 4 * (t.number % 2)]
+        )
+        for t in study.trials
+    ]
+    record = replace(study, trials=stopped)
+    losses, resource = compared(record)
+    assert resource == 5
+    assert all(losses[t.number] == t.curve[4][2] for t in stopped if len(t.curve) == 5)
+    assert not [t.number for t in stopped if len(t.curve) < 5 and t.number in losses]
+    assert set(list(importances(record))[:2]) == {"algorithm.lr", "algorithm.optimizer"}

@@ -45,7 +45,7 @@ def test_a_study_is_shown_with_its_best_trials_and_its_failures(
 
 def test_the_three_most_important_parameters_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     show(big(tmp_path, 100))
-    told = next(line for line in lines_of(capsys) if line.startswith("matters"))
+    told = next(line for line in lines_of(capsys) if line.startswith("weighs"))
     assert "algorithm.optimizer " in told
     assert "algorithm.lr " in told
     assert told.count("%") <= 3
@@ -89,10 +89,10 @@ def test_the_closing_says_what_is_best_where_its_model_is_and_what_to_type_next(
         "best: trial 1                  default",
         "validation_accuracy   0.9190",
         "algorithm.lr             0.1      0.05",
-        "model   digits/trials/0001-0badcafe/model",
-        "next    headway train --config-dir digits --config-name best",
-        "        headway predict model=digits/trials/0001-0badcafe/model data=digits",
-        "        headway tune show digits",
+        "model  digits/trials/0001-0badcafe/model",
+        "next   headway train --config-dir digits --config-name best",
+        "       headway predict model=digits/trials/0001-0badcafe/model data=digits",
+        "       headway tune show digits",
     ]
 
 

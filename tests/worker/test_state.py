@@ -18,7 +18,7 @@ from tests.worker.threads import together, workers
 from trainer import checkpoint
 from trainer.worker.ranks import Ranks
 from trainer.worker.saver import Saver
-from trainer.worker.state import TRAINING, Position, Training, put_together, take_apart
+from trainer.worker.state import TRAINING, Position, Training, Unfit, put_together, take_apart
 
 Optimizer = Callable[[Any], torch.optim.Optimizer]
 OPTIMIZERS: dict[str, Optimizer] = {
@@ -138,6 +138,45 @@ def test_the_schedule_goes_on_where_it_was(tmp_path: Path, schedule: str) -> Non
     restore(folder, again)
     train(again, 5)
     assert_same(again, whole)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_of_another_jobs_state_it_takes_what_was_learned_and_learns_on_by_its_own_settings(
+    tmp_path: Path, schedule: str
+) -> None:
+    """As if the settings alone had been changed in a training that went on."""
+
+    def faster(schedule: str) -> Training:
+        torch.manual_seed(99)
+        model = Net()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, betas=(0.8, 0.9), weight_decay=0.2)
+        return Training(model, optimizer, SCHEDULES[schedule](optimizer), Position())
+
+    donor = make("adamw", schedule)
+    train(donor, 5)
+    folder = checkpoint.clone(save(tmp_path / "a", donor), tmp_path / "b", "trial 3")
+    clone = faster(schedule)
+    restore(folder, clone)
+    assert clone.position.step == 5
+    tensors, others = clone.tensors()[0], donor.tensors()[0]
+    assert all(torch.equal(tensors[name], others[name]) for name in others)  # type: ignore[arg-type]
+
+    own = faster(schedule)
+    train(own, 5)  # with its own settings from the start: the same rate at this step, other weights
+    for group, theirs in zip(clone.optimizer.param_groups, own.optimizer.param_groups, strict=True):
+        assert {k: v for k, v in group.items() if k != "params"} == {k: v for k, v in theirs.items() if k != "params"}
+    train(clone, 3)
+    again = faster(schedule)
+    restore(save(tmp_path / "b", clone), again)  # its own checkpoint: all of it is taken up
+    assert_same(again, clone)
+
+
+def test_another_jobs_state_of_another_model_is_refused(tmp_path: Path) -> None:
+    donor = make()
+    train(donor, 2)
+    folder = checkpoint.clone(save(tmp_path / "a", donor), tmp_path / "b", "trial 3")
+    with pytest.raises(Unfit, match="of another model"):
+        restore(folder, make(build=lambda: Net(width=16)))
 
 
 def test_a_training_of_no_step_can_be_saved(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from trainer.data.text import Tokens
 from trainer.errors import UserError
 from trainer.worker import shards, strategy
 from trainer.worker.averages import Averages
+from trainer.worker.initial import Values
 from trainer.worker.ranks import Ranks
 from trainer.worker.replicated import Spread
 from trainer.worker.saver import Saver
@@ -86,9 +87,11 @@ def make(
     options: Mapping[str, Any],
     seed: int = SEED,
     schema: Schema | None = None,
+    model: nn.Module | None = None,
+    values: Values | None = None,
     **train: Any,
 ) -> tuple[Training, Spread]:
-    """A fresh training, as a job begins it."""
+    """A fresh training, as a job begins it; of a model that was built already, if one is given."""
     torch.manual_seed(seed)
 
     def training_of(model: nn.Module) -> Training:
@@ -98,13 +101,14 @@ def make(
     settings = {**dataclasses.asdict(TrainConfig(batch_size=12)), **train}
     return strategy.spread(
         algorithm,
-        algorithm.build(schema or Schema()),
+        model or algorithm.build(schema or Schema()),
         training_of,
         ranks,
         settings["precision"].replace("auto", "fp32"),
         {**dataclasses.asdict(StrategyConfig()), **options},
         settings,
         100,
+        values,
     )
 
 

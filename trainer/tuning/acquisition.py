@@ -10,7 +10,7 @@ Optimization of Machine Learning Algorithms", NeurIPS 2012).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +21,7 @@ from scipy.stats import qmc
 from trainer.tuning.encoding import Encoding
 from trainer.tuning.gaussian import Gaussian
 
+SAME = 1e-6  # rows nearer than that in every column are one
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -91,18 +92,23 @@ class Chance:
 Part = Improvement | Chance
 
 
+def is_taken(row: np.ndarray, taken: np.ndarray) -> bool:
+    """Whether the row is one of those."""
+    return bool(len(taken)) and bool((np.abs(taken - row).max(1) < SAME).any())
+
+
 @dataclass
 class Search:
     """Looks for the row with the greatest sum of `parts`. around: good rows, best first. taken: rows not to be tried
-    again. allowed: whether a row may be tried."""
+    again. allowed: whether a row may be tried. settled: changes rows such that equal configurations are equal."""
 
     encoding: Encoding
     parts: list[Part]
-    weights: list[float]
     around: np.ndarray
     taken: np.ndarray
     rng: np.random.Generator
     allowed: Callable[[np.ndarray], bool] = lambda row: True
+    settled: Callable[[np.ndarray], np.ndarray] = lambda rows: rows
     spread: int = 512  # rows all over the space
     near: int = 512  # rows near the good ones
     starts: int = 5  # rows that are improved by their gradient
@@ -123,20 +129,26 @@ class Search:
             self._add(self._neighbours(self.rows[order]))
         for i in np.argsort(-self.worth):
             row = self.rows[i]
-            if not self._is_taken(row) and self.allowed(row):
+            if not is_taken(row, self.taken) and self.allowed(row):
                 return row
         return None
 
+    def best_of(self, rows: np.ndarray, chances: Sequence[Part]) -> np.ndarray | None:
+        """Of rows suggested by someone else the one with the greatest chance, or the first if there is none to count."""
+        open_to = [r for r in self.settled(rows.copy()) if not is_taken(r, self.taken) and self.allowed(r)]
+        if not open_to:
+            return None
+        worth = sum((chance.at(np.array(open_to)) for chance in chances), np.zeros(len(open_to)))
+        return open_to[int(np.argmax(worth))]
+
     def _at(self, rows: np.ndarray) -> np.ndarray:
-        return np.asarray(sum(w * part.at(rows) for w, part in zip(self.weights, self.parts, strict=True)))
+        return np.asarray(sum(part.at(rows) for part in self.parts))
 
     def _add(self, rows: np.ndarray) -> None:
         if len(rows):
+            rows = self.settled(rows)
             self.rows = np.vstack([self.rows, rows])
             self.worth = np.concatenate([self.worth, self._at(rows)])
-
-    def _is_taken(self, row: np.ndarray) -> bool:
-        return bool(len(self.taken)) and bool((np.abs(self.taken - row).max(1) < 1e-6).any())
 
     def _near(self, centres: np.ndarray, count: int) -> np.ndarray:
         """Rows that differ from a centre in some columns, by normal steps of several sizes."""
@@ -173,10 +185,10 @@ class Search:
             moved = rows.copy()
             moved[:, ordered] = flat.reshape(shape)
             value, slope = 0.0, np.zeros_like(moved)
-            for weight, part in zip(self.weights, self.parts, strict=True):
+            for part in self.parts:
                 found, slopes = part.with_slopes(moved)
-                value += weight * float(found.sum())
-                slope += weight * slopes
+                value += float(found.sum())
+                slope += slopes
             return -value, -slope[:, ordered].ravel()
 
         bounds = [(0.0, 1.0)] * math.prod(shape)

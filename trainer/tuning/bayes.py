@@ -1,32 +1,56 @@
-"""The sampler behind search=bayes: Bayesian optimization with a Gaussian process."""
+"""The sampler behind search=bayes: a Gaussian process and Parzen estimators in turn."""
 
 from __future__ import annotations
 
+import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import norm, qmc
+from optuna.trial import FrozenTrial
+from scipy.stats import qmc
 
-from trainer.tuning.acquisition import Chance, Improvement, Part, Search
+from trainer.errors import UserError
+from trainer.tuning.absence import applied, rules
+from trainer.tuning.acquisition import Search, is_taken
+from trainer.tuning.belief import believed
 from trainer.tuning.encoding import Encoding, axis
-from trainer.tuning.gaussian import Gaussian, Hyper, Metric, Prior, fit
 from trainer.tuning.observations import Observations, observe
-from trainer.tuning.warping import standard, warped
 
-FIRST = 6  # trials before there is a model
-FANTASIES = 16
-KNOWN = 300  # trials that a model is made of, at most
-FITTED = 150  # of these, the ones from which hyperparameters are fitted
-OPTIONS: dict[str, Any] = {}
+FIRST = 6  # points spread over the space before there is a model
+FEWEST = 3  # values that a model needs
+PARZEN = 4  # every so manyth suggestion is of Parzen estimators
+PARZEN_FEWEST = 10  # values that they need
+DRAWS = 8  # of them, to choose one that is allowed and unlikely to fail
+SPREAD = 256  # points to choose from while there is no model
+
+Allowed = Callable[[np.ndarray], bool]
 
 
 class Bayes(BaseSampler):
+    """Suggests what promises the greatest improvement of one metric.
+
+    Three suggestions of four are where a Gaussian process (belief.py, gaussian.py) expects the greatest improvement,
+    trials under way, failures and constraints counted in (acquisition.py). The fourth is of Optuna's multivariate TPE
+    (Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011), which takes no function to be smooth
+    and so finds what the process overlooks in the steps and plateaus of trees, counts and accuracies: on such tasks the
+    two together are much better than either (scripts/bench/search.py).
+
+    seed: with a trial's number and the trials before it, all that a suggestion depends on; nothing is kept between
+    calls, so another process goes on as this one would. feasible: whether a configuration satisfies the constraints
+    between its parameters, without those that have one value only. constraints_func: a trial's constraints, > 0 where
+    violated; else they are its user attribute `constraints`.
+
+    Of trials that failed it learns where trials fail. Those stopped early count with what they would have come to, by
+    their last value. A parameter that some trials lack is taken to follow the one whose values tell them apart.
+    Raises UserError for a study with several metrics.
+    """
+
     def __init__(
         self,
         seed: int,
@@ -37,6 +61,7 @@ class Bayes(BaseSampler):
         self.seed, self.feasible, self.constraints_func = seed, feasible, constraints_func
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Every parameter of any trial, as the latest one that has it has it."""
         space: dict[str, BaseDistribution] = {}
         for other in study.get_trials(deepcopy=False):
             space |= other.distributions
@@ -45,70 +70,76 @@ class Bayes(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        if len(study.directions) > 1:
+            raise UserError("search=bayes is for one metric; use search=nsga2 or search=tpe for several")
         if not search_space:
             return {}
         encoding = Encoding(search_space)
         others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
-        known = observe(
-            others,
-            encoding,
-            maximize=study.direction == StudyDirection.MAXIMIZE,
-            constraints_of=self.constraints_func,
-        )
+        maximize = study.direction == StudyDirection.MAXIMIZE
+        known = observe(others, encoding, maximize=maximize, constraints_of=self.constraints_func)
+        if len(known.values) < FEWEST or len(known.taken) < FIRST:
+            return encoding.config(self._spread(encoding, known, trial.number))
         rng = np.random.default_rng([self.seed, trial.number])
+        allowed = self._allowed(encoding)
+        found = rules(known.rows, known.absent, encoding)
+        belief = believed(known, encoding, rng)
+        search = Search(
+            encoding=encoding,
+            parts=belief.parts,
+            around=known.rows[known.best_first()[:5]],
+            taken=known.taken,
+            rng=rng,
+            allowed=allowed,
+            settled=lambda rows: applied(found, rows, encoding),
+        )
         row = None
-        if len(known.values) >= 3 and len(known.taken) >= FIRST:
-            row = self._promising(encoding, known, rng)
+        if trial.number % PARZEN == PARZEN - 1 and len(known.values) >= PARZEN_FEWEST:
+            parzen = self._parzen(study, trial, search_space, bool(known.absent.any()))
+            drawn = [r for r in map(encoding.row, parzen) if not np.isnan(r).any()]
+            row = search.best_of(np.array(drawn).reshape(-1, encoding.size), belief.chances)
         if row is None:
+            row = search.best()
+        if row is None:  # all that was looked at has been tried
             row = self._spread(encoding, known, trial.number)
         return encoding.config(row)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
+        """Any value: nothing is known of this parameter yet."""
         rng = np.random.default_rng([self.seed, trial.number, zlib.crc32(param_name.encode())])
         a = axis(param_name, param_distribution)
         return a.value(float(rng.integers(a.levels)) if a.unordered else float(rng.random()))
 
-    def _allowed(self, encoding: Encoding) -> Callable[[np.ndarray], bool]:
+    def _allowed(self, encoding: Encoding) -> Allowed:
         feasible = self.feasible
         return (lambda row: True) if feasible is None else (lambda row: feasible(encoding.config(row)))
 
     def _spread(self, encoding: Encoding, known: Observations, number: int) -> np.ndarray:
-        cube = qmc.Sobol(encoding.size, seed=np.random.default_rng(self.seed)).random(256)
-        rows = encoding.spread(np.roll(cube, -number, axis=0))
+        """The next of points that fill the space evenly, of those that are allowed and, if any is left, not taken."""
+        points = qmc.Sobol(encoding.size, seed=np.random.default_rng(self.seed)).random(SPREAD)
+        rows = np.roll(encoding.spread(points), -number, axis=0)
         allowed = self._allowed(encoding)
-        for row in rows:
-            if allowed(row):
-                return row
-        return rows[0]
+        permitted = [row for row in rows if allowed(row)] or [rows[0]]
+        return next((row for row in permitted if not is_taken(row, known.taken)), permitted[0])
 
-    def _promising(self, encoding: Encoding, known: Observations, rng: np.random.Generator) -> np.ndarray | None:
-        metric = Metric(encoding.unordered, encoding.levels)
-        order = known.best_first()
-        parts: list[Part] = []
-        y = OPTIONS.get("warp", warped)(known.values)
-        hyper = fit(known.rows, y, metric, OPTIONS.get("prior", Prior()))
-        process = Gaussian(known.rows, y, metric, hyper)
-        mean, _ = process.at(known.rows)
-        best = float(mean.min())
-        parts.append(self._with_pending(process, known, y, best, rng))
-        search = Search(
-            encoding, parts, [1.0] * len(parts), known.rows[order[:5]], known.taken, rng, self._allowed(encoding)
-        )
-        return search.best()
-
-    def _with_pending(
-        self, process: Gaussian, known: Observations, y: np.ndarray, best: float, rng: np.random.Generator
-    ) -> Improvement:
-        if not len(known.pending):
-            return Improvement(process, np.array([best]))
-        mean, covariance = process.joint(known.pending)
-        normal = norm.ppf(qmc.Sobol(len(mean), seed=rng).random(FANTASIES) * 0.998 + 0.001)
-        values, vectors = np.linalg.eigh(covariance)
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
-        outcomes = mean[:, None] + root @ normal.T
-        rows = np.vstack([known.rows, known.pending])
-        all_y = np.vstack([np.repeat(y[:, None], FANTASIES, axis=1), outcomes])
-        fantasized = Gaussian(rows, all_y, process.metric, process.hyper)
-        return Improvement(fantasized, np.minimum(best, outcomes.min(0)))
+    def _parzen(
+        self, study: Study, trial: FrozenTrial, space: dict[str, BaseDistribution], conditional: bool
+    ) -> Iterator[dict[str, Any]]:
+        """Configurations that TPE suggests. conditional: some trials lack some parameters, which TPE's groups allow for."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            sampler = TPESampler(
+                seed=zlib.crc32(f"{self.seed} {trial.number}".encode()),
+                n_startup_trials=PARZEN_FEWEST,
+                multivariate=True,
+                constant_liar=True,
+                group=conditional,
+            )
+            if conditional:
+                space = sampler.infer_relative_search_space(study, trial)  # finds the groups, too
+            for _ in range(DRAWS):
+                config = sampler.sample_relative(study, trial, space)
+                if config:
+                    yield config

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.config import load
 from trainer.tuning.best import command, model_of
-from trainer.tuning.importance import importances, is_number, scale_of, text
+from trainer.tuning.importance import compared, importances, is_number, scale_of, text
 from trainer.tuning.record import Point, StudyRecord, Trial, short_keys
 from trainer.tuning.show import cost, counts, nothing, value
 from trainer.tuning.totals import failures, state, totals
@@ -43,6 +43,7 @@ def chart_data(record: StudyRecord) -> dict[str, Any]:
             "params": parameters,
             "trials": [_trial(record, trial, parameters, room) for trial in record.trials],
             "importance": [importances(record, metric) for metric in range(len(record.metrics))],
+            "compared": [compared(record, metric)[1] for metric in range(len(record.metrics))],
             "best": best.number if best else None,
             "front": [trial.number for trial in record.front()],
             "model": model_of(record, best) if best else None,

@@ -37,15 +37,10 @@ def tune(arguments: list[str]) -> int:
     """The verb. Returns the exit code: 0, 1 if no trial succeeded or they failed in a row, 2, 130 if stopped."""
     if arguments and arguments[0] in VERBS:
         return VERBS[arguments[0]](arguments[1:])
-    if "--help" in arguments or "-h" in arguments:
-        from trainer.help import tune_page
-
-        print(tune_page(arguments))
-        return 0
     plain, spanned = split(arguments)
     register("headway_tune_schema", study_options.StudySchema)
     overrides = [a for a in plain if not a.startswith("-") and "=" in a]
-    first = [f"{p.key}={p.choices[0]}" for p in spanned if "." not in p.key]
+    first = [f"{p.key}={p.choices[0]}" for p in spanned if p.choices and "." not in p.key]
     return run_hydra([*plain, *first], "tune", lambda config: begin(config, spanned, overrides), space=True)
 
 
@@ -76,7 +71,6 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
     from trainer.tuning.expression import partition
     from trainer.tuning.placing import known_values
     from trainer.tuning.sampler import choose
-    from trainer.tuning.scheduler import whole_training
     from trainer.tuning.warm_start import observations
 
     options = {noun: config[noun] for noun in study_options.NODES}
@@ -107,8 +101,12 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
         space.stored(point)
     choose(options["search"]["name"], space, ends_of(options["tune"], goals[0]).trials, len(metrics), bool(on_outcomes))
     scheduler = options["scheduler"]
-    if scheduler["name"] == "hyperband" and scheduler["max"] is None:
-        scheduler = {**scheduler, "max": whole_training(base, scheduler["unit"])}
+    if scheduler["name"] == "pbt":
+        from trainer.tuning.pbt import refuse_unfit
+
+        refuse_unfit(space, options["tune"]["trials"])
+        if base["checkpoint"]["every"] == "auto":  # what is reported must be there to go on from
+            base["checkpoint"]["every"] = "validation"
     facts = {
         "name": name,
         "created": time.time(),
@@ -122,7 +120,7 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
         "seed": options["study"]["seed"],
         "base": base,
         "overrides": jobs,
-        "options": {**options, "scheduler": scheduler},
+        "options": options,
     }
     for earlier in options["tune"]["warm_start"]:
         observations(earlier, space, facts)

@@ -44,9 +44,14 @@ class Points(Forgotten, Searcher):
             return None
         live = self._engine.next()
         if live is None:
-            return self.FINISHED
+            return self.FINISHED if self._engine.is_over else None
         self.numbers[trial_id] = live.frozen.number
-        return {**self._settings, "number": live.frozen.number, "dir": str(live.job.dir)}
+        return {
+            **self._settings,
+            "number": live.frozen.number,
+            "workers": live.workers,
+            "dir": str(live.job.dir),
+        }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         number = self.numbers.pop(trial_id)
@@ -110,14 +115,20 @@ class Looks(Forgotten, tune.Callback):
 
 
 def drive(
-    engine: Engine, bundle: Mapping[str, float], parallel: int, settings: Mapping[str, Any], folder: Path, **more: Any
+    engine: Engine,
+    room: Callable[[int], Mapping[str, float]],
+    parallel: int,
+    settings: Mapping[str, Any],
+    folder: Path,
+    **more: Any,
 ) -> None:
-    """Runs trials until the engine has no more. settings: what every trial is told. more: of the placement groups."""
+    """Runs trials until the engine has no more. room: what a trial of so many workers takes of the cluster. settings: what
+    every trial is told. more: of the placement groups."""
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it looks for files that nobody needs
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(parallel)
     look: Callable[[], None] = more.pop("look")
     tune.Tuner(
-        tune.with_resources(Trial, PlacementGroupFactory([dict(bundle)], **more)),
+        tune.with_resources(Trial, lambda config: PlacementGroupFactory([dict(room(config["workers"]))], **more)),
         tune_config=tune.TuneConfig(
             search_alg=Points(engine, settings, parallel),
             scheduler=Reports(engine),

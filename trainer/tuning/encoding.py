@@ -41,7 +41,7 @@ class Axis:
         """The value nearest to a place."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
-            return d.choices[int(number) if self.unordered else min(int(number * self.levels), self.levels - 1)]
+            return d.choices[max(int(number), 0) if self.unordered else min(int(number * self.levels), self.levels - 1)]
         scaled = self.low + number * (self.high - self.low)
         plain = math.exp(scaled) if d.log else scaled  # type: ignore[attr-defined]
         if isinstance(d, IntDistribution):
@@ -78,23 +78,19 @@ class Encoding:
         self.axes = [axis(name, space[name]) for name in sorted(space)]
         self.unordered = np.array([a.unordered for a in self.axes], dtype=bool)
         self.levels = np.array([a.levels for a in self.axes])
-        self.free = np.array([a.levels == 0 for a in self.axes])
+        self.absent = np.where(self.unordered, -1.0, ABSENT)  # where a row lies that lacks a parameter
 
     @property
     def size(self) -> int:
         return len(self.axes)
 
-    @property
-    def points(self) -> float:
-        """How many different points there are."""
-        return math.inf if self.free.any() else float(np.prod(self.levels.astype(float)))
-
     def row(self, config: Mapping[str, Any]) -> list[float]:
-        """nan: the value is not in this space. A parameter that is absent is in the middle, or -1 if unordered."""
-        absent = [-1.0 if a.unordered else ABSENT for a in self.axes]
-        return [a.number(config[a.name]) if a.name in config else absent[i] for i, a in enumerate(self.axes)]
+        """A configuration's row; nan where a value is not in this space."""
+        pairs = zip(self.axes, self.absent, strict=True)
+        return [a.number(config[a.name]) if a.name in config else float(place) for a, place in pairs]
 
     def config(self, row: np.ndarray) -> dict[str, Any]:
+        """A row's configuration; where a choice is absent, its first."""
         return {a.name: a.value(float(x)) for a, x in zip(self.axes, row, strict=True)}
 
     def snapped(self, rows: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +38,9 @@ class Ends:
     max_failures: int
     goal: str
 
-    def by_trials(self, trials: Sequence[Any]) -> End | None:
-        """Whether it ends by what its trials say. trials: Optuna's, of this study alone."""
+    def by_trials(self, trials: Sequence[Any], goes_on: Callable[[], bool] = lambda: False) -> End | None:
+        """Whether it ends by what its trials say. trials: Optuna's, of this study alone. goes_on: whether some that were
+        stopped may yet go on when all have begun."""
         if (failures := _failures_in_row(trials)) and len(failures) >= self.max_failures:
             reason = failures[-1].user_attrs.get("reason") or "no reason was left"
             return End(f"{len(failures)} trials in a row failed alike: {reason}", failed=True)
@@ -49,7 +50,8 @@ class Ends:
             return End(f"the target of {figure(self.target)} is reached: {figure(better(values))}")
         if self.patience is not None and self._stale(trials) >= self.patience:
             return End(f"no improvement in {plural(self.patience, 'trial')}")
-        if self.trials is not None and len(trials) >= self.trials:
+        begun = sum("parent" not in t.user_attrs for t in trials)
+        if self.trials is not None and begun >= self.trials and not goes_on():
             return End(f"{plural(self.trials, 'trial')} done", leaves_running=True)
         return None
 
@@ -64,7 +66,9 @@ class Ends:
 
     def _stale(self, trials: Sequence[Any]) -> int:
         """Finished trials since the best one."""
-        done = sorted((t for t in trials if t.state in FINISHED), key=lambda t: t.datetime_complete)
+        replaced = {t.user_attrs.get("replaces") for t in trials}
+        done = [t for t in trials if t.state in FINISHED and t.number not in replaced]
+        done.sort(key=lambda t: t.datetime_complete)
         sign = -1.0 if self.goal == "max" else 1.0
         best, stale = math.inf, 0
         for trial in done:

@@ -15,6 +15,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
+from trainer import config as schema
 from trainer.account import busy_seconds
 from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.job import Job, read_json, read_lines, write_json
@@ -26,7 +27,8 @@ from trainer.tuning.run import ORDER
 from trainer.tuning.sampler import Asker, Exhausted
 from trainer.tuning.scheduler import Scheduler
 from trainer.tuning.study import Study, folder_of
-from trainer.tuning.trials import Configs
+from trainer.tuning.succession import total_of
+from trainer.tuning.trials import Configs, workers_of
 
 TRAINING_SECONDS = "training_seconds"
 
@@ -36,7 +38,7 @@ class Live:
     """A trial that is under way, as the table shows it.
 
     since: the unix time of its first start. taken: of when this driver began to follow it; held: for how many seconds it
-    had had workers before.
+    had had workers before. workers: of its job, if not of every trial's.
     """
 
     frozen: Any
@@ -45,6 +47,7 @@ class Live:
     since: float
     taken: float = field(default_factory=time.time)
     held: float = 0.0
+    workers: int = 1
     asked: str = ""  # what was wanted of it last
     metrics: dict[str, float] = field(default_factory=dict)
     ordered: str = ""
@@ -60,8 +63,6 @@ class News:
 
 @dataclass
 class Engine:
-    """devices: workers that a trial's job takes, for the account of device-hours."""
-
     study: Study
     asker: Asker
     configs: Configs
@@ -70,7 +71,6 @@ class Engine:
     outcomes: list[Expression]  # constraints on metrics
     start_from: list[dict[str, Any]]
     at_end: str
-    devices: int
     live: dict[int, Live] = field(default_factory=dict)
     news: deque[News] = field(default_factory=deque)
     end: End | None = None
@@ -96,9 +96,29 @@ class Engine:
     # what runs next
 
     def next(self) -> Live | None:
-        """The trial to start now, or to go on with; None if there will be no more."""
+        """The trial to start now, or to go on with; None if there is none now or, if it `is_over`, any more."""
         while self._may_begin():
-            live = self._taken() if self._waiting else self._new()
+            if self._waiting:
+                live = self._taken()
+            else:
+                self._changes += 1
+                try:
+                    with self.study.journal.together():
+                        found = self.scheduler.successor() or self._ask()
+                        if found is None:
+                            return None
+                        live = self._prepare(*found)
+                        parent = found[0].user_attrs.get("parent")
+                        if live is not None and parent is not None:
+                            self.news.append(News(words=f"trial {found[0].number} goes on from trial {parent}"))
+                except Exhausted as exhausted:
+                    if self.scheduler.goes_on():
+                        return None
+                    self.end = End(str(exhausted), leaves_running=True)
+                    return None
+                except HeadwayError as error:
+                    self.failure = error
+                    return None
             if live is not None:
                 self.live[live.frozen.number] = live
                 return live
@@ -112,19 +132,13 @@ class Engine:
             return self._prepare(frozen, dict(frozen.user_attrs["config"]))
         since = float(frozen.user_attrs["started"])
         held = busy_seconds(job.events(), time.time())
-        return Live(frozen, dict(frozen.user_attrs["config"]), job, since, held=held)
+        workers = workers_of(schema.load(job.config_path))
+        return Live(frozen, dict(frozen.user_attrs["config"]), job, since, held=held, workers=workers)
 
-    def _new(self) -> Live | None:
-        self._changes += 1
-        try:
-            with self.study.journal.together():
-                frozen, values = self._ask()
-                return self._prepare(frozen, values)
-        except Exhausted as exhausted:
-            self.end = End(str(exhausted), leaves_running=True)
-        except HeadwayError as error:
-            self.failure = error
-        return None
+    @property
+    def is_over(self) -> bool:
+        """Whether no new trial begins any more."""
+        return bool(self.leaving or self.failure or self.end)
 
     @property
     def has_waiting(self) -> bool:
@@ -137,8 +151,11 @@ class Engine:
             return False
         return self._waiting != [] or self.end is None
 
-    def _ask(self) -> tuple[Any, dict[str, Any]]:
+    def _ask(self) -> tuple[Any, dict[str, Any]] | None:
+        """A new point; None if there are to be no more, but some that were stopped may go on yet."""
         number = len([t for t in self.study.trials() if "config" in t.user_attrs and "parent" not in t.user_attrs])
+        if self.ends.trials is not None and number >= self.ends.trials:
+            return None
         return self.asker.ask(self.start_from[number] if number < len(self.start_from) else None)
 
     def _prepare(self, frozen: Any, values: dict[str, Any]) -> Live | None:
@@ -149,16 +166,18 @@ class Engine:
         """
         try:
             config = self.configs.of(values)
+            workers = workers_of(config)
             folder = folder_of(frozen.number, config)
             config["job"]["name"] = f"{self.study.name}-{folder}"
             config["job"]["dir"] = str(self.study.dir / TRIALS / folder)
             job = write(Job(self.study.dir / TRIALS / folder), config, True)
+            self.scheduler.prepare(frozen, job)
         except UserError as error:
             self._fail(frozen, str(error), "refused")
             return None
         now = time.time()
         self.study.note(frozen, job=folder, started=now)
-        return Live(frozen, values, job, now)
+        return Live(frozen, values, job, now, workers=workers)
 
     # what is heard of a trial
 
@@ -174,14 +193,22 @@ class Engine:
             live.metrics |= values
             self._refuse_missing(live, values)
             metric = live.metrics.get(self.metrics[0]) if self.metrics[0] in values else None
-            if metric is None or not math.isfinite(metric) or live.ordered:
-                continue
-            reason = self.scheduler.decide(live.frozen, {"steps": step, "epochs": epoch, "seconds": seconds}, metric)
-            if reason:
-                self._order(live, "stop", reason)
+            if metric is not None:
+                at = {"steps": step, "epochs": epoch, "seconds": seconds, "total": total_of(live.job) or math.inf}
+                self._decide(live, at, metric)
         if report["ended"] is not None:
             del self.live[number]
             self._ended(live, report)
+
+    def _decide(self, live: Live, at: Mapping[str, float], metric: float) -> None:
+        try:
+            orders = self.scheduler.decide(live.frozen, at, metric)
+        except UserError as error:
+            self.failure = self.failure or error
+            return
+        for number, reason in orders.items():
+            if number in self.live:
+                self._order(self.live[number], "stop", reason)
 
     def lost(self, number: int) -> None:
         """What followed a trial is gone; its job may live on, or go on, with the next that follows it."""
@@ -207,14 +234,17 @@ class Engine:
         ended, frozen = report["ended"], live.frozen
         if ended == "paused":
             return
-        seconds = busy_seconds(live.job.events(), time.time()) * self.devices
+        seconds = busy_seconds(live.job.events(), time.time()) * live.workers
         self._device_seconds += seconds
         result = live.job.result() or {}
         known = {name: m["last"]["value"] for name, m in (result.get("metrics") or {}).items()}
         values = {**live.metrics, **known, TRAINING_SECONDS: (result.get("seconds") or {}).get("training")}
         values = {name: value for name, value in values.items() if value is not None}
         told = {"values": values, "ended": time.time(), "seconds": seconds}
-        self.scheduler.over(frozen, live.metrics.get(self.metrics[0]))
+        last = live.metrics.get(self.metrics[0], 0.0)
+        if ended == "stopped" and not math.isfinite(last):
+            self._fail(frozen, f"{self.metrics[0]} is {last}", "not finite", **told)
+            return
         if ended == "stopped":
             with self.study.journal.together():
                 self.study.note(frozen, **told, kind="stopped_early", reason=live.ordered or _order_reason(live.job))
@@ -277,7 +307,7 @@ class Engine:
 
     def _found_end(self) -> End | None:
         if self._looked[0] != self._changes:  # trials are many, and seldom change
-            self._looked = (self._changes, self.ends.by_trials(self.study.trials()))
+            self._looked = (self._changes, self.ends.by_trials(self.study.trials(), self.scheduler.goes_on))
         end = self._looked[1]
         return end if end and not end.leaves_running else self.ends.by_time(self.began, self.device_seconds()) or end
 
@@ -291,7 +321,7 @@ class Engine:
 
     def device_seconds(self) -> float:
         now = time.time()
-        return self._device_seconds + sum(live.held + now - live.taken for live in self.live.values()) * self.devices
+        return self._device_seconds + sum((live.held + now - live.taken) * live.workers for live in self.live.values())
 
     def _order(self, live: Live, what: str, reason: str) -> None:
         if live.asked in (what, "kill"):

@@ -16,7 +16,8 @@ import numpy as np
 from scipy.linalg import lapack
 from scipy.optimize import minimize
 
-JITTER = 1e-8  # of the diagonal, relative to the amplitude
+JITTER = 1e-8  # of the diagonal when hyperparameters are fitted, relative to the amplitude
+QUIET = 1e-6  # of the diagonal where variances are computed
 
 
 @dataclass(frozen=True)
@@ -122,21 +123,33 @@ def fit(rows: np.ndarray, y: np.ndarray, metric: Metric, prior: Prior, steps: in
     low[size + 1], high[size + 1] = math.log(1e-6), math.log(2.0)
     bounds = list(zip(low, high, strict=True))
     found = minimize(
-        _loss, centre, (columns, y, centre, width), "L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": steps}
+        _loss,
+        np.clip(centre, low, high),
+        (columns, y, centre, width),
+        "L-BFGS-B",
+        jac=True,
+        bounds=bounds,
+        options={"maxiter": steps},
     )
     return Hyper(np.exp(found.x[:size]), math.exp(found.x[size]), math.exp(found.x[size + 1]))
 
 
 class Gaussian:
-    """A process conditioned on values y (n) or several vectors of values at once (n, samples) at rows (n, parameters)."""
+    """A process conditioned on values y (n) or several vectors of values at once (n, samples) at rows (n, parameters).
+
+    Means allow for noise, variances do not: at a point that was tried nothing is left to find out. Else what looks like
+    noise, but is a step or a plateau of the function, would be tried again and again (the re-interpolation of Forrester,
+    Keane and Bressloff, "Design and Analysis of 'Noisy' Computer Experiments", AIAA Journal 44(10), 2006).
+    """
 
     def __init__(self, rows: np.ndarray, y: np.ndarray, metric: Metric, hyper: Hyper) -> None:
         self.rows, self.metric, self.hyper = rows, metric, hyper
         correlation, _ = matern(metric.squared(rows, rows, hyper.scales))
         covariance = hyper.amplitude * correlation
-        covariance.flat[:: len(rows) + 1] += hyper.noise + JITTER * hyper.amplitude
+        covariance.flat[:: len(rows) + 1] += QUIET * hyper.amplitude
         self.factor = cholesky(covariance)
-        self.alpha = lapack.dpotrs(self.factor, y.reshape(len(rows), -1), lower=1)[0]
+        covariance.flat[:: len(rows) + 1] += hyper.noise
+        self.alpha = lapack.dpotrs(cholesky(covariance), y.reshape(len(rows), -1), lower=1)[0]
 
     def at(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means (m, samples) and variances (m) of the function at rows (m, parameters)."""

@@ -30,10 +30,10 @@ def importances(record: StudyRecord, metric: int = 0) -> dict[str, float]:
 
     metric: its index. {} if fewer than six trials tell, or all values are equal.
     """
-    trials = [t for t in record.trials if t.state == "completed" and t.feasible and t.objective is not None]
-    trials = [t for t in trials if math.isfinite(t.objective[metric])]  # type: ignore[index]
-    losses = {t.number: record.loss(t)[metric] for t in trials}
-    trials = _even_share(sorted(trials, key=lambda t: (losses[t.number], t.number)))
+    losses, _ = compared(record, metric)
+    trials = _even_share(
+        sorted((t for t in record.trials if t.number in losses), key=lambda t: (losses[t.number], t.number))
+    )
     cut = _cut([losses[t.number] for t in trials]) if len(trials) >= LEAST else []
     if not cut or min(cut) == max(cut):
         return {}
@@ -42,6 +42,29 @@ def importances(record: StudyRecord, metric: int = 0) -> dict[str, float]:
     shares = _fanova(varied, cut) if len(varied) > 1 else dict.fromkeys(varied, 1.0)
     found = {key: shares.get(key, 0.0) for key in record.keys}
     return dict(sorted(found.items(), key=lambda pair: -pair[1])) if sum(found.values()) > 0 else {}
+
+
+def compared(record: StudyRecord, metric: int = 0) -> tuple[dict[int, float], float | None]:
+    """Trials' losses (less is better) that may be compared with each other, and at which resource they are taken.
+
+    Where enough trials have completed these are their final ones, and None. Where a scheduler has let few complete, the
+    first metric is taken of all trials that came so far, at the greatest resource that a third of them reached.
+    """
+    sign = -1.0 if record.goals[metric] == "max" else 1.0
+    done = [t for t in record.trials if t.state == "completed" and t.feasible and t.objective is not None]
+    final = {t.number: sign * t.objective[metric] for t in done if math.isfinite(t.objective[metric])}  # type: ignore[index]
+    enough = max(LEAST, 3 * len(record.keys))
+    curves = {t.number: [p for p in t.curve if math.isfinite(p[2])] for t in record.trials if t.state != "failed"}
+    curves = {number: curve for number, curve in curves.items() if curve}
+    if metric > 0 or len(final) >= min(enough, len(curves)):
+        return final, None
+    reached = sorted((curve[-1][0] for curve in curves.values()), reverse=True)
+    common = reached[min(len(reached), max(enough, -(-len(reached) // 3))) - 1]
+    return {
+        number: sign * [value for resource, _, value in curve if resource <= common][-1]
+        for number, curve in curves.items()
+        if curve[0][0] <= common <= curve[-1][0]
+    }, common
 
 
 def _even_share(trials: list[Trial]) -> list[Trial]:

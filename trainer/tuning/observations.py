@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -14,19 +13,18 @@ from trainer.tuning.encoding import Encoding
 
 CONSTRAINTS = "constraints"  # the user attribute with a trial's constraints: numbers, > 0 where violated
 
-Config = Mapping[str, Any]
-
 
 @dataclass
 class Observations:
     """values (n) at rows (n, parameters), less being better. constraints: (n, constraints), > 0 where violated; nan
-    where unknown. pending and failed are rows."""
+    where unknown. pending and failed are rows. absent: whether a row, of those with values, lacks a parameter."""
 
     rows: np.ndarray
     values: np.ndarray
     constraints: np.ndarray
     pending: np.ndarray
     failed: np.ndarray
+    absent: np.ndarray
 
     @property
     def taken(self) -> np.ndarray:
@@ -68,7 +66,6 @@ def observe(
     encoding: Encoding,
     *,
     maximize: bool,
-    canonical: Callable[[Config], Config] = lambda config: config,
     constraints_of: Callable[[FrozenTrial], Sequence[float]] | None = None,
 ) -> Observations:
     """All of them but those outside the space. A value that is no number (nan, or infinite for the worse) is a failure."""
@@ -77,12 +74,13 @@ def observe(
     rows: list[list[float]] = []
     values: list[float] = []
     limits: list[Sequence[float]] = []
+    absent: list[list[bool]] = []
     pending: list[list[float]] = []
     failed: list[list[float]] = []
     for trial in trials:
         if not trial.params:
             continue
-        row = encoding.row(canonical(trial.params))
+        row = encoding.row(trial.params)
         if any(map(math.isnan, row)):
             continue
         if trial.state in (TrialState.RUNNING, TrialState.WAITING):
@@ -98,6 +96,7 @@ def observe(
         if math.isfinite(value):
             rows.append(row)
             values.append(value)
+            absent.append([a.name not in trial.params for a in encoding.axes])
             limits.append(constraints_of(trial) if constraints_of else trial.user_attrs.get(CONSTRAINTS) or ())
         else:
             failed.append(row)
@@ -112,4 +111,5 @@ def observe(
         constraints,
         np.array(pending).reshape(-1, size),
         np.array(failed).reshape(-1, size),
+        np.array(absent, dtype=bool).reshape(-1, size),
     )

@@ -99,6 +99,10 @@ def check(options: Mapping[str, Any]) -> None:
             raise UserError(f"scheduler.{key}: {scheduler[key]} must be more than 0")
     if scheduler["reduction"] < 2:
         raise UserError(f"scheduler.reduction: {scheduler['reduction']} is less than 2")
+    if not 0 < scheduler["quantile"] <= 0.5:
+        raise UserError(f"scheduler.quantile: {scheduler['quantile']} is not above 0 and at most 0.5")
+    if not 0 <= scheduler["resample"] <= 1:
+        raise UserError(f"scheduler.resample: {scheduler['resample']} is not from 0 to 1")
     for key in ("cpus_per_worker", "gpus_per_worker"):
         if ray[key] is not None and ray[key] < 0:
             raise UserError(f"ray.{key}: {ray[key]} is less than 0")

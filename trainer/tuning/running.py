@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from trainer.tuning.expression import Expression
 from trainer.tuning.leaving import told_to_leave
 from trainer.tuning.record import StudyRecord, read
 from trainer.tuning.sampler import Asker, choose
-from trainer.tuning.scheduler import Scheduler, whole_training
+from trainer.tuning.scheduler import scheduler_of
 from trainer.tuning.space import Space
 from trainer.tuning.study import Study, held
-from trainer.tuning.trials import Configs
+from trainer.tuning.trials import Configs, workers_within
 
 STOPPED = 130
 
@@ -29,7 +30,7 @@ def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
     """Drives the study in a directory, a new one if there is none. Returns the exit code. Raises UserError."""
     with held(directory, facts) as study:
         launcher = build(facts["base"]["launcher"], "launcher")
-        engine = engine_of(study, launcher.world_size() or 1)
+        engine = engine_of(study)
         _drive(engine, launcher, recommended)
         if engine.failure is not None:
             raise engine.failure
@@ -44,8 +45,8 @@ def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
         return 1 if record.best() is None or (engine.end is not None and engine.end.failed) else 0
 
 
-def engine_of(study: Study, workers: int) -> Engine:
-    """The engine of a study as its facts tell. workers: of each trial's job."""
+def engine_of(study: Study) -> Engine:
+    """The engine of a study as its facts tell."""
     from trainer.tuning.command import recomposer
 
     facts, options = study.facts, study.facts["options"]
@@ -54,6 +55,7 @@ def engine_of(study: Study, workers: int) -> Engine:
         from trainer.tuning.warm_start import add_priors
 
         add_priors(study, space, tune["warm_start"])
+    scheduler = scheduler_of(study, options["scheduler"])
     ends = ends_of(tune, facts["goals"][0])
     search = choose(facts["search"], space, ends.trials, len(facts["metrics"]), bool(facts["outcomes"]))
     groups = frozenset(key for key in space.keys if "." not in key)
@@ -61,46 +63,53 @@ def engine_of(study: Study, workers: int) -> Engine:
         study=study,
         asker=Asker(study, space, search),
         configs=Configs(base, groups, recomposer(facts["overrides"])),
-        scheduler=Scheduler(study, options["scheduler"], whole_training(base, facts["unit"])),
+        scheduler=scheduler,
         ends=ends,
         outcomes=[Expression(text) for text in facts["outcomes"]],
         start_from=list(tune["start_from"]),
         at_end=tune["at_end"],
-        devices=workers,
     )
 
 
 def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
     from trainer.tuning import board
     from trainer.tuning.cluster import at_once, bundles, connected, own_processors
+    from trainer.tuning.pbt import refuse_too_few
 
-    study, workers = engine.study, engine.devices
-    options = study.facts["options"]
+    study = engine.study
+    facts, options = study.facts, study.facts["options"]
     engine.look()
     if engine.end is not None and not engine.has_waiting:
         return
     here = getattr(launcher, "runs_here", False)
+    few, many = workers_within(engine.asker.space, facts["base"])
     if options["ray"]["address"] is None:
-        bundles(workers, here, options["ray"], {"GPU": math.inf, **own_processors()})  # before anything is started
+        bundles(many, here, options["ray"], {"GPU": math.inf, **own_processors()})  # before anything is started
     with told_to_leave(engine) as heed, connected(options["ray"]["address"]) as cluster:
         heed()
         from trainer.tuning.driver import drive  # Ray reads its environment when it is imported
 
-        bundle = bundles(workers, here, options["ray"], cluster.resources)
+        bundles(many, here, options["ray"], cluster.resources)
+        bundle = bundles(few, here, options["ray"], cluster.resources)
         parallel = at_once(bundle, cluster.resources, options["tune"]["parallel"])
+        if engine.scheduler.population is not None:
+            refuse_too_few(
+                engine.scheduler.population, parallel, at_once(bundle, cluster.resources, None), options["ray"]
+            )
         board.header(engine, engine.asker.space, engine.asker.choice, parallel, recommended)
         study.add_event("resumed" if study.trials() else "started")
         settings = {
             "retries": options["tune"]["retries"],
             "folder": os.getcwd(),
             "path": [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path],
-            "env": environment(bundle, workers, options["ray"]),
+            "env": environment(bundle, few, options["ray"]),
         }
         labels = {} if here else dict(options["ray"]["driver_labels"])
         more = {"bundle_label_selector": [labels]} if labels else {}
         try:
             with board.Board(engine, parallel) as shown:
-                drive(engine, bundle, parallel, settings, cluster.folder, look=shown.look, **more)
+                room = partial(bundles, here=here, options=options["ray"], resources=cluster.resources)
+                drive(engine, room, parallel, settings, cluster.folder, look=shown.look, **more)
         except HeadwayError as error:
             engine.failure = engine.failure or error
     if engine.leaving:

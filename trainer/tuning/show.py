@@ -42,7 +42,7 @@ def show(record: StudyRecord, *, as_json: bool = False) -> None:
             ("goal", ", ".join(f"{m} ({g})" for m, g in zip(record.metrics, record.goals, strict=True))),
             ("trials", counts(sums)),
             ("time", cost(sums)),
-            ("matters", matters(shares)),
+            ("weighs", matters(shares)),
         ],
     )
     for note in record.notes:
@@ -91,7 +91,7 @@ def closing(record: StudyRecord) -> None:
         numbers = ", ".join(str(trial.number) for trial in front[:TOP])
         pair(console, "front", f"{plural(len(front), 'trial')}: {numbers}{', …' if len(front) > TOP else ''}")
     if important := matters(importances(record)):
-        pair(console, "matters", f" {important}")
+        pair(console, "weighs", important)
     model, job = model_of(record, best), record.job(best)
     if model:
         pair(console, "model", short_path(model))
@@ -139,7 +139,7 @@ def nothing(record: StudyRecord, sums: Totals) -> str:
 def value(item: Any) -> str:
     """A parameter's value in few characters."""
     if isinstance(item, float) and is_number(item):
-        return f"{item:.6g}" if 0.9 < item < 1 else f"{item:.4g}"
+        return f"{item:.6g}" if 0.99 < item < 1 else f"{item:.4g}"
     return text(item)
 
 

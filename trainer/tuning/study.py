@@ -95,7 +95,7 @@ def held(directory: Path, facts: Mapping[str, Any] | None = None) -> Iterator[St
             known = schema.load(described)
             if facts is not None:
                 refuse_another(directory, known, facts)
-                known |= {"options": dict(facts["options"])}  # how it ends may be said anew
+                known |= {"options": dict(facts["options"]), "base": dict(facts["base"])}  # ends, launcher: said anew
                 _write(described, known)
         elif facts is None:
             raise UserError(f"{short_path(directory)} is not a study's directory: it has no {DESCRIPTION}")

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trainer import config as schema
-from trainer.tuning.space import placed
+from trainer.build import build
+from trainer.tuning.space import Space, placed
 
 Recompose = Callable[[Mapping[str, str]], Mapping[str, Any]]
 
@@ -28,3 +29,21 @@ class Configs:
         base = self._composed[key] if chosen else self._base
         config = placed(base, {key: v for key, v in values.items() if key not in self._groups})
         return schema.check(config, known=self._base)
+
+
+def workers_of(config: Mapping[str, Any]) -> int:
+    """Workers that a config's job has. Raises UserError if its launcher can't have them."""
+    return build(config["launcher"], "launcher").world_size() or 1
+
+
+def workers_within(space: Space, base: Mapping[str, Any]) -> tuple[int, int]:
+    """The fewest and the most workers that a trial of a space has, as far as its bounds on `launcher` tell."""
+    few: list[int] = []
+    many: list[int] = []
+    for parameter in (p for p in space.parameters if p.key.startswith("launcher.")):
+        ends = parameter.choices if parameter.kind == "choice" else (parameter.low, parameter.high)
+        counts = [workers_of(placed(base, {parameter.key: end})) for end in ends]
+        few.append(min(counts))
+        many.append(max(counts))
+    usual = workers_of(base)
+    return min(few, default=usual), max(many, default=usual)

@@ -34,6 +34,7 @@ class JobContext:
         self._session, self._resumed = session, resumed
         self._reporter, self._ranks, self._interruption = session.reporter, session.ranks, session.interruption
         self._offered = self._saves = False
+        self._saves_each = session.config["checkpoint"]["every"] == "validation"
 
     def report(
         self,
@@ -62,7 +63,7 @@ class JobContext:
         self._agree()
         asked = self.verdict is not None and self.verdict.what in (LEAVE, OUT_OF_TIME)
         due = step >= session.cadence.look_at and session.cadence.due(step, session.saver.busy)
-        if asked or due or (self._saves and not self.verdict):
+        if asked or due or ((self._saves or self._saves_each) and not self.verdict):
             self._save(step, save)
         if self.verdict is not None:
             session.saver.finish()

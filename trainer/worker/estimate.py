@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.checkpoint import checkpoint
 
 from trainer import memory
 from trainer.algorithm import Batch, Module, SparseRows
 from trainer.data.schema import Schema
 from trainer.errors import UserError
+from trainer.worker import gpu_share
 from trainer.worker.allocations import follow
-from trainer.worker.blocks import blocks_of
+from trainer.worker.blocks import blocks_of, compute_again
 from trainer.worker.footprint import Course, Estimate, Weight
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def device_memory(device_type: str, local_world_size: int) -> int:
-    """Bytes that one worker may use: of its GPU, or its share of the main memory that is free."""
+    """Bytes that one worker may use: of its GPU, or of the job's share of it; or its part of the main memory that is free."""
     if device_type == "cuda":
-        return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+        return gpu_share.of(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
     return memory.free() // local_world_size
 
 
@@ -106,16 +105,17 @@ def _measure(
 
         return follow(model, loss, tensors(here), optimizer=optimizer, parts=runs)
 
-    with recomputed(model, checkpointing):
-        alone = course(whole or batch, autocast=dtype is not None, optimizer=optimizer)
-        weights = weights_of(model, optimizer)
-        share = alone
-        if whole is not None:
-            share = Course(course(batch, autocast=dtype is not None).moments, alone.scratch)
-        low = share
-        if dtype is not None:
-            cast(model, torch.bfloat16)
-            low = Course(course(batch, autocast=False).moments, share.scratch)
+    if checkpointing:
+        compute_again(model)
+    alone = course(whole or batch, autocast=dtype is not None, optimizer=optimizer)
+    weights = weights_of(model, optimizer)
+    share = alone
+    if whole is not None:
+        share = Course(course(batch, autocast=dtype is not None).moments, alone.scratch)
+    low = share
+    if dtype is not None:
+        cast(model, torch.bfloat16)
+        low = Course(course(batch, autocast=False).moments, share.scratch)
     return Estimate(
         weights=weights,
         whole=alone,
@@ -170,14 +170,3 @@ def cast(model: nn.Module, dtype: torch.dtype) -> None:
         return tuple(a.to(dtype) if isinstance(a, Tensor) and a.is_floating_point() else a for a in args)
 
     model.register_forward_pre_hook(lower)
-
-
-@contextmanager
-def recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Within it the repeated blocks keep their inputs alone and compute again in the backward."""
-    blocks = blocks_of(model) if wanted else []
-    for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    yield
-    for block in blocks:
-        del block.forward

@@ -21,6 +21,7 @@ from trainer.config import load
 from trainer.errors import HeadwayError
 from trainer.figures import size
 from trainer.job import Job, State
+from trainer.worker import gpu_share
 from trainer.worker.blocks import blocks_of
 
 # how torch, its allocators, CUDA's libraries and C++ say it
@@ -117,7 +118,9 @@ def _device(on_gpu: bool) -> tuple[str, int]:
         number = torch.cuda.current_device()
         properties = torch.cuda.get_device_properties(number)
         taken, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
-        told = f"{size(taken)} allocated at most, {size(reserved)} reserved, of {size(properties.total_memory)}"
+        whole = properties.total_memory
+        told = f"{size(taken)} allocated at most, {size(reserved)} reserved, of {size(gpu_share.of(whole))}"
+        told += f", the job's share of {size(whole)}" if gpu_share.of(whole) < whole else ""
         return f"GPU {number} ({properties.name}: {told})", taken
     taken = memory.taken_at_most()
     return f"the CPU ({size(taken)} allocated at most, {size(memory.free())} of main memory free)", taken

@@ -14,7 +14,7 @@ from trainer import artifact, checkpoint
 from trainer.algorithm import Module
 from trainer.job import State
 from trainer.weights import named_tensors
-from trainer.worker import batch_size
+from trainer.worker import batch_size, initial
 from trainer.worker import precision as numbers
 from trainer.worker import strategy as strategies
 from trainer.worker.averages import Averages
@@ -56,25 +56,29 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
         optimizer = algorithm.optimizer(model)
         return Training(model, optimizer, algorithm.schedule(optimizer, total), Position())
 
-    def fresh() -> tuple[Training, Spread, Averages | None]:
-        seed_all(config["job"]["seed"])
-        model = algorithm.build(opened.schema).to(ranks.device)
+    split = strategies.splits(strategy)
+    seed = partial(seed_all, config["job"]["seed"])
+
+    def fresh(restored: bool) -> tuple[Training, Spread, Averages | None]:
+        seed()
+        model, values = initial.build(algorithm, opened.schema, ranks, seed, split=split, restored=restored)
         facts["parameters"] = sum(p.numel() for p in model.parameters())
         settle_threads(facts, session, algorithm, exactly)
         if ranks.rank:  # the same initial weights everywhere, but dropout of one's own
             seed_all(config["job"]["seed"] + 1_000_003 * ranks.rank)
         training, spread = strategies.spread(
-            algorithm, model, training_of, ranks, precision, strategy, config["train"], total
+            algorithm, model, training_of, ranks, precision, strategy, config["train"], total, values
         )
         decay = config["train"]["ema"]
         return training, spread, Averages(training, decay, spread.refresh) if decay else None
 
-    training, spread, averages = fresh()
+    there = split and ranks.broadcast(ranks.rank == 0 and bool(checkpoint.listing(session.job.checkpoints)))
+    training, spread, averages = fresh(there)
     session.saver.spread = strategy["name"] in ("fsdp", "deepspeed") and ranks.world_size > 1
     session.saver.first = frozenset(f"{MODEL}{name}" for name, _ in training.model.named_buffers())
     found, touched = resume(session, lambda folder, manifest: training.restore(folder, manifest, ranks))
-    if found is None and touched:  # a damaged checkpoint was half taken up
-        training, spread, averages = fresh()
+    if found is None and (touched or there):  # nothing was taken up, or a damaged one by half
+        training, spread, averages = fresh(False)
     session.reporter.best = dict(training.position.best)
     exact = exact_gradient(algorithm, training.model, spread, session) if exactly else None
     progress = session.reporter.progress

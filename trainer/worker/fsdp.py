@@ -17,13 +17,19 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionP
 from trainer.algorithm import Batch, Module
 from trainer.worker import precision as numbers
 from trainer.worker.blocks import blocks_of
+from trainer.worker.initial import Values
+from trainer.worker.layout import local
 from trainer.worker.ranks import Ranks
 from trainer.worker.replicated import Spread
 from trainer.worker.state import Training
 
 
-def shard(model: nn.Module, ranks: Ranks, precision: str, options: Mapping[str, Any]) -> None:
+def shard(
+    model: nn.Module, ranks: Ranks, precision: str, options: Mapping[str, Any], values: Values | None = None
+) -> None:
     """Splits a model, in place, block by block. Before its optimizer is made.
+
+    values: those of its parameters, if they are on the meta device.
 
     In bf16 and fp16 each block is gathered in 16 bits and gradients are summed in fp32; weights stay in fp32.
     """
@@ -46,6 +52,24 @@ def shard(model: nn.Module, ranks: Ranks, precision: str, options: Mapping[str, 
         )
     # the root's own are needed again at once, in the backward, and by a loss that looks at weights beside the model's call
     fully_shard(model, mesh=mesh, reshard_after_forward=False, mp_policy=policy, offload_policy=offload)
+    if values is not None:
+        fill(model, torch.device("cpu") if options["offload_parameters"] else ranks.device, values)
+
+
+@torch.no_grad()
+def fill(model: nn.Module, device: torch.device, values: Values) -> None:
+    """Puts this worker's shards on a device, with their values, one after the other: the first worker, which gives them
+    out, has then room for the next."""
+    names = {id(p): name for name, p in model.named_parameters()}
+
+    def filled(tensor: Tensor) -> Tensor:
+        if not tensor.is_meta:  # a buffer, or a tied weight once more
+            return tensor
+        made = torch.empty_like(tensor, device=device)
+        values.scatter(names[id(tensor)], tensor.shape, local(made))
+        return made
+
+    model._apply(filled)  # as `to_empty` does, so that FSDP hears of it
 
 
 class Sharded(Spread):

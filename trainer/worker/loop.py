@@ -108,6 +108,7 @@ class Loop:
         log_every, validate_every = options["log_every"], options["validate_every"]
         cadence, saver, beat = self.session.cadence, self.session.saver, self.session.beat
         save_best = self.session.config["checkpoint"]["keep_best"]
+        save_validated = self.session.config["checkpoint"]["every"] == "validation"
         timed = options["max_time"] is not None
         on_gpu = device.type != "cpu"
         steps_per_epoch = self.session.opened.train.steps(options["batch_size"])
@@ -181,7 +182,7 @@ class Loop:
                 self._check_finite(pending)
                 if self._validate():
                     return "no improvement"
-                if save_best and position.improved == step and not last:
+                if (save_validated or (save_best and position.improved == step)) and not last:
                     self._save()
             if last:
                 break

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from trainer.data.opening import open_data
 from trainer.errors import UserError
 from trainer.job import Job
 from trainer.result import more_is_better
-from trainer.worker import failure
+from trainer.worker import failure, gpu_share
 from trainer.worker.cadence import Cadence
 from trainer.worker.fit_estimator import fit_estimator
 from trainer.worker.fit_module import fit_module
@@ -77,15 +78,24 @@ def write_to(log: Path) -> None:
 def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
     """Sets a worker up, trains, and writes the artifact."""
     config = load(job.config_path)
-    threads = max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"]))
+    threads = threads_of_worker(os.environ)
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
-        refuse_unhealthy(int(os.environ["LOCAL_RANK"]))
+        refuse_unhealthy(int(os.environ["LOCAL_RANK"]), job)
     else:
         keep_freed_memory()
     ranks = Ranks.join()
+    gpu_share.keep_within(ranks.device)
     with explained(ranks, node_folder):
         return train_together(job, attempt, node_folder, config, ranks, threads)
+
+
+def threads_of_worker(environment: Mapping[str, str]) -> int:
+    """As many as OMP_NUM_THREADS says, where somebody has set it, else this worker's share of the machine."""
+    told = environment.get("OMP_NUM_THREADS", "")
+    if told.isdigit() and int(told):
+        return int(told)
+    return max(1, len(os.sched_getaffinity(0)) // int(environment["LOCAL_WORLD_SIZE"]))
 
 
 def train_together(

@@ -1,8 +1,7 @@
 """MFU, model FLOPs utilisation: what part of the GPUs' peak the training itself uses (PaLM, arXiv:2204.02311, appendix B).
 
-The algorithm tells the FLOPs of a sample. Peaks are dense ones (without structured sparsity, which data sheets count
-twice), from NVIDIA's data sheets and architecture white papers (https://www.nvidia.com/en-us/data-center/h100 and so on;
-GeForce: those with 32-bit accumulation). A GPU that isn't listed gives no MFU rather than a guess.
+The algorithm tells the FLOPs of a sample. Peaks are dense ones (without structured sparsity, with which most data sheets
+count twice), sums in 32 bits, at the boost clock. A GPU that isn't listed gives no MFU rather than a guess.
 """
 
 from __future__ import annotations
@@ -20,28 +19,36 @@ if TYPE_CHECKING:
     from trainer.algorithm import Module
     from trainer.worker.session import Session
 
-# the name as CUDA tells it: peak TFLOP/s in bf16, TF32 and fp32; None where the GPU has no such arithmetic
-PEAKS: dict[str, tuple[float | None, float | None, float]] = {
-    r"GB200": (2500, 1250, 80),
-    r"B200": (2250, 1125, 75),
+# the name as CUDA tells it: peak TFLOP/s in 16 bits (bf16 and fp16), TF32 and fp32. Those before Ampere have fp16 alone:
+# their TF32 is None. All from NVIDIA; where a data sheet and an architecture white paper differ in rounding, the finer one
+PEAKS: dict[str, tuple[float, float | None, float]] = {
+    # Blackwell and Blackwell Ultra: data sheets of GB200 NVL72, GB300 NVL72, HGX B200 and HGX B300, a GPU's part
+    r"GB[23]00": (2500, 1250, 80),
+    r"B[23]00( SXM6 AC)?": (2250, 1125, 75),
+    # Hopper: white paper "NVIDIA H100 Tensor Core GPU Architecture"; data sheets of H100 NVL, H200, H200 NVL and GH200
     r"(GH200 \d+GB?( HBM3e)?|H200|H100 \d+GB HBM3)": (989.4, 494.7, 66.9),
     r"H(100|200) NVL": (835.5, 417.7, 60),
     r"H100 PCIe": (756, 378, 51.2),
+    # Ampere: white papers "NVIDIA A100 Tensor Core GPU Architecture" and "NVIDIA Ampere GA102 GPU Architecture";
+    # data sheets of A10, A30 and A40, and of A10G
     r"A100(-(SXM4|PCIE|PCIe)-\d+GB| \d+GB PCIe)": (312, 156, 19.5),
-    r"L40S": (362, 183, 91.6),
-    r"L40": (181, 90.5, 90.5),
-    r"L4": (121, 60, 30.3),
     r"A40": (149.7, 74.8, 37.4),
     r"A30": (165, 82, 10.3),
     r"A10": (125, 62.5, 31.2),
     r"A10G": (70, 35, 35),
     r"RTX A6000": (154.8, 77.4, 38.7),
     r"GeForce RTX 3090": (71, 35.6, 35.6),
+    # Ada: white papers "NVIDIA Ada GPU Architecture" and its supplement on professional GPUs; data sheets of L4, L40, L40S
+    r"L40S": (362.05, 183, 91.6),
+    r"L40": (181.05, 90.5, 90.5),
+    r"L4": (121, 60, 30.3),
     r"GeForce RTX 4090": (165.2, 82.6, 82.6),
+    # white paper "NVIDIA RTX Blackwell GPU Architecture"
     r"GeForce RTX 5090": (209.5, 104.8, 104.8),
-    r"V100-SXM2-\d+GB": (None, None, 15.7),
-    r"V100-PCIE-\d+GB": (None, None, 14),
-    r"T4": (None, None, 8.1),
+    # Volta and Turing: data sheets of V100 and T4
+    r"V100-SXM2-\d+GB": (125, None, 15.7),
+    r"V100-PCIE-\d+GB": (112, None, 14),
+    r"T4": (65, None, 8.1),
 }
 
 
@@ -59,11 +66,12 @@ def mfu_of(algorithm: Module, session: Session, precision: str) -> list[Gauge]:
 
 def peak_of(name: str, precision: str) -> float | None:
     """FLOP/s of a GPU at its best, in the arithmetic that its matrices are multiplied in; None if not known."""
-    for pattern, (bf16, tf32, fp32) in PEAKS.items():
+    for pattern, (half, tf32, fp32) in PEAKS.items():
         if re.fullmatch(rf"((NVIDIA|Tesla) )*{pattern}", name):
+            if precision in ("bf16", "fp16"):
+                return None if precision == "bf16" and tf32 is None else half * 1e12
             exact = torch.get_float32_matmul_precision() == "highest"
-            peak = bf16 if precision == "bf16" else fp32 if exact else tf32 or fp32
-            return None if peak is None else peak * 1e12
+            return (fp32 if exact else tf32 or fp32) * 1e12
     return None
 
 

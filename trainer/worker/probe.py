@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -21,9 +22,10 @@ import torch.distributed as dist
 from trainer.algorithm import Batch, Module
 from trainer.build import build
 from trainer.data.opening import open_data
-from trainer.worker import exhaustion, strategy
+from trainer.worker import exhaustion, gpu_share, initial, strategy
 from trainer.worker import precision as numbers
 from trainer.worker.averages import Averages
+from trainer.worker.beginning import seed_all
 from trainer.worker.evaluation import BATCH_FACTOR
 from trainer.worker.exact import ExactGradient, parts_of
 from trainer.worker.exact import settle as settle_exact
@@ -31,7 +33,9 @@ from trainer.worker.ranks import TIMEOUT, Ranks, backend_of
 from trainer.worker.state import Position, Training
 
 FULL = 3  # exit code
-SHARE = 0.95  # of a GPU's memory that may be taken: what lies apart in it grows while a job runs
+MOST = (
+    0.95  # of a GPU's memory, or the job's share of it, that may be taken: what lies apart in it grows while a job runs
+)
 STEPS = 2  # from the second on the optimizer has its state
 POLL = 0.05
 PATIENCE = 600.0  # seconds
@@ -111,10 +115,11 @@ def join(request: Mapping[str, Any]) -> Ranks:
     )
     if gpu:
         torch.cuda.set_device(device)
-        torch.cuda.set_per_process_memory_fraction(SHARE)
+        gpu_share.keep_within(device, MOST)
     if ranks.world_size > 1:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = dist.PrefixStore(f"probe-{request['number']}", dist.TCPStore(address, port, is_master=False))
+        ranks.store = dist.PrefixStore("headway", store)
         dist.init_process_group(
             backend_of(device), store=store, rank=ranks.rank, world_size=ranks.world_size, timeout=TIMEOUT
         )
@@ -130,13 +135,14 @@ def steps(config: Mapping[str, Any], ranks: Ranks, options: Mapping[str, Any], p
     if exactly:
         settle_exact(ranks.device)
     numbers.settle(precision)
-    model = algorithm.build(opened.schema).to(ranks.device)
+    seed = partial(seed_all, config["job"]["seed"])
+    model, values = initial.build(algorithm, opened.schema, ranks, seed, split=strategy.splits(options))
 
     def training_of(model: torch.nn.Module) -> Training:
         optimizer = algorithm.optimizer(model)
         return Training(model, optimizer, algorithm.schedule(optimizer, None), Position())
 
-    training, spread = strategy.spread(algorithm, model, training_of, ranks, precision, options, train, None)
+    training, spread = strategy.spread(algorithm, model, training_of, ranks, precision, options, train, None, values)
     averages = Averages(training, train["ema"], spread.refresh) if train["ema"] else None
     parts, cut, exact = train["gradient_accumulation"], None, None
     if exactly:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import random
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -18,12 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainer.checkpoint import ORIGIN
 from trainer.worker import shards
 from trainer.worker.layout import Layout, Plain
 from trainer.worker.ranks import Ranks
 from trainer.worker.shards import Held, Part, Span, all_of, data_of
 
 TRAINING = "training.pt"
+SCHEDULE = "schedule"  # among a training's extras: one that a library drives
 REFERENCE = "__tensor__"
 MODEL, AVERAGE = "model.", "average."  # what the names of weights and of their averages begin with
 
@@ -108,22 +111,37 @@ class Training:
     def restore(self, folder: Path, manifest: Mapping[str, Any], ranks: Ranks) -> None:
         """Takes up the state of a checkpoint, verifying every byte that it reads.
 
-        Raises ValueError with what is wrong with it, Unfit if it is of another model or optimizer; the state is then
-        neither the old one nor a new one.
+        Of another job's state (`checkpoint.ORIGIN`) it goes on with what was learned, but learns on as it is told itself:
+        the optimizer's settings and the schedule are its own. Raises ValueError with what is wrong with it, Unfit if it is
+        of another model or optimizer; the state is then neither the old one nor a new one.
         """
         small = read_small(folder, manifest, TRAINING)
+        own = [dict(group) for group in self.optimizer.param_groups] if ORIGIN in manifest else None
         try:
             self._take_up(folder, manifest, small)
-            if self.schedule:
+            if self.schedule and own is None:
                 self.schedule.load_state_dict(small["schedule"])
             for name, kept in self.extras.items():
-                kept.load_state_dict(small.get("extras", {})[name])
+                if name != SCHEDULE or own is None:
+                    kept.load_state_dict(small.get("extras", {})[name])
             known = {f.name for f in fields(Position)}
             self.position = Position(**{k: v for k, v in small["position"].items() if k in known})
+            if own is not None:
+                self._go_on_by(own)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             words = " ".join(line.strip() for line in str(error).splitlines()[:2])
             raise Unfit(f"its state doesn't fit this training: {words}") from error
         restore_rank(folder, manifest, ranks, self.position)
+
+    def _go_on_by(self, settings: list[dict[str, Any]]) -> None:
+        """The optimizer's settings as they were before another's were taken up, and the schedule brought to this step."""
+        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update({key: value for key, value in own.items() if key != "params"})
+        with warnings.catch_warnings():  # of a schedule's steps without the optimizer's
+            warnings.simplefilter("ignore")
+            for schedule in (self.schedule, self.extras.get(SCHEDULE)):
+                for _ in range(self.position.step if schedule else 0):
+                    schedule.step()  # type: ignore[union-attr]
 
     def _take_up(self, folder: Path, manifest: Mapping[str, Any], small: Mapping[str, Any]) -> None:
         """The weights, their averages and the optimizer's state."""

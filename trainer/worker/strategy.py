@@ -11,6 +11,7 @@ from torch import nn
 from trainer.algorithm import Module
 from trainer.errors import UserError
 from trainer.worker import blocks
+from trainer.worker.initial import Values
 from trainer.worker.ranks import Ranks
 from trainer.worker.replicated import Replicated, Spread
 from trainer.worker.state import Training
@@ -25,6 +26,11 @@ def choose(name: str, world_size: int) -> str:
     return name
 
 
+def splits(options: Mapping[str, Any]) -> bool:
+    """Whether each worker holds only a part of the parameters. options: of the strategy; its name was chosen."""
+    return options["name"] == "fsdp" or (options["name"] == "deepspeed" and options["stage"] == 3)
+
+
 def spread(
     algorithm: Module,
     model: nn.Module,
@@ -34,27 +40,29 @@ def spread(
     options: Mapping[str, Any],
     train: Mapping[str, Any],
     total: int | None,
+    values: Values | None = None,
 ) -> tuple[Training, Spread]:
     """Spreads a fresh model on its device. `training_of` makes the optimizer and what else there is of a training.
 
     options: of the strategy; its name is that which was chosen. total: the steps of the training, if known.
+    values: those of the model's parameters, if `initial.build` has made it without; the strategy is one that `splits`.
     Raises UserError for what a strategy can't do.
     """
     name, clip = options["name"], train["gradient_clip"]
     if train["activation_checkpointing"]:
         blocks.compute_again(model)
     if train["compile"]:
-        compile_in_place(model, by_block=name == "fsdp" or (name == "deepspeed" and options["stage"] == 3))
+        compile_in_place(model, by_block=splits(options))
     if name == "fsdp":
         from trainer.worker.fsdp import Sharded, shard
 
-        shard(model, ranks, precision, options)
+        shard(model, ranks, precision, options, values)
         training = training_of(model)
         return training, Sharded(algorithm, training, ranks, precision, clip)
     if name == "deepspeed":
         from trainer.worker.zero import initialize
 
-        return initialize(algorithm, model, training_of, ranks, precision, options, train, total)
+        return initialize(algorithm, model, training_of, ranks, precision, options, train, total, values)
     training = training_of(model)
     return training, Replicated(
         algorithm, training, ranks, precision, clip, averaged=name == "ddp" and ranks.world_size > 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from trainer.errors import UserError
 from trainer.weights import references
 from trainer.worker import precision as numbers
 from trainer.worker.fragments import Fragments
+from trainer.worker.initial import Values, hollow
 from trainer.worker.layout import Plain
 from trainer.worker.ranks import Ranks
 from trainer.worker.replicated import Call, Spread
@@ -32,8 +34,12 @@ def initialize(
     strategy: Mapping[str, Any],
     train: Mapping[str, Any],
     total: int | None,
+    values: Values | None = None,
 ) -> tuple[Training, Zero]:
-    """Puts a fresh model under DeepSpeed's engine. Raises UserError for a config that doesn't go with the job's."""
+    """Puts a fresh model under DeepSpeed's engine. Raises UserError for a config that doesn't go with the job's.
+
+    values: those of its parameters, if they are on the meta device, as they may be for stage 3.
+    """
     if ranks.device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     try:
@@ -45,6 +51,8 @@ def initialize(
     )  # of names that DeepSpeed uses
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     ranks.form_group()
+    if values is not None:
+        hollow(model, ranks.device)
     shapes = {name: tuple(tensor.shape) for name, tensor in references(model).items()}
     names = {id(p): name for name, p in model.named_parameters()}
     training = training_of(model)
@@ -58,6 +66,9 @@ def initialize(
     )
     forward = Forward(algorithm, model, precision, ranks.device)
     try:
+        if values is not None:
+            deepspeed.init_distributed(verbose=False)
+            deepspeed.zero.Init(module=Filling(model, values, precision), config_dict_or_path=config)
         engine, *_ = deepspeed.initialize(
             model=forward, optimizer=own, model_parameters=None if own else learned, config=config
         )
@@ -78,6 +89,25 @@ def initialize(
         if precision == "fp16":
             training.extras["scaler"] = Numbers(scales)
     return training, Zero(algorithm, training, ranks, precision, engine)
+
+
+class Filling(nn.Module):
+    """A model that gives its parameters one at a time their room and values: DeepSpeed, which converts a module by
+    them, has the whole of one, sends it from the first worker to all, and keeps each one's part of it."""
+
+    def __init__(self, model: nn.Module, values: Values, precision: str) -> None:
+        super().__init__()
+        self._filled = partial(_filled, model, values, numbers.DTYPES.get(precision))
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        return self._filled()
+
+
+def _filled(model: nn.Module, values: Values, dtype: torch.dtype | None) -> Iterator[nn.Parameter]:
+    for name, parameter in model.named_parameters():
+        low = dtype if parameter.is_floating_point() else None  # in 16 bits the weights are so themselves
+        parameter.data = values.room(name, parameter, low or parameter.dtype)
+        yield parameter
 
 
 class Forward(Call):

@@ -28,7 +28,7 @@ function fmt(value) {
   const size = Math.abs(value);
   if (value === 0) return "0";
   if (Number.isInteger(value) && size < 1e6) return String(value);
-  if (size >= 1e-3 && size < 1e6) return String(Number(value.toPrecision(size > 0.9 && size < 1 ? 6 : 4)));
+  if (size >= 1e-3 && size < 1e6) return String(Number(value.toPrecision(size > 0.99 && size < 1 ? 6 : 4)));
   return value.toExponential(2).replace(/\.?0*e\+?/, "e");
 }
 function dur(seconds) {
@@ -42,7 +42,7 @@ function dur(seconds) {
 const soft = (name) => String(name).replace(/([._/])/g, "$1\u200b");
 // a cell of a table: what is short stays in one line
 const cell = (text, right) => el("td", { class: [right && "r", String(text).length <= 13 && "n"].filter(Boolean).join(" ") || null }, text);
-const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+const plural = (count, noun) => `${count} ${noun}${Number(count) === 1 ? "" : "s"}`;
 const stateName = (t) => (t.p ? `of ${t.p}` : t.s.replace("_", " "));
 const kindOf = (t) => (t.p ? "prior" : t.s);
 
@@ -80,7 +80,7 @@ function numbers(low, high, kind, room) {
   return { at, ticks: (most) => thin(ticks.filter((v) => at(v) >= -1e-9 && at(v) <= 1 + 1e-9), most), text: fmt };
 }
 function linearTicks(a, b) {
-  const raw = (b - a) / 4, power = 10 ** Math.floor(Math.log10(raw));
+  const raw = (b - a) / 6, power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
   const ticks = [];
   for (let k = Math.ceil(a / step); k * step <= b + step * 1e-9; k++) ticks.push(Number((k * step).toPrecision(12)));

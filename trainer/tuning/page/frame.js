@@ -173,7 +173,7 @@ function behind(parent, heads, rows) {
     const all = rows(), part = all.slice(0, 200);
     const right = heads.map((_, i) => part.length > 0 && part.every((row) => typeof row[i] === "number" || row[i] === "–" || row[i] === null));
     details.append(el("table", {},
-      el("thead", {}, el("tr", {}, heads.map((head, i) => el("th", { scope: "col", class: right[i] && "r" }, soft(head))))),
+      el("thead", {}, el("tr", {}, heads.map((head, i) => el("th", { scope: "col", class: `${right[i] ? "r" : ""} ${head.length < 6 ? "n" : ""}` }, soft(head))))),
       el("tbody", {}, part.map((row) => el("tr", {}, row.map((cell, i) => el("td", { class: right[i] && "r" }, typeof cell === "number" ? fmt(cell) : cell === null ? "–" : soft(cell))))))));
     if (all.length > part.length) say(details, `The first 200 of ${all.length}; trials.csv has them all.`);
   });

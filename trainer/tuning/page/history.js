@@ -52,9 +52,11 @@ function curves() {
   const controls = el("div", { class: "controls" });
   body.append(controls);
   const all = told.flatMap((t) => t.y).filter(finite);
+  // begin, middle and end of each: a long curve does not count more than a short one
+  const some = told.flatMap((t) => [t.y[0], t.y[t.y.length >> 1], t.y[t.y.length - 1]]);
   const c = chart(body, { label: `Learning curves of ${plural(told.length, "trial")}`, height: (w) => (w < 500 ? 270 : 360), draw(c) {
     const xs = told.flatMap((t) => t.x).filter(finite);
-    const y = robust(all, kind, D.study.goals[0]), x = numbers(Math.min(...least(xs)), Math.max(...most(xs)), "linear", 0.01);
+    const y = robust(some, kind, D.study.goals[0]), x = numbers(Math.min(...least(xs)), Math.max(...most(xs)), "linear", 0.01);
     const { X, Y, box } = plot(c, { x, y, xLabel: unit === "seconds" ? "seconds" : unit, yLabel: name });
     c.svg.append(svg("clipPath", { id: "inside" }, svg("rect", { x: box.l, y: box.t - 4, width: box.r - box.l + 6, height: box.b - box.t + 6 })));
     const group = svg("g", { "clip-path": "url(#inside)" });
@@ -69,7 +71,7 @@ function curves() {
         pen = "L"; points++;
         if (!outside(y, v)) c.marks.push({ x: px, y: py, t });
       });
-      if (points === 1) d += "h3";
+      if (points === 1) d += "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0"; // a curve of one report is a ring
       group.append(svg("path", { class: `line ${kindOf(t)}${t.n === D.best ? " best" : told.length > 150 ? " many" : ""}`, d, "data-t": t.n }));
     });
   } });

@@ -128,8 +128,8 @@ function pareto() {
     inside.filter((t) => front.has(t.n)).forEach((t) => dot(c, t, X(t.o[a]), Y(t.o[b]), { size: 4.6, extra: "best" }));
     if (inside.length < told.length) c.svg.append(svg("text", { x: box.r, y: 11, "text-anchor": "end" }, `${told.length - inside.length} beyond the axes`));
   } });
-  const few = byImportance().slice(0, 2);
+  const few = body.clientWidth > 600 ? byImportance().slice(0, 2) : [], narrow = few.length + S.metrics.length > 4 && body.clientWidth < 600;
   body.append(el("h3", {}, plural(D.front.length, "trial") + " of the front"), el("table", {},
-    el("thead", {}, el("tr", {}, ["trial", ...S.metrics, ...few.map((i) => P[i].short)].map((head) => el("th", { scope: "col", class: "r" }, soft(head))))),
-    el("tbody", {}, T.filter((t) => front.has(t.n)).sort((s, t) => s.o[0] - t.o[0]).slice(0, 60).map((t) => el("tr", { "data-t": t.n }, [t.n, ...t.o, ...few.map((i) => shown(P[i], t.v[i]))].map((v) => el("td", { class: "r" }, fmt(v))))))));
+    el("thead", {}, el("tr", {}, ["trial", ...S.metrics, ...few.map((i) => P[i].short)].map((head) => el("th", { scope: "col", class: head.length < 6 ? "r n" : "r" }, soft(head))))),
+    el("tbody", {}, T.filter((t) => front.has(t.n)).sort((s, t) => s.o[0] - t.o[0]).slice(0, 60).map((t) => el("tr", { "data-t": t.n }, [t.n, ...t.o, ...few.map((i) => shown(P[i], t.v[i]))].map((v) => (narrow ? el("td", { class: "r" }, fmt(v)) : cell(fmt(v), true))))))));
 }

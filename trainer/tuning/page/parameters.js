@@ -1,10 +1,10 @@
 // What the parameters do: importance, slices, contours.
 
 function importance() {
-  const body = section("importance", "Parameter importance", `Share of the variance of ${metric()} over the completed trials that each parameter explains (functional ANOVA).`);
+  const body = section("importance", "Parameter importance", `Share of the variance of ${metric()} that each parameter explains (functional ANOVA), ${D.compared[view.metric] === null ? "over the completed trials" : `over the trials that came to ${plural(fmt(D.compared[view.metric]), D.study.unit.replace(/s$/, ""))}: few have completed`}.`);
   const shares = Object.entries(D.importance[view.metric]);
   if (!P.length) return say(body, "The study has no parameters.");
-  if (!shares.length) return say(body, "It takes six completed trials with different values to tell.");
+  if (!shares.length) return say(body, "It takes six trials with different values to tell.");
   chartBars(body, shares.slice(0, 20));
   behind(body, ["parameter", "share"], () => shares.map(([key, share]) => [key, share]));
 }
@@ -57,10 +57,17 @@ function slices() {
   }));
 }
 
+// The best first: completed trials, then those that came further before they were stopped, then by value
+function standing() {
+  const done = ranked();
+  const others = T.filter((t) => !ended(t) && t.s !== "failed" && t.f && objective(t) !== null), sign = goal() === "max" ? -1 : 1;
+  const far = (t) => (t.x.length ? t.x[t.x.length - 1] : 0);
+  return [...done, ...others.sort((a, b) => far(b) - far(a) || sign * (objective(a) - objective(b)) || a.n - b.n)];
+}
 function contours() {
-  const body = section("contours", "Contours", `How two parameters together decide ${metric()}: completed trials as points, between them an estimate from the trials nearby, faint where there are none.`);
-  const told = ranked(), top = byImportance().filter(varies).slice(0, 3);
-  if (told.length < 5 || top.length < 2) return say(body, told.length < 5 ? "It takes five completed trials." : "It takes two parameters that vary.");
+  const body = section("contours", "Contours", `How two parameters together decide ${metric()}: trials as points, between them an estimate from the trials nearby, faint where there are none.`);
+  const told = standing(), top = byImportance().filter(varies).slice(0, 3);
+  if (told.length < 5 || top.length < 2) return say(body, told.length < 5 ? "It takes five trials with a value." : "It takes two parameters that vary.");
   const pairs = top.length > 2 ? [[0, 1], [0, 2], [1, 2]] : [[0, 1]], grid = el("div", { class: "grid wide" });
   body.append(grid);
   const rank = new Map(told.map((t, i) => [t.n, 1 - i / (told.length - 1)])); // 1 is best
@@ -74,7 +81,7 @@ function contours() {
     } });
   }
   if (!grid.children.length) say(body, "Too few trials have both parameters.");
-  body.append(el("div", { class: "legend" }, ramp("worse", "better"), el("span", {}, "by rank among the completed trials")));
+  body.append(el("div", { class: "legend" }, ramp("worse", "better"), el("span", {}, "by rank: trials that came further first, then by value")));
   behind(body, ["trial", ...top.map((i) => P[i].short), metric()].slice(0, 5), () => told.map((t) => [t.n, ...top.map((i) => shown(P[i], t.v[i])), objective(t)]));
 }
 // whole pixels, so that faint cells neither overlap nor leave seams
