@@ -65,7 +65,7 @@ def ours(trials: int, search: str, scratch: Path, look: Any = lambda: None) -> f
 
     folder = Path(tempfile.mkdtemp(dir=scratch))
     with study_of(folder / "study", f"tune.trials={trials}", f"search={search}") as engine:
-        settings = {"retries": 0, "folder": os.getcwd(), "env": {}}
+        settings = {"retries": 0, "folder": os.getcwd(), "path": [], "env": {}}
         began = time.perf_counter()
         drive(engine, lambda workers: {"CPU": 1.0}, AT_ONCE, settings, folder, look=look)
         took = time.perf_counter() - began

@@ -72,11 +72,31 @@ class Points(Forgotten, Searcher):
 
 
 class Reports(Forgotten, FIFOScheduler):
-    """What trials report goes to the engine, which gives its orders in their jobs' directories."""
+    """What trials report goes to the engine, which gives its orders in their jobs' directories.
+
+    An actor that has become free takes the newest trial. Tune's own choice is the oldest: where that still waits for an
+    actor to start, this one is then given up, for each trial anew, and short trials never run several at a time.
+    """
 
     def __init__(self, engine: Engine) -> None:
         super().__init__()
         self._engine = engine
+        self._open: dict[str, Any] = {}  # trials that have not ended, by Tune's name for them
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self._open[trial.trial_id] = trial
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self._open.pop(trial.trial_id, None)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        self._open.pop(trial.trial_id, None)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        self._open.pop(trial.trial_id, None)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        return next((trial for trial in reversed(self._open.values()) if trial.status == trial.PENDING), None)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         self._engine.heard(result["number"], json.loads(result["report"]))

@@ -101,6 +101,7 @@ def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
         settings = {
             "retries": options["tune"]["retries"],
             "folder": os.getcwd(),
+            "path": [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path],
             "env": environment(bundle, few, options["ray"]),
         }
         labels = {} if here else dict(options["ray"]["driver_labels"])

@@ -16,7 +16,7 @@ from trainer.tuning.run import Run
 
 
 class Trial(tune.Trainable):
-    """config: dir (the job's), number, retries, folder (where the command was called), env."""
+    """config: dir (the job's), number, retries, folder (where the command was called), path (its PYTHONPATH), env."""
 
     _run: Run | None = None
 
@@ -32,8 +32,9 @@ class Trial(tune.Trainable):
         folder = config["folder"]
         if os.path.isdir(folder):
             os.chdir(folder)
-        if folder not in sys.path:
-            sys.path.append(folder)
+        known = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*config["path"], *known]))  # for agents
+        sys.path += [path for path in (*config["path"], folder) if path not in sys.path]
         try:
             self._run = Run(Job(Path(config["dir"])), int(config["retries"]), config["env"])
             self._run.begin()
