@@ -97,6 +97,8 @@ class Board:
         state = {"COMPLETE": "done", "PRUNED": "stopped early", "FAIL": "failed"}.get(frozen.state.name, "")
         if state:
             self.counts[state] = self.counts.get(state, 0) + 1
+        if state and "replaces" in frozen.user_attrs:  # what was stopped for it has ended in it
+            self.counts["stopped early"] = self.counts.get("stopped early", 0) - 1
         if state == "done":
             loss = self._sign * frozen.values[0]
             feasible = all(margin <= 0 for margin in frozen.user_attrs.get("constraints") or ())
@@ -155,7 +157,7 @@ class Board:
             bounds.append(max(0.0, engine.began + ends.max_time - time.time()))
         if ends.trials is not None and self._ended:
             done = sum(self.counts.values())
-            bounds.append((ends.trials - done) * (time.monotonic() - self._began) / self._ended)
+            bounds.append(max(0, ends.trials - done) * (time.monotonic() - self._began) / self._ended)
         return min(bounds) if bounds else None
 
     def _table(self) -> Any:
