@@ -232,6 +232,22 @@ def test_early_stopping_keeps_the_best_model() -> None:
     assert loss == pytest.approx(min(losses), rel=1e-4)
 
 
+def test_it_goes_on_from_a_state_of_other_settings_by_its_own(tmp_path: Path) -> None:
+    """As a trial of a population does from another's checkpoint: the trees that were there stay, the new ones are its own."""
+    x, y, schema = table(2)
+    rows = Rows(x, y)
+    XGBoost(rounds=4, lr=0.5, max_depth=2).fit(Alone(schema, rows, saves=tmp_path))
+    algorithm = XGBoost(rounds=8, lr=0.01, max_depth=5)
+    algorithm.fit(Alone(schema, rows, resumed=tmp_path))
+    types = ["q", "q", "q", "c"]
+    data = xgboost.QuantileDMatrix(x, y, feature_types=types, enable_categorical=True)
+    settings = {**LIBRARY[2], "seed": 7, "nthread": 1, "max_bin": 256, "tree_method": "hist"}
+    first = xgboost.train({**settings, "eta": 0.5, "max_depth": 2}, data, 4)
+    expected = xgboost.train({**settings, "eta": 0.01, "max_depth": 5}, data, 4, xgb_model=first)
+    algorithm.save(tmp_path)
+    assert trees(xgboost.Booster(model_file=tmp_path / "model.ubj")) == trees(expected)
+
+
 @dataclass
 class Job:
     """A job on one worker, over the first three quarters of its rows, that may be interrupted."""

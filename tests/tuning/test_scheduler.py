@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+from tests.jobs import make_job
 from tests.tuning.studies import LR, space_of, study_in
+from trainer import checkpoint
 from trainer.errors import UserError
-from trainer.tuning.options import SchedulerConfig
+from trainer.tuning.options import SchedulerConfig, TuneConfig
 from trainer.tuning.parameter import Parameter
+from trainer.tuning.record import TRIALS
 from trainer.tuning.scheduler import Scheduler, scheduler_of
 from trainer.tuning.study import Study
 
@@ -66,6 +69,72 @@ def test_asha_lets_the_best_quarter_of_each_rung_go_on(tmp_path: Path) -> None:
         middling = [train(study, asha, lambda epoch: 0.05 if epoch < 4 else 2.0)[0] for _ in range(1)]
         assert middling == [4]  # good at the first rung, the worst at the second
         assert train(study, asha, level(0.2))[0] == 1
+
+
+def stopped(study: Study, frozen: Any, step: int) -> None:
+    """A trial's job stops, its state saved."""
+    job = make_job(study.dir / TRIALS / f"{frozen.number:04d}")
+    checkpoint.begin(job.checkpoints, step)
+    checkpoint.commit(job.checkpoints, step, "", {})
+    study.note(frozen, job=job.name)
+    study.optuna.tell(frozen.number, state=TrialState.PRUNED)
+
+
+def bounded(trials: int, **more: Any) -> dict[str, Any]:
+    return {**about(), "options": {"tune": {**vars(TuneConfig()), "trials": trials, **more}}}
+
+
+def test_asha_lets_a_stopped_trial_go_on_once_it_is_among_the_best(tmp_path: Path) -> None:
+    with study_in(tmp_path / "s", space_of(LR), **bounded(100)) as study:
+        asha = scheduler_of(study, options("asha"))
+        trials = []
+        for value in (0.3, 0.5, 0.4):
+            frozen = begin(study)
+            study.note(frozen, config={"algorithm.lr": value})
+            assert asha.decide(frozen, at(1), value)  # less than one in four goes on
+            stopped(study, frozen, 10)
+            trials.append(frozen)
+            assert asha.successor() is None
+        assert asha.decide(begin(study), at(1), 0.6)
+        found = asha.successor()  # one of four may
+        assert found is not None
+        frozen, values = found
+        assert values == {"algorithm.lr": 0.3}
+        assert (frozen.user_attrs["parent"], frozen.user_attrs["replaces"]) == (0, 0)
+        job = make_job(tmp_path / "s" / TRIALS / "0009")
+        asha.prepare(frozen, job)
+        assert [c.name for c in checkpoint.listing(job.checkpoints)] == ["step-00000010"]
+        assert asha.decide(frozen, at(2), 0.2) == {}
+        assert asha.decide(frozen, at(4), 0.2)  # the second rung is the first that it comes to
+        assert study.trials()[frozen.number].user_attrs["rungs"] == {"1": 0.2}
+        assert asha.successor() is None
+
+
+def test_asha_brings_the_best_to_their_ends_once_all_have_begun(tmp_path: Path) -> None:
+    with study_in(tmp_path / "s", space_of(LR), **bounded(2)) as study:
+        asha = scheduler_of(study, options("asha"))
+        first = begin(study)
+        study.note(first, config={"algorithm.lr": 0.1})
+        assert asha.decide(first, at(1), 0.1)
+        stopped(study, first, 10)
+        assert asha.successor() is None
+        second = begin(study)
+        assert asha.goes_on()
+        assert asha.decide(second, at(1), 0.2)
+        study.optuna.tell(second.number, state=TrialState.PRUNED)
+        assert asha.goes_on()
+        found = asha.successor()
+        assert found is not None
+        assert train(study, asha, level(-9.0), frozen=found[0]) == (16, "")
+        assert not asha.goes_on()
+
+
+@pytest.mark.parametrize("bound", [{"max_time": "1h"}, {"max_device_hours": 1.0}, {"trials": None, "target": 0.1}])
+def test_asha_has_a_whole_training_to_show_where_time_may_end_the_study(tmp_path: Path, bound: dict[str, Any]) -> None:
+    with study_in(tmp_path / "s", space_of(LR), **bounded(**{"trials": 50, **bound})) as study:
+        asha = scheduler_of(study, options("asha"))
+        assert train(study, asha, level(0.5)) == (16, "")
+        assert train(study, asha, level(0.9))[0] == 1
 
 
 def test_more_is_better_where_the_goal_is_max(tmp_path: Path) -> None:

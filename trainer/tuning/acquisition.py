@@ -70,14 +70,16 @@ class Improvement:
 
 @dataclass
 class Chance:
-    """The log of the probability that the process is at most `limit`."""
+    """The log of the probability that the process is at most `limit`, times a weight: how much is lost if it isn't."""
 
     process: Gaussian
     limit: float
+    weight: float = 1.0
 
     def at(self, rows: np.ndarray) -> np.ndarray:
         mean, variance = self.process.at(rows)
-        return np.asarray(log_ndtr((self.limit - mean[:, 0]) / np.sqrt(variance + self.process.hyper.noise)))
+        z = (self.limit - mean[:, 0]) / np.sqrt(variance + self.process.hyper.noise)
+        return np.asarray(self.weight * log_ndtr(z))
 
     def with_slopes(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mean, variance = self.process.at(rows)
@@ -85,8 +87,10 @@ class Chance:
         deviation = np.sqrt(variance)
         z = (self.limit - mean[:, 0]) / deviation
         found = log_ndtr(z)
-        by_z = np.exp(-0.5 * z * z - HALF_LOG_2PI - found)
-        return found, self.process.slopes(rows, (-by_z / deviation)[:, None], -by_z * z / (2.0 * variance))
+        by_z = self.weight * np.exp(-0.5 * z * z - HALF_LOG_2PI - found)
+        return self.weight * found, self.process.slopes(
+            rows, (-by_z / deviation)[:, None], -by_z * z / (2.0 * variance)
+        )
 
 
 Part = Improvement | Chance
@@ -133,13 +137,13 @@ class Search:
                 return row
         return None
 
-    def best_of(self, rows: np.ndarray, chances: Sequence[Part]) -> np.ndarray | None:
-        """Of rows suggested by someone else the one with the greatest chance, or the first if there is none to count."""
-        open_to = [r for r in self.settled(rows.copy()) if not is_taken(r, self.taken) and self.allowed(r)]
-        if not open_to:
+    def accepted(self, row: np.ndarray, chances: Sequence[Chance]) -> np.ndarray | None:
+        """A row that someone else suggests, if it may be tried and is more likely than not to have each chance."""
+        settled = self.settled(row[None].copy())
+        if np.isnan(row).any() or is_taken(settled[0], self.taken) or not self.allowed(settled[0]):
             return None
-        worth = sum((chance.at(np.array(open_to)) for chance in chances), np.zeros(len(open_to)))
-        return open_to[int(np.argmax(worth))]
+        likely = all(chance.at(settled)[0] > chance.weight * math.log(0.5) for chance in chances)
+        return settled[0] if likely else None
 
     def _at(self, rows: np.ndarray) -> np.ndarray:
         return np.asarray(sum(part.at(rows) for part in self.parts))

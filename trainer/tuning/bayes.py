@@ -26,7 +26,7 @@ FIRST = 6  # points spread over the space before there is a model
 FEWEST = 3  # values that a model needs
 PARZEN = 4  # every so manyth suggestion is of Parzen estimators
 PARZEN_FEWEST = 10  # values that they need
-DRAWS = 8  # of them, to choose one that is allowed and unlikely to fail
+DRAWS = 8  # of them, at most, for one that is new, allowed and unlikely to fail
 SPREAD = 256  # points to choose from while there is no model
 
 Allowed = Callable[[np.ndarray], bool]
@@ -95,9 +95,10 @@ class Bayes(BaseSampler):
         )
         row = None
         if trial.number % PARZEN == PARZEN - 1 and len(known.values) >= PARZEN_FEWEST:
-            parzen = self._parzen(study, trial, search_space, bool(known.absent.any()))
-            drawn = [r for r in map(encoding.row, parzen) if not np.isnan(r).any()]
-            row = search.best_of(np.array(drawn).reshape(-1, encoding.size), belief.chances)
+            for config in self._parzen(study, trial, search_space, bool(known.absent.any())):
+                row = search.accepted(np.array(encoding.row(config)), belief.chances)
+                if row is not None:
+                    break
         if row is None:
             row = search.best()
         if row is None:  # all that was looked at has been tried

@@ -16,6 +16,7 @@ from trainer.tuning.warping import half_ranked, signed, standard
 KNOWN = 250  # trials that a process is made of, at most: beyond, a suggestion would take too long
 FITTED = 120  # trials, of those, that its hyperparameters are fitted to
 FANTASIES = 16  # outcomes that trials under way may have
+WASTE = 6.0  # weight of the chance not to fail: a failure tells nothing of the metric
 PENDING = 64  # trials under way that count, the latest
 
 
@@ -79,7 +80,7 @@ def _works(rows: np.ndarray, failed: np.ndarray, metric: Metric, prior: Prior, r
     mean, deviation = labels.mean(), labels.std()
     mixed = rng.permutation(len(labels))  # so that hyperparameters see both
     y = ((labels - mean) / deviation)[mixed]
-    return Chance(_process(np.vstack([rows, failed])[mixed], y, metric, prior, rng), (0.5 - mean) / deviation)
+    return Chance(_process(np.vstack([rows, failed])[mixed], y, metric, prior, rng), (0.5 - mean) / deviation, WASTE)
 
 
 def _with_pending(

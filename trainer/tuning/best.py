@@ -69,6 +69,10 @@ def _comment(record: StudyRecord, trial: Trial) -> str:
         f"its model: {model_of(record, trial) or '-'}",
         f"headway train --config-dir {shlex.quote(str(record.dir))} --config-name {NAME}",
     ]
+    if record.scheduler == "pbt" and trial.parent is not None:
+        lines.append(
+            f"it went on from trial {trial.parent}, with other settings: trained from the start it will differ"
+        )
     return "".join(f"# {' '.join(line.splitlines())}\n" for line in lines)
 
 

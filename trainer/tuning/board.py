@@ -11,7 +11,7 @@ from trainer.figures import clock, duration, figure, plural, short_path
 from trainer.job import State
 from trainer.summary import choice, line, make_console, pair
 from trainer.tuning.engine import Engine, Live, News
-from trainer.tuning.sampler import Choice
+from trainer.tuning.record import short_keys
 from trainer.tuning.space import Space, described
 
 REFRESH = 0.25  # seconds between looks at what runs
@@ -19,21 +19,33 @@ PLAIN_EVERY = 30.0  # seconds between lines about what runs where there is no te
 ROWS = 8  # running trials in the table
 
 
-def header(engine: Engine, space: Space, choice_of_search: Choice, parallel: int, recommended: bool) -> None:
-    """What is known before the first trial."""
-    console, study = make_console(), engine.study
-    facts = study.facts
+def header(engine: Engine, recommended: bool) -> None:
+    """What is known before there is anything to run trials on, which takes some seconds."""
+    console, study, search = make_console(), engine.study, engine.asker.choice
+    facts, space = study.facts, engine.asker.space
     pair(console, "study", short_path(study.dir))
     goals = ", ".join(f"{goal} {metric}" for metric, goal in zip(facts["metrics"], facts["goals"], strict=True))
-    pair(console, "tune", f"{choice(facts['base'], 'algorithm')} on {choice(facts['base'], 'data')}: {goals}")
+    what = " on ".join(_chosen(facts["base"], space, noun) for noun in ("algorithm", "data"))
+    pair(console, "tune", f"{what}: {goals}")
     for i, words in enumerate(space.describe()):
         pair(console, ("space" if not recommended else "space*") if i == 0 else "", words)
     if recommended:
         pair(console, "", "* recommended for this algorithm, as none was given")
-    pair(console, "search", f"{choice_of_search.name} ({choice_of_search.why}), seed {facts['seed']}")
+    pair(console, "search", f"{search.name} ({search.why}), seed {facts['seed']}")
     if facts["scheduler"] != "none":
         pair(console, "stops", f"early by {facts['scheduler']}, in {facts['unit']}")
-    pair(console, "until", ", ".join([*bounds(engine), f"{parallel} at a time"]))
+    console.file.flush()
+
+
+def _chosen(base: Mapping[str, Any], space: Space, noun: str) -> str:
+    """What trials train, or on what: of a choice that is searched, all."""
+    searched = next((p.choices for p in space.parameters if p.key == noun), None)
+    return " or ".join(map(str, searched)) if searched else choice(base, noun)
+
+
+def begins(engine: Engine, parallel: int) -> None:
+    """That trials begin now, so many at a time, and until when."""
+    pair(make_console(), "until", ", ".join([*bounds(engine), f"{parallel} at a time"]))
 
 
 def bounds(engine: Engine) -> list[str]:
@@ -61,6 +73,7 @@ class Board:
 
     def __post_init__(self) -> None:
         self._console = make_console()
+        self._short = short_keys(self.engine.asker.space.keys)
         self._sign = -1.0 if self.engine.study.facts["goals"][0] == "max" else 1.0
         for frozen in self.engine.study.trials():
             self._count(frozen)
@@ -97,6 +110,8 @@ class Board:
         state = {"COMPLETE": "done", "PRUNED": "stopped early", "FAIL": "failed"}.get(frozen.state.name, "")
         if state:
             self.counts[state] = self.counts.get(state, 0) + 1
+        if state and "replaces" in frozen.user_attrs:  # what was stopped for it has ended in it
+            self.counts["stopped early"] = self.counts.get("stopped early", 0) - 1
         if state == "done":
             loss = self._sign * frozen.values[0]
             feasible = all(margin <= 0 for margin in frozen.user_attrs.get("constraints") or ())
@@ -127,9 +142,12 @@ class Board:
             text.append(" best" if is_best else "", "bold green")
             if any(margin > 0 for margin in frozen.user_attrs.get("constraints") or ()):
                 text.append("  outside tune.constraints", "yellow")
-        text.append(f"  {described(frozen.user_attrs.get('config') or {})}", "dim")
+        text.append(f"  {self._point(frozen.user_attrs.get('config') or {})}", "dim")
         line(self._console, text)
         self._console.file.flush()
+
+    def _point(self, values: Mapping[str, Any]) -> str:
+        return described({self._short.get(key, key): value for key, value in values.items()})
 
     def _summary(self) -> Any:
         from rich.text import Text
@@ -155,7 +173,7 @@ class Board:
             bounds.append(max(0.0, engine.began + ends.max_time - time.time()))
         if ends.trials is not None and self._ended:
             done = sum(self.counts.values())
-            bounds.append((ends.trials - done) * (time.monotonic() - self._began) / self._ended)
+            bounds.append(max(0, ends.trials - done) * (time.monotonic() - self._began) / self._ended)
         return min(bounds) if bounds else None
 
     def _table(self) -> Any:
@@ -163,11 +181,14 @@ class Board:
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=False)
-        for name, right in (("trial", True), (self.engine.metrics[0], True), ("at", True), ("for", True), ("", False)):
-            table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
         shown = list(self.engine.live.values())
-        for live in shown[:ROWS]:
-            table.add_row(*_row(live, self.engine.metrics[0]))
+        rows = [[*_row(live, self.engine.metrics[0]), self._point(live.values)] for live in shown[:ROWS]]
+        for i, name in enumerate(("trial", self.engine.metrics[0], "at", "for")):
+            width = max([len(name), *(len(row[i]) for row in rows)])
+            table.add_column(name, justify="right", no_wrap=True, min_width=width)
+        table.add_column("", no_wrap=True, overflow="ellipsis")
+        for row in rows:
+            table.add_row(*row)
         more = [f"… and {len(shown) - ROWS} more"] if len(shown) > ROWS else []
         return Group(self._summary(), *([table] if shown else []), *more)
 
@@ -184,5 +205,4 @@ def _row(live: Live, metric: str) -> list[str]:
         figure(live.metrics.get(metric)),
         at,
         clock(time.time() - live.since),
-        described(live.values),
     ]

@@ -38,6 +38,7 @@ class Trial:
     job: the name of its folder under `trials/`; None for an observation of an earlier study (`prior`: that study's name).
     started, ended: unix times. events: its job's state changes. device_seconds: wall time × devices. lost_seconds: of
     training that had to be done again. feasible: whether it keeps the study's constraints.
+    parent: the trial from whose state it went on, by its number.
     """
 
     number: int
@@ -56,6 +57,7 @@ class Trial:
     lost_seconds: float = 0.0
     feasible: bool = True
     prior: str | None = None
+    parent: int | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -254,6 +256,7 @@ def _trial(directory: Path, frozen: Any, metrics: list[str], unit: str, state_of
         lost_seconds=float(lost),
         feasible=all(value <= 0 for value in told.get("constraints") or ()),
         prior=told.get("prior"),
+        parent=told.get("parent"),
     )
 
 

@@ -85,6 +85,7 @@ def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
     few, many = workers_within(engine.asker.space, facts["base"])
     if options["ray"]["address"] is None:
         bundles(many, here, options["ray"], {"GPU": math.inf, **own_processors()})  # before anything is started
+    board.header(engine, recommended)
     with told_to_leave(engine) as heed, connected(options["ray"]["address"]) as cluster:
         heed()
         from trainer.tuning.driver import drive  # Ray reads its environment when it is imported
@@ -96,7 +97,7 @@ def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
             refuse_too_few(
                 engine.scheduler.population, parallel, at_once(bundle, cluster.resources, None), options["ray"]
             )
-        board.header(engine, engine.asker.space, engine.asker.choice, parallel, recommended)
+        board.begins(engine, parallel)
         study.add_event("resumed" if study.trials() else "started")
         settings = {
             "retries": options["tune"]["retries"],
