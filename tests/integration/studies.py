@@ -18,7 +18,7 @@ from trainer.job import Job, read_lines
 from trainer.tuning.record import StudyRecord, read
 
 SPAN = "algorithm.lr=tag(log,interval(1e-3,1e-1))"
-COMMON = [FAULTY, SPAN, "+algorithm.seconds=0.02", "train.epochs=2", "train.log_every=10", "checkpoint.every=10"]
+COMMON = [FAULTY, SPAN, "+algorithm.seconds=0.05", "train.epochs=2", "train.log_every=10", "checkpoint.every=10"]
 COMMON += ["tracking=none", "search=tpe"]
 STEPS = 90
 PATIENCE = 200.0  # seconds that a busy machine may take for anything here

@@ -174,7 +174,14 @@ def test_a_failing_configuration_is_told_with_its_reason_and_tried_again_only_if
 
 @pytest.mark.parametrize("at_end", ["stop", "finish"])
 def test_when_its_time_is_over_what_runs_is_stopped_or_finished(folder: Path, at_end: str) -> None:
-    run = begun("other", "tune.trials=9", "tune.parallel=1", "tune.max_time=1000s", f"tune.at_end={at_end}")
+    run = begun(
+        "other",
+        "algorithm.seconds=0.2",
+        "tune.trials=9",
+        "tune.parallel=1",
+        "tune.max_time=1000s",
+        f"tune.at_end={at_end}",
+    )
     run.trains(0)
     run.kill()
     run = resumed("other", "tune.max_time=1s")
