@@ -141,7 +141,7 @@ def held_by(address: str) -> tuple[list[str], float, float]:
 
 def test_a_cluster_gets_back_all_that_a_study_held(folder: Path, cluster: str) -> None:
     """After its end, after it was told to leave, after its driver was killed; half a GPU a trial."""
-    run = begun("study", "tune.trials=4", f"ray.address={cluster}", "ray.gpus_per_worker=0.5")
+    run = begun("study", "tune.trials=4", f"ray.address={cluster}", "ray.gpus_per_worker=0.5", "algorithm.seconds=0.3")
     run.trains(0, step=5)
     run.trains(1, step=1)  # at the same time: each has half of it
     groups, _, gpus = held_by(cluster)

@@ -223,3 +223,18 @@ def test_when_what_followed_a_trial_dies_the_trial_comes_again(tmp_path: Path) -
         live = begin(engine)
         engine.lost(live.frozen.number)
         assert begin(engine).job.dir == live.job.dir
+
+
+@pytest.mark.parametrize(("at_end", "what"), [("stop", "pause"), ("finish", None)])
+def test_what_a_dead_driver_left_under_way_at_the_end_is_stopped_or_finished(
+    tmp_path: Path, at_end: str, what: str | None
+) -> None:
+    """Its job may live on, where the launcher is a cluster's."""
+    with engine_in(tmp_path / "s") as engine:
+        begin(engine)
+    with engine_in(tmp_path / "s", max_time=1e-6, at_end=at_end) as engine:
+        engine.began = time.time() - 1
+        live = begin(engine)
+        order = read_json(live.job.dir / ORDER)
+        assert (order["what"] if order else None) == what
+        assert engine.next() is None

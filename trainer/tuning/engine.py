@@ -121,6 +121,7 @@ class Engine:
                     return None
             if live is not None:
                 self.live[live.frozen.number] = live
+                self.look()  # what was under way when the study ended may live on: it is taken to be stopped, or finished
                 return live
         return None
 
@@ -147,7 +148,7 @@ class Engine:
 
     def _may_begin(self) -> bool:
         self.look()
-        if self.leaving or self.failure or (self.end and not self.end.leaves_running):
+        if self.leaving or self.failure:
             return False
         return self._waiting != [] or self.end is None
 
