@@ -14,7 +14,6 @@ import heapq
 import math
 import random
 import statistics
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,8 +127,8 @@ def simulated(
     return trainings.trained, trainings.ended
 
 
-def row(task: Task, metric: tuple[str, str], name: str, curves: list[Curve], orders: int) -> bool:
-    """Prints a line of the table. Returns whether the demand is met in every order."""
+def row(task: Task, metric: tuple[str, str], name: str, curves: list[Curve], orders: int) -> None:
+    """Prints a line of the table."""
     whole = sum(curve[-1][0] for curve in curves)
     best = max if metric[1] == "max" else min
     aim = best(curve[-1][1] for curve in curves if math.isfinite(curve[-1][1]))
@@ -147,10 +146,9 @@ def row(task: Task, metric: tuple[str, str], name: str, curves: list[Curve], ord
         f"| {100 * statistics.median(gaps):.2f} ({100 * max(gaps):.2f}) | {within} | {cheap} |",
         flush=True,
     )
-    return within == cheap == orders
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=27)
     parser.add_argument("--orders", type=int, default=10)
@@ -164,15 +162,13 @@ def main() -> int:
         "| orders within 1 % | within a quarter of the epochs |"
     )
     print("|---|---|---|---|---|---|")
-    met = True
     for task in tasks(folder)[: 1 if args.quick else None]:
         reports = reports_of(task, points, folder)
         for metric in task.metrics:
             curves = curves_of(reports, metric[0], task.epochs)
             for name in SCHEDULERS:
-                met &= row(task, metric, name, curves, orders) or name != "asha"
-    return 0 if met or args.quick else 1
+                row(task, metric, name, curves, orders)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

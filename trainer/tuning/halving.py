@@ -22,7 +22,7 @@ class Halving(Scheduler):
 
     One that isn't stops; but as others come it may be found among the best later, and then goes on before any new point is
     tried. That is what the paper does, and Optuna's pruner, for which a stopped trial is lost, can't (on 27 curves of gpt
-    it missed the best one in a third to two thirds of the orders in which they came). Shares are rounded down, so that the
+    it missed the best one in half of the orders in which they came: scripts/bench/schedulers.py). Shares are rounded down, so that the
     first to come are no exception; once all points of a study have begun, up, as the last rungs see few. A study that may
     end before that, by time, lets the best of each rung go on at once: it must have a whole training to show.
     """
