@@ -179,18 +179,33 @@ def interval(by_task: list[list[float]]) -> tuple[float, float]:
 
 
 def table(results: Results, tasks: list[Task], samplers: list[str], budgets: tuple[int, ...]) -> None:
+    """Each sampler's mean score, and how much greater the first one's is than each other's, task by task."""
     columns = [(at_once, trials) for at_once in AT_ONCE for trials in budgets]
     heads = [
         f"{trials} trials, {'one at a time' if at_once == 1 else f'{at_once} at once'}" for at_once, trials in columns
     ]
     print(f"\n| mean score of {len(tasks)} tasks (95 %) | {' | '.join(heads)} |\n|---|{'---|' * len(columns)}")
+    found = {
+        sampler: [[scores(results, task, sampler, at_once, trials) for task in tasks] for at_once, trials in columns]
+        for sampler in samplers
+    }
+
+    def line(name: str, cells: list[list[list[float]]], sign: str = "") -> None:
+        shown = [(statistics.mean(map(statistics.mean, cell)), *interval(cell)) for cell in cells]
+        print(
+            f"| {name} | {' | '.join(f'{m:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})' for m, low, high in shown)} |"
+        )
+
     for sampler in samplers:
-        cells = []
-        for at_once, trials in columns:
-            by_task = [scores(results, task, sampler, at_once, trials) for task in tasks]
-            low, high = interval(by_task)
-            cells.append(f"{statistics.mean(map(statistics.mean, by_task)):.3f} ({low:.3f} to {high:.3f})")
-        print(f"| {NAMES[sampler]} | {' | '.join(cells)} |")
+        line(NAMES[sampler], found[sampler])
+    first, *others = samplers
+    for other in others:
+        pairs = [zip(a, b, strict=True) for a, b in zip(found[first], found[other], strict=True)]
+        line(
+            f"{NAMES[first]} less {NAMES[other]}",
+            [[[statistics.mean(a) - statistics.mean(b)] for a, b in pair] for pair in pairs],
+            "+",
+        )
 
 
 def by_task(results: Results, tasks: list[Task], samplers: list[str], trials: int) -> None:

@@ -26,16 +26,16 @@ def rules(rows: np.ndarray, absent: np.ndarray, encoding: Encoding) -> list[Rule
     """
     found = []
     always = ~absent.any(0)
-    for column in np.flatnonzero(absent.any(0) & ~absent.all(0)):
+    for column in map(int, np.flatnonzero(absent.any(0) & ~absent.all(0))):
         lacks = absent[:, column]
         parents = []
-        for parent in np.flatnonzero(always & (encoding.levels > 0)):
+        for parent in map(int, np.flatnonzero(always & (encoding.levels > 0))):
             without = np.unique(rows[lacks, parent])
             if not np.isin(rows[~lacks, parent], without).any():
-                parents.append((len(without), int(parent), without))
+                parents.append((len(without), parent, without))
         if parents:
             _, parent, places = min(parents, key=lambda p: p[:2])
-            found.append(Rule(int(column), parent, places))
+            found.append(Rule(column, parent, places))
     return found
 
 

@@ -14,6 +14,7 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 from scipy.stats import qmc
+from threadpoolctl import ThreadpoolController
 
 from trainer.errors import UserError
 from trainer.tuning.absence import applied, rules
@@ -29,6 +30,7 @@ PARZEN_FEWEST = 10  # values that they need
 DRAWS = 8  # of them, at most, for one that is new, allowed and unlikely to fail
 SPREAD = 256  # points to choose from while there is no model
 
+ONE_THREAD = ThreadpoolController()  # of the linear algebra that has been imported above
 Allowed = Callable[[np.ndarray], bool]
 
 
@@ -74,6 +76,10 @@ class Bayes(BaseSampler):
             raise UserError("search=bayes is for one metric; use search=nsga2 or search=tpe for several")
         if not search_space:
             return {}
+        with ONE_THREAD.limit(limits=1):  # how many there are changes the last digits, and with them what follows
+            return self._suggested(study, trial, search_space)
+
+    def _suggested(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         encoding = Encoding(search_space)
         others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
         maximize = study.direction == StudyDirection.MAXIMIZE

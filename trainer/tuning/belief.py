@@ -11,7 +11,7 @@ from trainer.tuning.acquisition import Chance, Improvement, Part
 from trainer.tuning.encoding import Encoding
 from trainer.tuning.gaussian import Gaussian, Metric, Prior, fit
 from trainer.tuning.observations import Observations
-from trainer.tuning.warping import half_ranked, signed, standard
+from trainer.tuning.warping import signed, standard, zoomed
 
 KNOWN = 250  # trials that a process is made of, at most: beyond, a suggestion would take too long
 FITTED = 120  # trials, of those, that its hyperparameters are fitted to
@@ -47,7 +47,7 @@ def believed(known: Observations, encoding: Encoding, rng: np.random.Generator) 
         chances.append(_works(known.rows[chosen], known.failed, metric, prior, rng))
     if violates.all():
         return Belief(None, chances)
-    y = standard(half_ranked(known.values))[chosen]
+    y = standard(zoomed(known.values))[chosen]
     rows = known.rows[chosen]
     process = _process(rows, y, metric, prior, rng)
     mean, _ = process.at(rows[~violates[chosen]])

@@ -279,7 +279,7 @@ class Engine:
         self._changes += 1
         make = self.asker.choice.make
         if make is not None:
-            self.study.optuna.sampler = make(frozen.number)
+            self.study.optuna.sampler = make(self.study.facts["seed"], frozen.number)
         self.study.optuna.tell(frozen.number, values, state=state, skip_if_finished=True)
         self.news.append(News(self.study.storage.get_trial(frozen._trial_id)))
 

@@ -42,23 +42,31 @@ def last_step(trial: FrozenTrial) -> tuple[int, float] | None:
     return max(known) if known else None
 
 
-def stopped_value(trial: FrozenTrial, complete: Sequence[FrozenTrial], sign: float) -> float | None:
-    """What a trial that was stopped early would have come to: its last value, and what complete trials made good from
-    that step to their end (the median); no better than the best of them, as it was stopped for being worse."""
-    last = last_step(trial)
-    if last is None:
-        return None
-    step, value = last
-    value *= sign
-    ends = [
-        (sign * t.value, sign * t.intermediate_values[step])
-        for t in complete
-        if step in t.intermediate_values and t.value is not None
-    ]
-    gains = [end - then for end, then in ends if math.isfinite(end) and math.isfinite(then)]
-    if not gains:
-        return value
-    return max(value + float(np.median(gains)), min(end for end, _ in ends))
+class Stopped:
+    """What trials that were stopped early would have come to, by what complete ones did from the same step on."""
+
+    def __init__(self, complete: Sequence[FrozenTrial], sign: float) -> None:
+        self.complete, self.sign = complete, sign
+        self.from_step: dict[int, tuple[float, float] | None] = {}
+
+    def value(self, trial: FrozenTrial) -> float | None:
+        """Its last value, and the median of what complete trials made good from that step to their end; no better than
+        the best of these, as it was stopped for being worse. None if it has reported nothing."""
+        last = last_step(trial)
+        if last is None:
+            return None
+        step, value = last
+        if step not in self.from_step:
+            self.from_step[step] = self._made_good(step)
+        known = self.from_step[step]
+        value *= self.sign
+        return value if known is None else max(value + known[0], known[1])
+
+    def _made_good(self, step: int) -> tuple[float, float] | None:
+        """The median difference between end and step, and the best end."""
+        seen = [(t.values[0], t.intermediate_values[step]) for t in self.complete if step in t.intermediate_values]
+        ends = np.array([pair for pair in seen if all(map(math.isfinite, pair))]) * self.sign
+        return (float(np.median(ends[:, 0] - ends[:, 1])), float(ends[:, 0].min())) if len(ends) else None
 
 
 def observe(
@@ -70,7 +78,7 @@ def observe(
 ) -> Observations:
     """All of them but those outside the space. A value that is no number (nan, or infinite for the worse) is a failure."""
     sign = -1.0 if maximize else 1.0
-    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    stopped = Stopped([t for t in trials if t.state == TrialState.COMPLETE], sign)
     rows: list[list[float]] = []
     values: list[float] = []
     limits: list[Sequence[float]] = []
@@ -90,7 +98,7 @@ def observe(
         if trial.state == TrialState.COMPLETE:
             value = sign * trial.values[0]
         elif trial.state == TrialState.PRUNED:
-            value = stopped_value(trial, complete, sign)
+            value = stopped.value(trial)
         if value is None:
             continue
         if math.isfinite(value):

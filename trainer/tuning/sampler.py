@@ -23,12 +23,12 @@ TRIES = 200  # proposals until one keeps the constraints and is new
 
 @dataclass(frozen=True)
 class Choice:
-    """The sampler that a search takes: `make` builds it from a seed, and is None where every point is tried; why, in
-    words."""
+    """The sampler that a search takes: `make` builds it from the study's seed and a trial's number, and is None where every
+    point is tried; why, in words."""
 
     name: str
     why: str
-    make: Callable[[int], Any] | None
+    make: Callable[[int, int], Any] | None
 
 
 def choose(search: str, space: Space, trials: int | None, metrics: int, outcomes: bool) -> Choice:
@@ -41,9 +41,9 @@ def choose(search: str, space: Space, trials: int | None, metrics: int, outcomes
     points = space.points(FINITE)
     constrained = _constraints if outcomes else None
 
-    def tpe(seed: int) -> Any:
+    def tpe(seed: int, number: int) -> Any:
         return samplers.TPESampler(
-            seed=seed, multivariate=True, group=True, constant_liar=True, constraints_func=constrained
+            seed=seed_of(seed, number), multivariate=True, group=True, constant_liar=True, constraints_func=constrained
         )
 
     if search == "bayes":
@@ -53,7 +53,7 @@ def choose(search: str, space: Space, trials: int | None, metrics: int, outcomes
             return Choice("grid", f"all {points} points fit into {trials} trials", None)
         from trainer.tuning.bayes import Bayes
 
-        def bayes(seed: int) -> Any:
+        def bayes(seed: int, number: int) -> Any:
             return Bayes(
                 seed, feasible=lambda params: space.feasible(space.values(params)), constraints_func=constrained
             )
@@ -62,15 +62,23 @@ def choose(search: str, space: Space, trials: int | None, metrics: int, outcomes
     if search == "tpe":
         return Choice("tpe", "as asked", tpe)
     if search == "random":
-        return Choice("random", "as asked", lambda seed: samplers.RandomSampler(seed=seed))
+        return Choice("random", "as asked", lambda seed, number: samplers.RandomSampler(seed=seed_of(seed, number)))
     if search == "nsga2":
-        return Choice("nsga2", "as asked", lambda seed: samplers.NSGAIISampler(seed=seed, constraints_func=constrained))
+        return Choice(
+            "nsga2",
+            "as asked",
+            lambda seed, number: samplers.NSGAIISampler(seed=seed_of(seed, number), constraints_func=constrained),
+        )
     if search == "gp":
-        return Choice("gp", "as asked", lambda seed: samplers.GPSampler(seed=seed, constraints_func=constrained))
+        return Choice(
+            "gp",
+            "as asked",
+            lambda seed, number: samplers.GPSampler(seed=seed_of(seed, number), constraints_func=constrained),
+        )
     if search == "cmaes":
         if metrics > 1:
             raise UserError(f"search=cmaes has one metric, and there are {metrics}; choose nsga2, tpe or gp")
-        return Choice("cmaes", "as asked", lambda seed: samplers.CmaEsSampler(seed=seed))
+        return Choice("cmaes", "as asked", lambda seed, number: samplers.CmaEsSampler(seed=seed_of(seed, number)))
     if points is None or points >= FINITE:
         raise UserError(
             "search=grid tries every point, and this space has too many of them; write choices or ranges, or search=bayes"
@@ -132,7 +140,7 @@ class Asker:
         if self.choice.make is None:
             assert left is not None
             return left[0]
-        sampler = self.choice.make(seed_of(self.study.facts["seed"], frozen.number))
+        sampler = self.choice.make(self.study.facts["seed"], frozen.number)
         optuna = self._seen()
         sampler.before_trial(optuna, frozen)
         space = sampler.infer_relative_search_space(optuna, frozen)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import norm, rankdata
 
 LARGEST = 1e100  # of a value; its square is still a number
+NEAR = 0.3  # how much better than the best the finest point of the scale is, in distances of the median from the best
+FAR = 1e3  # what is that many such distances worse than the best is just bad
 SAME = 1e-12  # what differs by less, relative to the values, is equal
 
 
@@ -17,22 +18,17 @@ def standard(values: np.ndarray) -> np.ndarray:
     return np.asarray((values - values.mean()) / deviation)
 
 
-def half_ranked(values: np.ndarray) -> np.ndarray:
-    """Values (n), less being better, whose worse half is replaced by what normal values of its ranks would be.
+def zoomed(values: np.ndarray) -> np.ndarray:
+    """Values (n), less being better, on a scale that is the finer the nearer they are to the best.
 
-    The better half keeps its distances, which is what leads to the minimum; the worse half keeps its order alone. After
-    the warping of Google's Vizier (Song et al., "The Vizier Gaussian Process Bandit Algorithm", arXiv 2408.11527, 2024).
+    The logarithm of the distance from a point a little better than the best, in units of the median's distance; what is
+    very much worse than the median is all alike. So neither a loss of 1e6 nor a crowd of bad values hides the
+    differences that matter, and the scale follows the search: the nearer it comes, the closer it looks.
     """
     values = np.clip(values, -LARGEST, LARGEST)
-    middle = float(np.median(values))
-    good = values[values <= middle]
-    deviation = float(np.sqrt(((good - middle) ** 2).mean()))
-    if deviation <= SAME * max(1e-300, abs(middle)):  # the better half are all alike
-        deviation = float(np.abs(values - middle).mean()) or 1.0
-    worse = values > middle
-    warped = values.copy()
-    warped[worse] = middle + deviation * norm.ppf((rankdata(values)[worse] - 0.5) / len(values))
-    return warped
+    best = float(values.min())
+    unit = float(np.median(values)) - best or float(values.max()) - best or 1.0
+    return np.asarray(np.log(np.minimum((values - best) / unit, FAR) + NEAR))
 
 
 def signed(values: np.ndarray) -> tuple[np.ndarray, float]:
