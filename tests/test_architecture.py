@@ -62,7 +62,7 @@ def command(*arguments: str) -> str:
         "import trainer.running",
         "import trainer.data.sources, trainer.data.schema",
         "import launchers.base, launchers.local",
-        "import trainer.tuning.space, trainer.tuning.grammar, trainer.tuning.checking",
+        "import trainer.tuning.spaces.space, trainer.tuning.spaces.grammar, trainer.tuning.spaces.checking",
         command("--help"),
         command("train", "--help"),
         command("predict", "--help"),

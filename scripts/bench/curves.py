@@ -27,8 +27,8 @@ from trainer.composing import compose  # noqa: E402
 from trainer.config import check  # noqa: E402
 from trainer.errors import HeadwayError  # noqa: E402
 from trainer.job import Job  # noqa: E402
-from trainer.tuning.parameter import Parameter  # noqa: E402
-from trainer.tuning.placing import placed  # noqa: E402
+from trainer.tuning.spaces.parameter import Parameter  # noqa: E402
+from trainer.tuning.spaces.placing import placed  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data"
 SEED = 0

@@ -25,7 +25,7 @@ from optuna.trial import TrialState
 from trainer import checkpoint
 from trainer.job import write_json
 from trainer.tuning.options import SchedulerConfig, TuneConfig
-from trainer.tuning.scheduler import Scheduler, scheduler_of
+from trainer.tuning.schedulers.scheduler import Scheduler, scheduler_of
 from trainer.tuning.study import Study, held
 
 AT_ONCE = 8

@@ -39,7 +39,7 @@ import optuna  # noqa: E402
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler  # noqa: E402
 from search_tasks import DEVELOPMENT, HELD_OUT, Task  # noqa: E402
 
-from trainer.tuning.bayes import Bayes  # noqa: E402
+from trainer.tuning.bayesian.bayes import Bayes  # noqa: E402
 
 BUDGETS = (50, 100)
 AT_ONCE = (1, 8)

@@ -40,8 +40,8 @@ def facts_of(*overrides: str) -> dict[str, Any]:
     """What `headway tune` would write down for a study with these overrides."""
     from trainer.composing import compose, register
     from trainer.tuning.command import planned
-    from trainer.tuning.grammar import split
     from trainer.tuning.options import StudySchema
+    from trainer.tuning.spaces.grammar import split
 
     register("headway_tune_schema", StudySchema)
     plain, spanned = split([SPANNED, "algorithm=linear", "data=digits", *overrides])
@@ -81,9 +81,9 @@ def bare(trials: int, search: str, scratch: Path, loggers: bool = False) -> floa
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
-    from trainer.tuning.parameter import Parameter
     from trainer.tuning.sampler import choose
-    from trainer.tuning.space import Space
+    from trainer.tuning.spaces.parameter import Parameter
+    from trainer.tuning.spaces.space import Space
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it misses its log files

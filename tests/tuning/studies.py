@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trainer.tuning.parameter import Parameter
 from trainer.tuning.sampler import Asker, choose
-from trainer.tuning.space import Space
+from trainer.tuning.spaces.parameter import Parameter
+from trainer.tuning.spaces.space import Space
 from trainer.tuning.study import Study, held
 
 LR = Parameter("algorithm.lr", "float", 1e-4, 1.0, "log")

@@ -19,11 +19,11 @@ from trainer.job import State, read_json
 from trainer.result import write_result
 from trainer.tuning.ends import ends_of
 from trainer.tuning.engine import Engine, Live
-from trainer.tuning.expression import Expression
-from trainer.tuning.parameter import Parameter
 from trainer.tuning.run import ORDER
-from trainer.tuning.scheduler import scheduler_of
-from trainer.tuning.space import Space
+from trainer.tuning.schedulers.scheduler import scheduler_of
+from trainer.tuning.spaces.expression import Expression
+from trainer.tuning.spaces.parameter import Parameter
+from trainer.tuning.spaces.space import Space
 from trainer.tuning.trials import Configs
 
 BASE = check(compose(["algorithm=linear", "data=digits", "train.epochs=4"]))

@@ -10,9 +10,9 @@ import pytest
 
 from tests.tuning.studies import DEPTH, KIND, LR, MOMENTUM, ask_and_tell, asker, space_of, study_in
 from trainer.errors import HeadwayError, UserError
-from trainer.tuning.expression import Expression
-from trainer.tuning.parameter import Parameter
 from trainer.tuning.sampler import Exhausted, choose
+from trainer.tuning.spaces.expression import Expression
+from trainer.tuning.spaces.parameter import Parameter
 
 ALL = ["bayes", "tpe", "gp", "cmaes", "random", "nsga2"]
 

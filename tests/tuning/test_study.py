@@ -11,8 +11,8 @@ import pytest
 
 from tests.tuning.studies import DEPTH, LR, ask_and_tell, asker, facts, space_of, study_in
 from trainer.errors import UserError
-from trainer.tuning.parameter import Parameter
 from trainer.tuning.record import read
+from trainer.tuning.spaces.parameter import Parameter
 from trainer.tuning.study import find, folder_of, held
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.tuning.studies import DEPTH, LR, ask_and_tell, asker, space_of, study_in
 from trainer.errors import UserError
-from trainer.tuning.parameter import Parameter
-from trainer.tuning.space import Space
+from trainer.tuning.spaces.parameter import Parameter
+from trainer.tuning.spaces.space import Space
 from trainer.tuning.warm_start import add_priors, observations
 
 

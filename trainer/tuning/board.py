@@ -12,7 +12,7 @@ from trainer.job import State
 from trainer.summary import choice, line, make_console, pair
 from trainer.tuning.engine import Engine, Live, News
 from trainer.tuning.record import short_keys
-from trainer.tuning.space import Space, described
+from trainer.tuning.spaces.space import Space, described
 
 REFRESH = 0.25  # seconds between looks at what runs
 PLAIN_EVERY = 30.0  # seconds between lines about what runs where there is no terminal

@@ -23,10 +23,10 @@ from trainer.errors import UserError, did_you_mean
 from trainer.running import check_data, refuse_impossible
 from trainer.signature import short_name
 from trainer.tuning import options as study_options
-from trainer.tuning.grammar import from_config, split, unfixed
-from trainer.tuning.parameter import Parameter
 from trainer.tuning.record import DESCRIPTION
-from trainer.tuning.space import Space, build
+from trainer.tuning.spaces.grammar import from_config, split, unfixed
+from trainer.tuning.spaces.parameter import Parameter
+from trainer.tuning.spaces.space import Space, build
 from trainer.tuning.study import ROOT, find
 
 STOPPED = 130
@@ -68,9 +68,9 @@ class Plan:
 def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: Sequence[str]) -> Plan:
     """Checks all that can be checked before the first trial. Raises UserError."""
     from trainer.tuning.ends import ends_of
-    from trainer.tuning.expression import partition
-    from trainer.tuning.placing import known_values
     from trainer.tuning.sampler import choose
+    from trainer.tuning.spaces.expression import partition
+    from trainer.tuning.spaces.placing import known_values
     from trainer.tuning.warm_start import observations
 
     options = {noun: config[noun] for noun in study_options.NODES}
@@ -102,7 +102,7 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
     choose(options["search"]["name"], space, ends_of(options["tune"], goals[0]).trials, len(metrics), bool(on_outcomes))
     scheduler = options["scheduler"]
     if scheduler["name"] == "pbt":
-        from trainer.tuning.pbt import refuse_unfit
+        from trainer.tuning.schedulers.pbt import refuse_unfit
 
         refuse_unfit(space, options["tune"]["trials"])
         if base["checkpoint"]["every"] == "auto":  # what is reported must be there to go on from
@@ -186,7 +186,7 @@ def _overridden(options: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
 
 def show(arguments: list[str]) -> int:
     from trainer.tuning.record import read
-    from trainer.tuning.show import show as shown
+    from trainer.tuning.reports.show import show as shown
 
     parser = _parser("show", "Shows a study: its best trials, what mattered, what failed.")
     parser.add_argument("study", help="its name, or its directory")

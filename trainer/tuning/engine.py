@@ -21,13 +21,13 @@ from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.job import Job, read_json, read_lines, write_json
 from trainer.running import write
 from trainer.tuning.ends import End, Ends
-from trainer.tuning.expression import Expression
 from trainer.tuning.record import EVENTS, TRIALS
 from trainer.tuning.run import ORDER
 from trainer.tuning.sampler import Asker, Exhausted
-from trainer.tuning.scheduler import Scheduler
+from trainer.tuning.schedulers.scheduler import Scheduler
+from trainer.tuning.schedulers.succession import total_of
+from trainer.tuning.spaces.expression import Expression
 from trainer.tuning.study import Study, folder_of
-from trainer.tuning.succession import total_of
 from trainer.tuning.trials import Configs, workers_of
 
 TRAINING_SECONDS = "training_seconds"

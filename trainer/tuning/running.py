@@ -14,12 +14,12 @@ from trainer.errors import HeadwayError
 from trainer.summary import make_console
 from trainer.tuning.ends import ends_of
 from trainer.tuning.engine import Engine
-from trainer.tuning.expression import Expression
 from trainer.tuning.leaving import told_to_leave
 from trainer.tuning.record import StudyRecord, read
 from trainer.tuning.sampler import Asker, choose
-from trainer.tuning.scheduler import scheduler_of
-from trainer.tuning.space import Space
+from trainer.tuning.schedulers.scheduler import scheduler_of
+from trainer.tuning.spaces.expression import Expression
+from trainer.tuning.spaces.space import Space
 from trainer.tuning.study import Study, held
 from trainer.tuning.trials import Configs, workers_within
 
@@ -39,7 +39,7 @@ def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
         if engine.leaving:
             make_console().print(f"stopped; `headway tune resume {study.name}` goes on", soft_wrap=True)
             return STOPPED
-        from trainer.tuning.show import closing
+        from trainer.tuning.reports.show import closing
 
         closing(record)
         return 1 if record.best() is None or (engine.end is not None and engine.end.failed) else 0
@@ -74,7 +74,7 @@ def engine_of(study: Study) -> Engine:
 def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
     from trainer.tuning import board
     from trainer.tuning.cluster import at_once, bundles, connected, own_processors
-    from trainer.tuning.pbt import refuse_too_few
+    from trainer.tuning.schedulers.pbt import refuse_too_few
 
     study = engine.study
     facts, options = study.facts, study.facts["options"]
@@ -133,9 +133,9 @@ def environment(bundle: Mapping[str, float], workers: int, ray: Mapping[str, Any
 
 def write_out(record: StudyRecord) -> list[Path]:
     """Writes what a study leaves beside its jobs. Returns the files."""
-    from trainer.tuning.best import write_best
-    from trainer.tuning.report import write_report
-    from trainer.tuning.tables import write_tables
+    from trainer.tuning.reports.best import write_best
+    from trainer.tuning.reports.report import write_report
+    from trainer.tuning.reports.tables import write_tables
 
     best = write_best(record)
     return [*([best] if best else []), *write_tables(record), write_report(record)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.errors import HeadwayError, UserError
-from trainer.tuning.space import Space
+from trainer.tuning.spaces.space import Space
 from trainer.tuning.study import Study
 
 FINITE = 10_000  # points of a space up to which it is known which are left
@@ -51,7 +51,7 @@ def choose(search: str, space: Space, trials: int | None, metrics: int, outcomes
             return Choice("tpe", f"{metrics} metrics at once", tpe)
         if points is not None and trials is not None and points <= trials:
             return Choice("grid", f"all {points} points fit into {trials} trials", None)
-        from trainer.tuning.bayes import Bayes
+        from trainer.tuning.bayesian.bayes import Bayes
 
         def bayes(seed: int, number: int) -> Any:
             return Bayes(

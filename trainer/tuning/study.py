@@ -158,7 +158,7 @@ def _optuna(journal: Journal, facts: Mapping[str, Any], directory: Path) -> Any:
 
 def refuse_another(directory: Path, known: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Raises UserError if a directory's study is not the one that is meant: in its space, metrics, seed or jobs."""
-    from trainer.tuning.space import Space
+    from trainer.tuning.spaces.space import Space
 
     differing = Space.from_yaml(facts["space"]).differences(Space.from_yaml(known["space"]))
     for key in ("metrics", "goals", "seed", "search", "scheduler", "unit"):

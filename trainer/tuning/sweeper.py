@@ -54,7 +54,7 @@ class Sweeper(Base):
 
         from trainer.composing import plain
         from trainer.tuning.command import begin
-        from trainer.tuning.grammar import split
+        from trainer.tuning.spaces.grammar import split
 
         assert self._context is not None
         fixed, spanned = split(arguments)

@@ -7,7 +7,7 @@ from typing import Any
 
 from trainer import config as schema
 from trainer.build import build
-from trainer.tuning.space import Space, placed
+from trainer.tuning.spaces.space import Space, placed
 
 Recompose = Callable[[Mapping[str, str]], Mapping[str, Any]]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from trainer.errors import UserError
 from trainer.tuning.record import StudyRecord, read
-from trainer.tuning.space import Space
+from trainer.tuning.spaces.space import Space
 from trainer.tuning.study import Study, find
 
 
@@ -62,7 +62,7 @@ def _within(values: Mapping[str, Any], space: Space, their_base: Mapping[str, An
 
     None if it is no point of it.
     """
-    from trainer.tuning.placing import known_values
+    from trainer.tuning.spaces.placing import known_values
 
     known = {**known_values(their_base), **values}
     point: dict[str, Any] = {}

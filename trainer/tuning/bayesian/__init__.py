@@ -1,0 +1,1 @@
+"""The sampler behind search=bayes."""

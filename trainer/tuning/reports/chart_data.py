@@ -1,0 +1,166 @@
+"""What report.html draws, as JSON: the study's figures in few bytes. Times are seconds since the study was created."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from trainer.config import load
+from trainer.tuning.record import Point, StudyRecord, Trial, short_keys
+from trainer.tuning.reports.best import command, model_of
+from trainer.tuning.reports.importance import compared, importances, is_number, scale_of, text
+from trainer.tuning.reports.show import cost, counts, nothing, value
+from trainer.tuning.reports.totals import failures, state, totals
+
+POINTS = 20_000  # of all curves together: the page stays below a megabyte
+FEWEST, MOST = 8, 400  # points of one curve
+NOT_COMPARED = ("job.name", "job.dir", "job.dry_run")
+
+
+def chart_data(record: StudyRecord) -> dict[str, Any]:
+    """The whole of the page's data. Holds no NaN and no infinity: they are the text `nan`, `inf` or `-inf`."""
+    sums, best = totals(record), record.best()
+    parameters = [_parameter(record, key) for key in record.keys]
+    diff, same = _difference(record, best) if best else ([], 0)
+    room = max(FEWEST, min(MOST, POINTS // max(1, len(record.trials))))
+    return _plain(
+        {
+            "study": {
+                "name": record.name,
+                "state": state(record),
+                "ends": record.ends,
+                "search": record.search,
+                "scheduler": record.scheduler,
+                "seed": record.seed,
+                "unit": record.unit,
+                "created": record.created,
+                "notes": record.notes,
+                "metrics": record.metrics,
+                "goals": record.goals,
+                "command": command(record),
+            },
+            "params": parameters,
+            "trials": [_trial(record, trial, parameters, room) for trial in record.trials],
+            "importance": [importances(record, metric) for metric in range(len(record.metrics))],
+            "compared": [compared(record, metric)[1] for metric in range(len(record.metrics))],
+            "best": best.number if best else None,
+            "front": [trial.number for trial in record.front()],
+            "model": model_of(record, best) if best else None,
+            "nothing": f"There is no best trial: {nothing(record, sums)}.",
+            "diff": diff,
+            "same": same,
+            "failures": failures(record),
+            "totals": {
+                "trials": sums.trials,
+                "seconds": sums.seconds,
+                "device": sums.device_seconds,
+                "lost": sums.lost_seconds,
+                "interruptions": sums.interruptions,
+                "text": f"{counts(sums)}; {cost(sums)}",
+            },
+        }
+    )
+
+
+def _parameter(record: StudyRecord, key: str) -> dict[str, Any]:
+    """levels: a choice's values as text, in the space's order; None for numbers, which have a scale and bounds."""
+    space = next((parameter for parameter in record.space if parameter["key"] == key), {})
+    seen = [trial.values[key] for trial in record.trials if key in trial.values]
+    chosen = space.get("kind") == "choice" or not all(is_number(item) for item in seen)
+    choices = [*(space.get("choices") or ()), *seen] if chosen else []
+    return {
+        "key": key,
+        "short": short_keys(record.keys)[key],
+        "scale": scale_of(record, key),
+        "low": space.get("low"),
+        "high": space.get("high"),
+        "levels": list(dict.fromkeys(text(item) for item in choices)) if chosen else None,
+    }
+
+
+def _trial(record: StudyRecord, trial: Trial, parameters: Sequence[Mapping[str, Any]], room: int) -> dict[str, Any]:
+    """n number, s state, v values (a choice by its level), o objective, f feasible, r reason, j job, a and b when it
+    started and ended, w [from, to] of its waits, i interruptions, d device-seconds, l lost seconds, p prior study,
+    m metrics, x and y its curve."""
+    curve = thinned([point for point in trial.curve if math.isfinite(point[0])], room)
+    return {
+        "n": trial.number,
+        "s": trial.state,
+        "v": [_value(trial, parameter) for parameter in parameters],
+        "o": list(trial.objective) if trial.objective else None,
+        "f": trial.feasible,
+        "r": trial.reason,
+        "j": trial.job,
+        "a": _since(record, trial.started),
+        "b": _since(record, trial.ended),
+        "w": _waits(record, trial),
+        "i": len(trial.interruptions),
+        "d": round(trial.device_seconds, 1),
+        "l": round(trial.lost_seconds, 1),
+        "p": trial.prior,
+        "m": {name: _digits(number) for name, number in trial.metrics.items()},
+        "x": [_digits(point[0]) for point in curve],
+        "y": [_digits(point[2], 5) for point in curve],
+    }
+
+
+def _value(trial: Trial, parameter: Mapping[str, Any]) -> Any:
+    if parameter["key"] not in trial.values:
+        return None
+    item = trial.values[parameter["key"]]
+    return item if parameter["levels"] is None else parameter["levels"].index(text(item))
+
+
+def _since(record: StudyRecord, when: float | None) -> float | None:
+    return None if when is None else round(when - record.created, 2)
+
+
+def _digits(number: float, digits: int = 6) -> float:
+    return float(f"{number:.{digits}g}")
+
+
+def _waits(record: StudyRecord, trial: Trial) -> list[tuple[float | None, float | None]]:
+    """From each interruption until workers trained again; None while they have not."""
+    lines = trial.interruptions
+    ends = [None if w["recovery_seconds"] is None else w["time"] + w["recovery_seconds"] for w in lines]
+    return [(_since(record, w["time"]), _since(record, end)) for w, end in zip(lines, ends, strict=True)]
+
+
+def thinned(curve: Sequence[Point], most: int) -> list[Point]:
+    """At most so many points of a curve, evenly over it, the first and the last among them."""
+    if len(curve) <= most:
+        return list(curve)
+    return [curve[round(i * (len(curve) - 1) / (most - 1))] for i in range(most)]
+
+
+def _difference(record: StudyRecord, best: Trial) -> tuple[list[tuple[str, str, str]], int]:
+    """The keys in which the best trial's config differs from the base, with both values, and how many don't."""
+    base, job = _flat(record.base), record.job(best)
+    config = _flat(load(job.config_path)) if job is not None and job.exists() else {**base, **best.values}
+    keys = [key for key in dict.fromkeys((*base, *config)) if key not in NOT_COMPARED]
+    differing = [key for key in keys if base.get(key, ...) != config.get(key, ...)]
+
+    def told(node: Mapping[str, Any], key: str) -> str:
+        return value(node[key]) if key in node else "–"
+
+    return [(key, told(base, key), told(config, key)) for key in differing], len(keys) - len(differing)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, item in config.items():
+        if isinstance(item, Mapping) and item:
+            found |= _flat(item, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = item
+    return found
+
+
+def _plain(item: Any) -> Any:
+    """Numbers that JSON does not have as text."""
+    if isinstance(item, Mapping):
+        return {str(key): _plain(part) for key, part in item.items()}
+    if isinstance(item, Iterable) and not isinstance(item, (str, bytes)):
+        return [_plain(part) for part in item]
+    return f"{item:g}" if isinstance(item, float) and not math.isfinite(item) else item
