@@ -81,7 +81,7 @@ def test_where_trials_fail_fewer_are_tried(tmp_path: Path, search: str) -> None:
     space = space_of(LR, MOMENTUM)
 
     def fails_above(values: dict[str, Any]) -> float | None:
-        return None if values["algorithm.lr"] > 1e-2 else -math.log10(values["algorithm.lr"])
+        return None if values["algorithm.lr"] > 1e-2 else abs(math.log10(values["algorithm.lr"]) + 2.7)
 
     with study_in(tmp_path, space, search=search) as study:
         points = ask_and_tell(study, asker(study, space, search), 40, fails_above)
