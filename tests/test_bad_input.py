@@ -38,6 +38,29 @@ BEFORE_A_JOB = {
     "a key without its group": (["train", "max_steps=3"], ["max_steps", "did you mean 'train.max_steps'"]),
     "new keys of a mapping": (["train", "algorithm=xgboost", "algorithm.params={a: 1}"], ["+algorithm.params=…"]),
     "a space of a key without its group": (["tune", "lr=interval(0,1)"], ["lr", "did you mean 'algorithm.lr'"]),
+    "a space that the schema contradicts": (["tune", "algorithm.lr=interval(-1,1)"], ["algorithm.lr", "-1"]),
+    "a key that is fixed and searched": (["tune", "algorithm.lr=0.1", "algorithm.lr=0.1,0.2"], ["algorithm.lr"]),
+    "an unknown search": (["tune", "search=bays"], ["search=bays", "did you mean 'bayes'"]),
+    "an unknown scheduler": (["tune", "scheduler=ahsa"], ["scheduler=ahsa", "did you mean 'asha'"]),
+    "an unknown key of a study": (["tune", "tune.trails=3"], ["tune.trails", "did you mean 'tune.trials'"]),
+    "a goal that is none": (["tune", "tune.goal=maximum"], ["tune.goal", "'maximum'", "max"]),
+    "no trials": (["tune", "tune.trials=0"], ["tune.trials", "more than 0"]),
+    "a grid without an end": (["tune", "search=grid", "algorithm.lr=interval(0.1,1)"], ["search=grid", "bayes"]),
+    "several metrics and a scheduler": (
+        ["tune", "scheduler=asha", "tune.metric=[validation_loss,train_loss]"],
+        ["scheduler=asha", "one metric"],
+    ),
+    "a constraint that nothing keeps": (
+        ["tune", "algorithm.lr=interval(0.1,1)", "tune.constraints=['algorithm.lr > 2']"],
+        ["algorithm.lr > 2"],
+    ),
+    "a point outside of the space": (
+        ["tune", "algorithm.lr=interval(0.1,1)", "tune.start_from=[{algorithm.lr: 2}]"],
+        ["algorithm.lr", "2"],
+    ),
+    "a study in a bucket": (["tune", "study.dir=s3://bucket/a"], ["study.dir", "local"]),
+    "no such earlier study": (["tune", "tune.warm_start=[nothing]"], ["'nothing'"]),
+    "no such study": (["tune", "resume", "nothing"], ["'nothing'"]),
     "wrong type": (["train", "train.batch_size=many"], ["train.batch_size", "'many'", "whole number", "auto"]),
     "half a sample": (["train", "train.batch_size=1.5"], ["train.batch_size", "1.5", "whole number"]),
     "wrong type of a setting": (["train", "algorithm.lr=fast"], ["algorithm.lr", "'fast'", "number"]),
@@ -90,6 +113,7 @@ def test_a_mistake_is_said_in_one_line_before_there_is_a_job(
         assert words in lines[0]
     assert not output.strip()
     assert not (files / "runs").exists()
+    assert not (files / "studies").exists()
 
 
 WHEN_THE_DATA_IS_READ = {

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from trainer import config as schema
 from trainer.build import build as built
@@ -27,7 +27,7 @@ from trainer.tuning.record import DESCRIPTION
 from trainer.tuning.spaces.grammar import from_config, split, unfixed
 from trainer.tuning.spaces.parameter import Parameter
 from trainer.tuning.spaces.space import Space, build
-from trainer.tuning.study import ROOT, find
+from trainer.tuning.study import ROOT, Draft, Study, find
 
 STOPPED = 130
 Recompose = Any
@@ -69,6 +69,7 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
     """Checks all that can be checked before the first trial. Raises UserError."""
     from trainer.tuning.ends import ends_of
     from trainer.tuning.sampler import choose
+    from trainer.tuning.schedulers.scheduler import scheduler_of
     from trainer.tuning.spaces.expression import partition
     from trainer.tuning.spaces.placing import known_values
     from trainer.tuning.warm_start import observations
@@ -101,12 +102,8 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
         space.stored(point)
     choose(options["search"]["name"], space, ends_of(options["tune"], goals[0]).trials, len(metrics), bool(on_outcomes))
     scheduler = options["scheduler"]
-    if scheduler["name"] == "pbt":
-        from trainer.tuning.schedulers.pbt import refuse_unfit
-
-        refuse_unfit(space, options["tune"]["trials"])
-        if base["checkpoint"]["every"] == "auto":  # what is reported must be there to go on from
-            base["checkpoint"]["every"] = "validation"
+    if scheduler["name"] == "pbt" and base["checkpoint"]["every"] == "auto":
+        base["checkpoint"]["every"] = "validation"  # what is reported must be there to go on from
     facts = {
         "name": name,
         "created": time.time(),
@@ -122,6 +119,7 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
         "overrides": jobs,
         "options": options,
     }
+    scheduler_of(cast(Study, Draft(facts)), facts["options"]["scheduler"])  # refuses what it can't have
     for earlier in options["tune"]["warm_start"]:
         observations(earlier, space, facts)
     return Plan(directory, facts, space, is_usual)

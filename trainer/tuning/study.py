@@ -40,6 +40,13 @@ def find(name: str) -> Path:
     raise UserError(f"there is no study {name!r} here; {did_you_mean(name, known)}")
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A study that has no directory yet: what it is to say of itself."""
+
+    facts: dict[str, Any]
+
+
 @dataclass
 class Study:
     """facts: what study.yaml says: name, metrics, goals, space, search, scheduler, unit, seed, base, created, and
