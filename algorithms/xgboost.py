@@ -335,9 +335,13 @@ def _scores(line: str) -> dict[str, dict[str, list[float]]]:
 
 
 def _figures(scores: dict[str, dict[str, list[float]]]) -> dict[str, float]:
-    """The figures by our names, with the share of right answers beside that of wrong ones."""
+    """The figures by our names, with the share of right answers beside that of wrong ones. The first metric is the loss too,
+    as other algorithms have one, if less of it is better."""
     figures = {f"{data}_{metric}": value for data, of in scores.items() for metric, [value] in of.items()}
-    for data in scores:
+    for data, of in scores.items():
+        first, [loss] = next(iter(of.items()))
+        if first.partition("@")[0] not in Estimator.maximize:
+            figures[f"{data}_loss"] = loss
         error = figures.get(f"{data}_error", figures.get(f"{data}_merror"))
         if error is not None:
             figures[f"{data}_accuracy"] = 1 - error

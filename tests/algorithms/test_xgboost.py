@@ -200,6 +200,13 @@ def test_other_tasks_report_their_own_metrics(classes: int, metric: str) -> None
     values = [report[1][metric] for report in context.reports]
     assert values[-1] < values[0]
     assert ("validation_accuracy" in context.reports[0][1]) == bool(classes)
+    assert [report[1]["validation_loss"] for report in context.reports] == values
+
+
+def test_a_first_metric_of_which_more_is_better_is_no_loss() -> None:
+    _, context, _, _ = fitted(2, eval_metric=["auc", "logloss"])
+    assert "validation_logloss" in context.reports[0][1]
+    assert "validation_loss" not in context.reports[0][1]
 
 
 def test_a_job_that_is_asked_to_stop_stops_after_the_round() -> None:
@@ -208,7 +215,7 @@ def test_a_job_that_is_asked_to_stop_stops_after_the_round() -> None:
     algorithm = XGBoost(rounds=10)
     algorithm.fit(context)
     assert [step for step, _, _ in context.reports] == [1, 2, 3]
-    assert set(context.reports[0][1]) == {"train_logloss", "train_error", "train_auc", "train_accuracy"}
+    assert set(context.reports[0][1]) == {"train_loss", "train_logloss", "train_error", "train_auc", "train_accuracy"}
     assert len(algorithm.predict(batch_of(x))["prediction"]) == len(x)
 
 
