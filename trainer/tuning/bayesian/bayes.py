@@ -41,7 +41,7 @@ class Bayes(BaseSampler):
     trials under way, failures and constraints counted in (acquisition.py). The fourth is of Optuna's multivariate TPE
     (Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011), which takes no function to be smooth
     and so finds what the process overlooks in the steps and plateaus of trees, counts and accuracies: on such tasks the
-    two together are much better than either (scripts/bench/search.py).
+    two together are better than the process alone and than TPE alone (scripts/bench/search.py).
 
     seed: with a trial's number and the trials before it, all that a suggestion depends on; nothing is kept between
     calls, so another process goes on as this one would. feasible: whether a configuration satisfies the constraints
