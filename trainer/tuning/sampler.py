@@ -58,7 +58,7 @@ def choose(search: str, space: Space, trials: int | None, metrics: int, outcomes
                 seed, feasible=lambda params: space.feasible(space.values(params)), constraints_func=constrained
             )
 
-        return Choice("bayes", "a Gaussian process", bayes)
+        return Choice("bayes", "a Gaussian process, every fourth point by TPE", bayes)
     if search == "tpe":
         return Choice("tpe", "as asked", tpe)
     if search == "random":
