@@ -95,7 +95,7 @@ def bare(trials: int, search: str, scratch: Path, loggers: bool = False) -> floa
         tune.report({"loss": (config["algorithm.lr"] - 0.1) ** 2})
 
     asked = OptunaSearch(
-        {"algorithm.lr": FloatDistribution(1e-4, 1.0, log=True)}, metric="loss", mode="min", sampler=make(0)
+        {"algorithm.lr": FloatDistribution(1e-4, 1.0, log=True)}, metric="loss", mode="min", sampler=make(0, 0)
     )
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         tuner = tune.Tuner(

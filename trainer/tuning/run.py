@@ -22,7 +22,8 @@ from trainer.job import Job, State, read_json
 from trainer.tail import Tail
 
 ORDER = "order.json"
-POLL = 0.02  # seconds
+POLL = 0.02  # seconds between looks at whether the job is alive
+LOOK = 0.25  # seconds between looks at what it reports, and at what is wanted of it: trials train beside this
 AGAIN = (0.0, 1.0, 5.0, 15.0, 30.0)  # seconds to wait after so many interruptions without progress between them
 
 
@@ -39,6 +40,7 @@ class Run:
     _ordered: str | None = None
     _stuck: int = 0
     _submitted: float = 0.0
+    _looks: float = 0.0  # when it looks next
 
     def __post_init__(self) -> None:
         self._launcher = _launcher(json.dumps(schema.load(self.job.config_path)["launcher"]))
@@ -64,20 +66,23 @@ class Run:
         self._submitted = time.monotonic()
 
     def wait(self, seconds: float = 5.0) -> dict[str, Any]:
-        """Returns once there is something new, or nothing for so many seconds.
+        """Returns once there is something new, a few times a second at most, or nothing for so many seconds.
 
         points: new reports as [step, epoch, seconds of training, {metric: value}]; ended: None while it goes on, else
         completed, failed, stopped (by an order), paused (by an order) or by_hand; reason, kind: of a failure.
         """
         until = time.monotonic() + seconds
         while True:
-            points = self._points()
-            self._obey()
-            ended = self._ended()
-            if ended is not None:
-                return {"points": points + self._points(), **ended}
-            if points or time.monotonic() > until:
-                return {"points": points, "ended": None}
+            now = time.monotonic()
+            if now >= self._looks or not self._launcher.is_alive(self.job):
+                self._looks = now + LOOK
+                points = self._points()
+                self._obey()
+                ended = self._ended()
+                if ended is not None:
+                    return {"points": points + self._points(), **ended}
+                if points or now > until:
+                    return {"points": points, "ended": None}
             time.sleep(POLL)
 
     def _points(self) -> list[list[Any]]:
