@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ class Trial(tune.Trainable):
         try:
             self._run = Run(Job(Path(config["dir"])), int(config["retries"]), config["env"])
             self._run.begin()
-        except HeadwayError as error:
-            self._error = str(error)
+        except Exception as error:  # raised here, Tune would start the actor again, and again
+            self._error = _words(error)
 
     def step(self) -> dict[str, Any]:
         """One report of the job, as `Run.wait` gives it; in JSON, as Tune takes nested results apart."""
@@ -48,8 +49,8 @@ class Trial(tune.Trainable):
         else:
             try:
                 report = self._run.wait()
-            except HeadwayError as error:
-                report = {"points": [], "ended": "failed", "reason": str(error), "kind": "launcher"}
+            except Exception as error:
+                report = {"points": [], "ended": "failed", "reason": _words(error), "kind": "launcher"}
         return {"number": self._number, "report": json.dumps(report), "done": report["ended"] is not None}
 
     def cleanup(self) -> None:
@@ -61,3 +62,11 @@ class Trial(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """The job goes on from its own."""
+
+
+def _words(error: Exception) -> str:
+    """What went wrong where a trial is followed, in a line; the trace of what nobody foresaw goes to Ray's log."""
+    if isinstance(error, HeadwayError):
+        return str(error)
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {(str(error).splitlines() or ['no more is known'])[0]}"
