@@ -48,7 +48,7 @@ def begin(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: Se
     """Begins a study, or goes on with the one that has this name. config: composed, a study's own nodes included."""
     from trainer.tuning.running import run
 
-    plan = planned(config, spanned, overrides)
+    plan = planned(config, spanned, overrides, _config_dir())
     if plan.facts["options"]["study"]["dry_run"]:
         print("\n".join(plan.space.describe()))
         return 0
@@ -65,7 +65,20 @@ class Plan:
     recommended: bool
 
 
-def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: Sequence[str]) -> Plan:
+def _config_dir() -> str | None:
+    """The folder of --config-dir, if Hydra was given one: trials may choose from it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
+    return next((str(source.path) for source in sources if source.provider == "command-line"), None)
+
+
+def planned(
+    config: Mapping[str, Any],
+    spanned: Sequence[Parameter],
+    overrides: Sequence[str],
+    config_dir: str | None = None,
+) -> Plan:
     """Checks all that can be checked before the first trial. Raises UserError."""
     from trainer.tuning.ends import ends_of
     from trainer.tuning.sampler import choose
@@ -97,7 +110,7 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
     known = [*known_values(base), *parameters]
     on_parameters, on_outcomes = partition(options["tune"]["constraints"], known)
     jobs = [o for o in overrides if o.lstrip("+").split("=")[0].split(".")[0] not in study_options.NODES]
-    space = build(list(parameters.values()), on_parameters, base, recompose=recomposer(jobs))
+    space = build(list(parameters.values()), on_parameters, base, recompose=recomposer(jobs, config_dir))
     for point in options["tune"]["start_from"]:
         space.stored(point)
     choose(options["search"]["name"], space, ends_of(options["tune"], goals[0]).trials, len(metrics), bool(on_outcomes))
@@ -117,6 +130,7 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
         "seed": options["study"]["seed"],
         "base": base,
         "overrides": jobs,
+        "config_dir": config_dir,
         "options": options,
     }
     scheduler_of(cast(Study, Draft(facts)), facts["options"]["scheduler"])  # refuses what it can't have
@@ -125,12 +139,12 @@ def planned(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: 
     return Plan(directory, facts, space, is_usual)
 
 
-def recomposer(overrides: Sequence[str]) -> Recompose:
+def recomposer(overrides: Sequence[str], config_dir: str | None = None) -> Recompose:
     """Composes the jobs' config with other choices of groups."""
 
     def recompose(chosen: Mapping[str, str]) -> dict[str, Any]:
         kept = [o for o in overrides if o.partition("=")[0] not in chosen]
-        return compose([*kept, *(f"{group}={choice}" for group, choice in chosen.items())])
+        return compose([*kept, *(f"{group}={choice}" for group, choice in chosen.items())], config_dir=config_dir)
 
     return recompose
 

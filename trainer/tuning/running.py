@@ -62,7 +62,7 @@ def engine_of(study: Study) -> Engine:
     return Engine(
         study=study,
         asker=Asker(study, space, search),
-        configs=Configs(base, groups, recomposer(facts["overrides"])),
+        configs=Configs(base, groups, recomposer(facts["overrides"], facts.get("config_dir"))),
         scheduler=scheduler,
         ends=ends,
         outcomes=[Expression(text) for text in facts["outcomes"]],
