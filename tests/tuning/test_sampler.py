@@ -14,7 +14,8 @@ from trainer.tuning.sampler import Exhausted, choose
 from trainer.tuning.spaces.expression import Expression
 from trainer.tuning.spaces.parameter import Parameter
 
-ALL = ["bayes", "tpe", "gp", "cmaes", "random", "nsga2"]
+GP = pytest.param("gp", marks=pytest.mark.slow)
+ALL = ["bayes", "tpe", GP, "cmaes", "random", "nsga2"]
 
 
 def loss(values: dict[str, Any]) -> float:
@@ -76,7 +77,7 @@ def test_a_trial_whose_point_was_never_written_gets_one_and_is_not_counted_twice
         assert len(study.trials()) == 4
 
 
-@pytest.mark.parametrize("search", ["bayes", "tpe", "gp"])
+@pytest.mark.parametrize("search", ["bayes", "tpe", GP])
 def test_where_trials_fail_fewer_are_tried(tmp_path: Path, search: str) -> None:
     space = space_of(LR, MOMENTUM)
 
