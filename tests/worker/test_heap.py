@@ -13,7 +13,7 @@ from trainer.worker.heap import keep_freed_memory
 def faults(steps):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(steps):
-        parts = [torch.zeros(1 << 20, dtype=torch.uint8) for _ in range(8)]
+        parts = [torch.zeros(1 << 20, dtype=torch.uint8) for _ in range(32)]
         del parts
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
