@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import os
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 from trainer.errors import UserError
 
@@ -37,4 +39,6 @@ def of(memory: int) -> int:
 def keep_within(device: torch.device, part: float = 1.0) -> None:
     """Lets this process allocate no more of a GPU than `part` of the share. Puts a CUDA context there, unless it is all."""
     if device.type == "cuda" and (granted() or 1.0) * part < 1:
+        import torch  # only here: torch may import NVML's package, which nobody needs without a GPU
+
         torch.cuda.set_per_process_memory_fraction((granted() or 1.0) * part, device)
