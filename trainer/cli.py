@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -10,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from trainer.arguments import parser as new_parser
 from trainer.errors import HeadwayError, UserError, did_you_mean
 
 STOPPED = 130
@@ -109,7 +109,7 @@ def _resume(arguments: list[str]) -> int:
     from trainer.listing import find_job
     from trainer.running import resumed, run
 
-    parser = _parser("resume", "Goes on with a job from its newest checkpoint, as the command that began it would.")
+    parser = new_parser("resume", "Goes on with a job from its newest checkpoint, as the command that began it would.")
     parser.add_argument("job", help="its name, or its directory")
     parser.add_argument("overrides", nargs="*", help="what is to be different, such as launcher.workers=4")
     args = parser.parse_args(arguments)
@@ -157,7 +157,7 @@ def _predict(arguments: list[str]) -> int:
 def _ls(arguments: list[str]) -> int:
     from trainer.listing import list_jobs
 
-    parser = _parser("ls", "Lists the jobs of a folder, newest last.")
+    parser = new_parser("ls", "Lists the jobs of a folder, newest last.")
     parser.add_argument("root", nargs="?", type=Path, default=Path("runs"), help="folder of job directories (runs)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(arguments)
@@ -168,7 +168,7 @@ def _ls(arguments: list[str]) -> int:
 def _show(arguments: list[str]) -> int:
     from trainer.listing import find_job, show
 
-    parser = _parser("show", "Shows one job: state, metrics, timeline, files.")
+    parser = new_parser("show", "Shows one job: state, metrics, timeline, files.")
     parser.add_argument("job", help="its name, or its directory")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(arguments)
@@ -179,7 +179,7 @@ def _show(arguments: list[str]) -> int:
 def _logs(arguments: list[str]) -> int:
     from trainer.listing import find_job, logs
 
-    parser = _parser("logs", "Prints the logs of a job's newest attempt.")
+    parser = new_parser("logs", "Prints the logs of a job's newest attempt.")
     parser.add_argument("job", help="its name, or its directory")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
     parser.add_argument("--rank", type=int, help="only this worker's")
@@ -191,7 +191,7 @@ def _logs(arguments: list[str]) -> int:
 def _stop(arguments: list[str]) -> int:
     from trainer.listing import find_job
 
-    parser = _parser("stop", "Stops a running job after its present step, its state saved.")
+    parser = new_parser("stop", "Stops a running job after its present step, its state saved.")
     parser.add_argument("job", help="its name, or its directory")
     parser.add_argument("--now", action="store_true", help="end it at once; what is not in a checkpoint is lost")
     args = parser.parse_args(arguments)
@@ -214,14 +214,6 @@ def _launcher(job: Any) -> Any:
     node = dict(load(job.config_path)["launcher"])
     module, _, name = str(node.pop("_target_")).rpartition(".")
     return getattr(import_module(module), name)(**node)
-
-
-def _parser(verb: str, description: str) -> argparse.ArgumentParser:
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> Any:
-            raise UserError(f"headway {verb}: {message}; see `headway {verb} --help`")
-
-    return Parser(prog=f"headway {verb}", description=description)
 
 
 def _complete(arguments: list[str]) -> int:

@@ -162,7 +162,7 @@ def check(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> 
         if checked["checkpoint"][key] < least:
             raise UserError(f"checkpoint.{key}: {checked['checkpoint'][key]} is less than {least}")
     if checked["job"]["encryption"] is not None:
-        _one_of("job.encryption", checked["job"]["encryption"], ENCRYPTIONS)
+        one_of("job.encryption", checked["job"]["encryption"], ENCRYPTIONS)
     _absolute_paths(checked["data"])
     return checked
 
@@ -182,8 +182,8 @@ def _check_train(train: dict[str, Any]) -> None:
             raise UserError(f"train.{key}: {value} must be more than 0")
     seconds(train["max_time"], "train.max_time")
     seconds(train["hang_timeout"], "train.hang_timeout")
-    _one_of("train.elastic", train["elastic"], ELASTIC)
-    _one_of("train.precision", train["precision"], PRECISIONS)
+    one_of("train.elastic", train["elastic"], ELASTIC)
+    one_of("train.precision", train["precision"], PRECISIONS)
     if train["batch_size"] != "auto" and train["gradient_accumulation"] > train["batch_size"]:
         raise UserError(
             f"train.gradient_accumulation: {train['gradient_accumulation']} parts of a batch of "
@@ -211,7 +211,7 @@ def _batch_size(value: Any) -> int | str:
 
 def _check_strategy(strategy: dict[str, Any], train: Mapping[str, Any]) -> None:
     name = strategy["name"]
-    _one_of("strategy.name", name, STRATEGIES)
+    one_of("strategy.name", name, STRATEGIES)
     defaults = StrategyConfig()
     for key, names in OF_STRATEGY.items():
         if name not in names and strategy[key] != getattr(defaults, key):
@@ -230,7 +230,8 @@ def _check_strategy(strategy: dict[str, Any], train: Mapping[str, Any]) -> None:
         strategy["config_file"] = str(path)
 
 
-def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises UserError for a value that is no choice."""
     if value not in choices:
         raise UserError(f"{key}: {value!r} is not a choice; {did_you_mean(value, choices)}")
 

@@ -8,7 +8,6 @@ headway tune report STUDY
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from trainer import config as schema
+from trainer.arguments import parser as new_parser
 from trainer.build import build as built
 from trainer.composing import compose, recommended, register, run_hydra
 from trainer.errors import UserError, did_you_mean
@@ -29,7 +29,6 @@ from trainer.tuning.spaces.parameter import Parameter
 from trainer.tuning.spaces.space import Space, build
 from trainer.tuning.study import ROOT, Draft, Study, find
 
-STOPPED = 130
 Recompose = Any
 
 
@@ -168,7 +167,7 @@ def place(study: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, Path]
 def resume(arguments: list[str]) -> int:
     from trainer.tuning.running import run
 
-    parser = _parser("resume", "Goes on with a study: what runs is found again, what was interrupted goes on.")
+    parser = new_parser("tune resume", "Goes on with a study: what runs is found again, what was interrupted goes on.")
     parser.add_argument("study", help="its name, or its directory")
     parser.add_argument("overrides", nargs="*", help="other ends, such as tune.trials=100 or tune.max_time=2h")
     args = parser.parse_args(arguments)
@@ -200,7 +199,7 @@ def show(arguments: list[str]) -> int:
     from trainer.tuning.record import read
     from trainer.tuning.reports.show import show as shown
 
-    parser = _parser("show", "Shows a study: its best trials, what mattered, what failed.")
+    parser = new_parser("tune show", "Shows a study: its best trials, what mattered, what failed.")
     parser.add_argument("study", help="its name, or its directory")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(arguments)
@@ -212,7 +211,7 @@ def report(arguments: list[str]) -> int:
     from trainer.tuning.record import read
     from trainer.tuning.running import write_out
 
-    parser = _parser("report", "Writes a study's report.html, best.yaml and tables anew.")
+    parser = new_parser("tune report", "Writes a study's report.html, best.yaml and tables anew.")
     parser.add_argument("study", help="its name, or its directory")
     args = parser.parse_args(arguments)
     for path in write_out(read(find(args.study), _state_of)):
@@ -223,14 +222,6 @@ def report(arguments: list[str]) -> int:
 def _state_of(job: Any) -> Any:
     """A job's state as its launcher knows it."""
     return built(schema.load(job.config_path)["launcher"], "launcher").state(job)
-
-
-def _parser(verb: str, description: str) -> argparse.ArgumentParser:
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> Any:
-            raise UserError(f"headway tune {verb}: {message}; see `headway tune {verb} --help`")
-
-    return Parser(prog=f"headway tune {verb}", description=description)
 
 
 VERBS = {"resume": resume, "show": show, "report": report}

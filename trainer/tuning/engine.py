@@ -38,7 +38,7 @@ class Live:
     """A trial that is under way, as the table shows it.
 
     since: the unix time of its first start. taken: of when this driver began to follow it; held: for how many seconds it
-    had had workers before. workers: of its job, if not of every trial's.
+    had had workers before. workers: of its job.
     """
 
     frozen: Any
@@ -247,9 +247,8 @@ class Engine:
             self._fail(frozen, f"{self.metrics[0]} is {last}", "not finite", **told)
             return
         if ended == "stopped":
-            with self.study.journal.together():
-                self.study.note(frozen, **told, kind="stopped_early", reason=live.ordered or _order_reason(live.job))
-                self._tell(frozen, TrialState.PRUNED)
+            self.study.note(frozen, **told, kind="stopped_early", reason=live.ordered or _order_reason(live.job))
+            self._tell(frozen, TrialState.PRUNED)
             return
         if ended != "completed":
             self._fail(frozen, report["reason"], report["kind"], **told)
@@ -265,9 +264,8 @@ class Engine:
             self._fail(frozen, ", ".join(bad), "not finite", **told)
             return
         margins = [constraint.margin({**live.values, **values}) for constraint in self.outcomes]
-        with self.study.journal.together():
-            self.study.note(frozen, **told, **({"constraints": margins} if margins else {}))
-            self._tell(frozen, TrialState.COMPLETE, objective)
+        self.study.note(frozen, **told, **({"constraints": margins} if margins else {}))
+        self._tell(frozen, TrialState.COMPLETE, objective)
 
     def _fail(self, frozen: Any, reason: str, kind: str, **told: Any) -> None:
         with self.study.journal.together():

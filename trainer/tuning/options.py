@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainer.algorithm import Algorithm
-from trainer.config import Config, seconds
-from trainer.errors import UserError, did_you_mean
+from trainer.config import Config, one_of, seconds
+from trainer.errors import UserError
 
 SEARCHES = ("bayes", "gp", "tpe", "cmaes", "random", "grid", "nsga2")
 SCHEDULERS = ("none", "asha", "hyperband", "median", "pbt")
@@ -84,10 +84,10 @@ class StudySchema(Config):
 def check(options: Mapping[str, Any]) -> None:
     """Raises UserError for what a study's options get wrong in themselves."""
     tune, scheduler, ray = options["tune"], options["scheduler"], options["ray"]
-    _one_of("search", options["search"]["name"], SEARCHES)
-    _one_of("scheduler", scheduler["name"], SCHEDULERS)
-    _one_of("scheduler.unit", scheduler["unit"], UNITS)
-    _one_of("tune.at_end", tune["at_end"], AT_END)
+    one_of("search", options["search"]["name"], SEARCHES)
+    one_of("scheduler", scheduler["name"], SCHEDULERS)
+    one_of("scheduler.unit", scheduler["unit"], UNITS)
+    one_of("tune.at_end", tune["at_end"], AT_END)
     seconds(tune["max_time"], "tune.max_time")
     for key in ("trials", "parallel", "max_device_hours", "patience", "max_failures"):
         if tune[key] is not None and tune[key] <= 0:
@@ -124,15 +124,10 @@ def metrics_of(tune: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[list
     if len(goals) != len(metrics):
         raise UserError(f"tune.goal: {len(goals)} goals for {len(metrics)} metrics; give one for each")
     for goal in goals:
-        _one_of("tune.goal", goal, ("auto", "min", "max"))
+        one_of("tune.goal", goal, ("auto", "min", "max"))
     maximize = class_constant(str(config["algorithm"]["_target_"]), "maximize")
     names = tuple(maximize if maximize is not None else Algorithm.maximize)
     return metrics, [
         goal if goal != "auto" else "max" if more_is_better(metric, names) else "min"
         for metric, goal in zip(metrics, goals, strict=True)
     ]
-
-
-def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"{key}: {value!r} is not a choice; {did_you_mean(value, choices)}")

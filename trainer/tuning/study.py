@@ -56,7 +56,6 @@ class Study:
     facts: dict[str, Any]
     optuna: Any
     journal: Journal
-    _lock: IO[str]
 
     @property
     def name(self) -> str:
@@ -83,9 +82,6 @@ class Study:
     def add_event(self, state: str, reason: str = "") -> None:
         end_torn_line(self.dir / EVENTS)
         append_line(self.dir / EVENTS, {"time": time.time(), "state": state, "reason": reason})
-
-    def close(self) -> None:
-        self._lock.close()
 
 
 @contextlib.contextmanager
@@ -114,7 +110,7 @@ def held(directory: Path, facts: Mapping[str, Any] | None = None) -> Iterator[St
         (directory / TRIALS).mkdir(exist_ok=True)
         journal = Journal(directory / JOURNAL)
         try:
-            yield Study(directory, known, _optuna(journal, known, directory), journal, lock)
+            yield Study(directory, known, _optuna(journal, known, directory), journal)
         finally:
             journal.close()
     finally:
