@@ -6,11 +6,16 @@ Nothing in it knows what is trained. The request is a printable `Plan`, made fir
 from __future__ import annotations
 
 import shlex
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
-from trainer.job import Job, State
+from trainer.errors import HeadwayError
+from trainer.job import Job, State, Status
+
+LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,8 @@ class Plan:
 
 
 class Launcher(ABC):
-    """Constructor arguments are the config keys under `launcher.`."""
+    """Constructor arguments are the config keys under `launcher.`. What a launcher must keep is stated, and can be
+    tried, by `trainer.testing.launchers`."""
 
     # whether the workers run on the machine that submits, and so take of what it has
     runs_here: ClassVar[bool] = False
@@ -42,13 +48,31 @@ class Launcher(ABC):
         """The request for this job. Raises UserError for what can't be had here."""
 
     @abstractmethod
-    def submit(self, job: Job, plan: Plan) -> None:
-        """Sends the plan; returns once the backend has taken it."""
+    def submit(self, job: Job, plan: Plan, *, detached: bool = False) -> None:
+        """Sends the plan; returns once the backend has taken it. A detached job outlives who submitted it."""
 
     @abstractmethod
-    def state(self, job: Job) -> State:
-        """The job's state, also when those who should write it are dead."""
+    def status(self, job: Job) -> Status:
+        """How the job fares, also when those who should write that down are dead. From any process, at any time."""
 
     @abstractmethod
     def stop(self, job: Job, *, now: bool = False) -> None:
-        """Asks the job to stop in order, its state saved; `now` ends it at once."""
+        """Asks the job to stop in order, its state saved; `now` ends it at once. Raises UserError if it is not alive."""
+
+    def logs(self, job: Job) -> list[Path]:
+        """Files that tell what happened where workers have left none: the agents', and the backend's own."""
+        return sorted(job.logs.glob("node-*.log"))
+
+    def state(self, job: Job) -> State:
+        return self.status(job).state
+
+    def is_alive(self, job: Job) -> bool:
+        return self.status(job).alive
+
+    def wait(self, job: Job, timeout: float = 30.0) -> None:
+        """Waits until the backend has no more of the job. Raises HeadwayError if it still has after so many seconds."""
+        end = time.monotonic() + timeout
+        while self.is_alive(job):
+            if time.monotonic() > end:
+                raise HeadwayError(f"{job.name}: its agents did not leave within {timeout:.0f} s")
+            time.sleep(LOOK_SECONDS)

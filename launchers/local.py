@@ -18,7 +18,7 @@ from launchers.notices import problem
 from launchers.warm import Run, Warm, of_this_process
 from trainer.algorithm import Range
 from trainer.errors import HeadwayError, UserError
-from trainer.job import Job, State
+from trainer.job import Job, State, Status
 
 PR_SET_PDEATHSIG = 1
 AGENT_START_SECONDS = 30
@@ -120,9 +120,9 @@ class Local(Launcher):
         """
         self._warm = of_this_process()
 
-    def submit(self, job: Job, plan: Plan) -> None:
+    def submit(self, job: Job, plan: Plan, *, detached: bool = False) -> None:
         job.logs.mkdir(parents=True, exist_ok=True)
-        if self._warm is not None and self.nodes == 1:
+        if self._warm is not None and self.nodes == 1 and not detached:
             run = self._warm.run(plan.command, {**os.environ, **plan.env}, job.logs / "node-0.log")
             self._agents[str(job.dir)] = [run]
             return
@@ -145,7 +145,7 @@ class Local(Launcher):
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
-                    preexec_fn=die_with_parent,
+                    preexec_fn=None if detached else die_with_parent,
                 )
             self._agents[str(job.dir)].append(agent)
 
@@ -154,15 +154,15 @@ class Local(Launcher):
         own = [agent.poll() is None for agent in self._agents.get(str(job.dir), [])]
         return any(own) or ((not own or len(own) > 1) and agent_is_alive(job))
 
-    def state(self, job: Job) -> State:
+    def status(self, job: Job) -> Status:
         state = job.state()
-        if not state.is_active or self.is_alive(job):
-            return state
+        if self.is_alive(job):
+            return Status(state, True)
         event = job.last_event()  # again: it may have ended meanwhile
         state = State(event.get("state", State.PENDING))
         if state is State.PENDING and time.time() - event.get("time", 0.0) < AGENT_START_SECONDS:
-            return state
-        return State.INTERRUPTED if state.is_active else state
+            return Status(state, not self._agents.get(str(job.dir)))
+        return Status(State.INTERRUPTED if state.is_active else state, False)
 
     def stop(self, job: Job, *, now: bool = False) -> None:
         number = signal.SIGQUIT if now else signal.SIGINT

@@ -12,7 +12,7 @@ import pytest
 from tests.jobs import end, make_job, progress, start, validate
 from trainer.config import load
 from trainer.errors import UserError
-from trainer.job import Job, State
+from trainer.job import Job, State, Status
 from trainer.listing import find_job, list_jobs, logs, show
 
 
@@ -82,7 +82,7 @@ def test_a_running_job_shows_how_far_it_is_and_a_dead_one_that_it_was_interrupte
     line = told(capsys)[1].split()
     assert line[:8] == ["going", "Running", "linear", "digits", "2", "accuracy", "0.9000", "120/500"]
     assert line[8].startswith("2:0")
-    list_jobs(state_of=lambda job: State.INTERRUPTED)
+    list_jobs(status_of=lambda job: Status(State.INTERRUPTED, False))
     assert told(capsys)[1].split()[1] == "Interrupted"
 
 

@@ -15,20 +15,30 @@ from rich.cells import cell_len
 
 from tests.jobs import end, make_job, progress, start, validate
 from trainer.config import load
-from trainer.job import Job, State
+from trainer.job import Job, State, Status
 from trainer.terminal import Follower, follow, header
 
 SHOW = """
 import sys
 from pathlib import Path
-from trainer.job import Job
+from trainer.job import Job, Status
 from trainer.config import load
 from trainer.terminal import closing, follow, header
 job = Job(Path(sys.argv[1]))
 header(job, load(job.config_path))
-follow(job, lambda: True)
+follow(job, lambda: Status(job.state(), True))
 closing(job)
 """
+
+
+def alive() -> Status:
+    return Status(State.RUNNING, True)
+
+
+def gone() -> Status:
+    return Status(State.RUNNING, False)
+
+
 FIRST = "step 120/500 (24%), epoch 2.4, loss 0.2500, 35,214 samples/s\n"
 
 
@@ -87,7 +97,7 @@ def test_a_pipe_gets_facts_and_validation_figures_as_plain_lines(job: Job, capsy
     validate(job, 200, validation_loss=0.4, validation_accuracy=0.8)
     validate(job, 300, validation_loss=0.6, validation_accuracy=0.95)
     end(job)
-    assert follow(job, lambda: True) is State.COMPLETED
+    assert follow(job, alive) is State.COMPLETED
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         "model  810.0 K parameters",
@@ -120,7 +130,7 @@ def test_a_pipe_gets_a_line_now_and_then_while_the_job_goes_on(job: Job):
 def test_what_was_left_to_auto_is_told_with_its_reason(job: Job, capsys: pytest.CaptureFixture[str]):
     start(job, strategy_reason="2 workers, 810.0 K parameters fit each", batch_size=64, batch_size_reason="8 of 9 GB")
     end(job)
-    follow(job, lambda: True)
+    follow(job, alive)
     assert capsys.readouterr().out.splitlines()[1:3] == [
         "on     2 × cpu, 1 thread each, ddp (auto: 2 workers, 810.0 K parameters fit each)",
         "batch  64 samples (auto: 8 of 9 GB)",
@@ -130,7 +140,7 @@ def test_what_was_left_to_auto_is_told_with_its_reason(job: Job, capsys: pytest.
 def test_an_estimator_has_no_parameters_to_tell(job: Job, capsys: pytest.CaptureFixture[str]):
     start(job, parameters=None, strategy="its own", columns=None, validation_samples=0, epochs=None)
     end(job)
-    follow(job, lambda: True)
+    follow(job, alive)
     out = capsys.readouterr().out.splitlines()
     assert out == ["on     2 × cpu, 1 thread each", "data   1,438 samples", "until  500 steps"]
 
@@ -141,14 +151,14 @@ def test_an_interruption_ends_the_view_and_the_next_attempt_shows_only_what_is_n
     start(job)
     validate(job, 100, validation_accuracy=0.9)
     job.add_event(State.INTERRUPTED, step=130, reason="SIGTERM")
-    assert follow(job, lambda: False) is State.INTERRUPTED
+    assert follow(job, gone) is State.INTERRUPTED
     assert "interrupted at step 130: SIGTERM" in capsys.readouterr().out
 
     job.add_event(State.PENDING, reason="goes on")
     start(job, attempt=1, step=130)
     validate(job, 200, validation_accuracy=0.8)
     end(job)
-    assert follow(job, lambda: True) is State.COMPLETED
+    assert follow(job, alive) is State.COMPLETED
     out = capsys.readouterr().out
     assert "step 100" not in out
     assert "starting again, attempt 2" in out
@@ -163,7 +173,7 @@ def test_figures_are_told_once_although_metrics_are_written_anew_after_a_restart
     validate(job, 100, validation_loss=0.5)
     validate(job, 150, validation_loss=0.4)
     follower = Follower(job)
-    follower.follow(lambda: False)
+    follower.follow(gone)
     assert capsys.readouterr().out.count("validation_loss") == 2
     kept = job.metrics_path.read_text().splitlines(keepends=True)[0]
     beside = job.metrics_path.with_suffix(".beside")
@@ -171,7 +181,7 @@ def test_figures_are_told_once_although_metrics_are_written_anew_after_a_restart
     os.replace(beside, job.metrics_path)
     start(job, attempt=1, step=100)
     validate(job, 150, validation_loss=0.3)
-    follower.follow(lambda: False)
+    follower.follow(gone)
     out = capsys.readouterr().out
     assert out.count("validation_loss") == 1
     assert "validation_loss 0.3000 best" in out
@@ -180,17 +190,17 @@ def test_figures_are_told_once_although_metrics_are_written_anew_after_a_restart
 def test_asked_again_it_goes_on_where_it_was(job: Job, capsys: pytest.CaptureFixture[str]):
     start(job)
     validate(job, 100, validation_loss=0.5)
-    follow(job, lambda: False)  # as Ctrl-C ends it
+    follow(job, gone)  # as Ctrl-C ends it
     assert "validation_loss" in capsys.readouterr().out
     validate(job, 110, validation_loss=0.4)
     end(job, State.STOPPED)
-    assert follow(job, lambda: True) is State.STOPPED
+    assert follow(job, alive) is State.STOPPED
     assert capsys.readouterr().out == "step 110  epoch 2.2  validation_loss 0.4000 best\n"
 
 
 def test_a_job_whose_workers_died_silently_is_not_waited_for(job: Job):
     start(job)
-    assert follow(job, lambda: False) is State.RUNNING
+    assert follow(job, gone) is State.RUNNING
 
 
 def test_a_figure_that_is_not_a_number_is_never_the_best(job: Job, capsys: pytest.CaptureFixture[str]):
@@ -198,7 +208,7 @@ def test_a_figure_that_is_not_a_number_is_never_the_best(job: Job, capsys: pytes
     validate(job, 10, validation_loss=math.nan)
     validate(job, 20, validation_loss=0.5)
     end(job)
-    follow(job, lambda: True)
+    follow(job, alive)
     out = capsys.readouterr().out
     assert "validation_loss nan\n" in out
     assert "validation_loss 0.5000 best" in out

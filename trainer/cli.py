@@ -81,7 +81,7 @@ def _train(arguments: list[str]) -> int:
         from trainer.running import run
 
         job, code = run(config, begin=terminal.header, follow=terminal.follow, announce=print)
-        if not config["job"]["dry_run"]:
+        if not config["job"]["dry_run"] and not config["job"]["detach"]:
             terminal.closing(job)
             finished.append(job)
         if code == STOPPED:  # by hand: the rest of a sweep is not started
@@ -100,7 +100,7 @@ def _train(arguments: list[str]) -> int:
     if len(finished) > 1:
         from trainer.listing import table
 
-        table(finished, state_of)
+        table(finished, status_of)
     return code
 
 
@@ -115,7 +115,8 @@ def _resume(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     config = resumed(find_job(args.job), args.overrides)
     job, code = run(config, begin=terminal.header, follow=terminal.follow, announce=print)
-    terminal.closing(job)
+    if not config["job"]["detach"]:
+        terminal.closing(job)
     return code
 
 
@@ -161,7 +162,7 @@ def _ls(arguments: list[str]) -> int:
     parser.add_argument("root", nargs="?", type=Path, default=Path("runs"), help="folder of job directories (runs)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(arguments)
-    list_jobs(args.root, as_json=args.json, state_of=state_of)
+    list_jobs(args.root, as_json=args.json, status_of=status_of)
     return 0
 
 
@@ -172,7 +173,7 @@ def _show(arguments: list[str]) -> int:
     parser.add_argument("job", help="its name, or its directory")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(arguments)
-    show(find_job(args.job), as_json=args.json, state_of=state_of)
+    show(find_job(args.job), as_json=args.json, status_of=status_of)
     return 0
 
 
@@ -184,12 +185,19 @@ def _logs(arguments: list[str]) -> int:
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
     parser.add_argument("--rank", type=int, help="only this worker's")
     args = parser.parse_args(arguments)
-    logs(find_job(args.job), follow=args.follow, rank=args.rank, state_of=state_of)
+    logs(
+        find_job(args.job),
+        follow=args.follow,
+        rank=args.rank,
+        status_of=status_of,
+        others=lambda job: _launcher(job).logs(job),
+    )
     return 0
 
 
 def _stop(arguments: list[str]) -> int:
     from trainer.listing import find_job
+    from trainer.running import settle
 
     parser = new_parser("stop", "Stops a running job after its present step, its state saved.")
     parser.add_argument("job", help="its name, or its directory")
@@ -199,13 +207,14 @@ def _stop(arguments: list[str]) -> int:
     launcher = _launcher(job)
     launcher.stop(job, now=args.now)
     launcher.wait(job)
+    settle(job, launcher.status(job))
     print(f"{job.name}: {launcher.state(job).value}")
     return 0
 
 
-def state_of(job: Any) -> Any:
-    """A job's state as its launcher knows it: a dead agent is noticed."""
-    return _launcher(job).state(job)
+def status_of(job: Any) -> Any:
+    """How a job fares as its launcher knows it: a dead agent is noticed."""
+    return _launcher(job).status(job)
 
 
 def _launcher(job: Any) -> Any:

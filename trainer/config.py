@@ -87,6 +87,7 @@ class JobConfig:
     encryption: str | None = None
     kms_key: str | None = None
     seed: int = 0
+    detach: bool = False
     dry_run: bool = False
 
 

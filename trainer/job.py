@@ -46,6 +46,19 @@ class State(str, Enum):
 
 
 @dataclass(frozen=True)
+class Status:
+    """How a job fares, as its backend and its directory tell together.
+
+    alive: the backend still has it, at work or waiting; who follows a job follows it until then.
+    reason: why, in the backend's own words, such as what a queue waits for; empty if there is nothing to say.
+    """
+
+    state: State
+    alive: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Job:
     """A job is its directory."""
 
@@ -133,6 +146,11 @@ class Job:
     def state(self) -> State:
         """The state as the directory tells it; a launcher knows whether those at work are still alive."""
         return State(self.last_event().get("state", State.PENDING))
+
+    def status(self) -> Status:
+        """The same as a status, for who has no launcher to ask."""
+        state = self.state()
+        return Status(state, state.is_active)
 
     def metrics(self) -> list[dict[str, Any]]:
         return list(read_lines(self.metrics_path))

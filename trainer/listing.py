@@ -15,7 +15,7 @@ from trainer.account import when
 from trainer.config import load
 from trainer.errors import UserError, did_you_mean
 from trainer.figures import age, clock, count, duration, figure, middle, plural, short_path
-from trainer.job import Job, State
+from trainer.job import Job, State, Status
 from trainer.result import summarize
 from trainer.signature import read_signature
 from trainer.summary import amounts, choice, error_line, make_console, metrics_table, profile_table, prominence, times
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 RUNS = Path("runs")
-StateOf = Callable[[Job], State]
+StatusOf = Callable[[Job], Status]
 COLORS = {
     State.COMPLETED: "green",
     State.FAILED: "red",
@@ -86,37 +86,39 @@ def _remote_job(url: str) -> Job:
 # All of them
 
 
-def list_jobs(root: Path = RUNS, *, as_json: bool = False, state_of: StateOf = Job.state) -> None:
+def list_jobs(root: Path = RUNS, *, as_json: bool = False, status_of: StatusOf = Job.status) -> None:
     """A table of the jobs under a folder, newest last.
 
-    state_of: tells a job that runs from one whose directory says so but nobody works on; it is asked for jobs
+    status_of: tells a job that runs from one whose directory says so but nobody works on; it is asked for jobs
     without a result only.
     """
     jobs = sorted(all_jobs(root), key=lambda job: job.config_path.stat().st_mtime)
     if as_json:
-        print_json([summary(job, root, state_of) for job in jobs])
+        print_json([summary(job, root, status_of) for job in jobs])
     elif jobs:
-        table(jobs, state_of, root)
+        table(jobs, status_of, root)
     else:
         print(f"no jobs in {short_path(root)}; `headway train algorithm=linear data=digits` makes one")
 
 
-def table(jobs: Iterable[Job], state_of: StateOf = Job.state, root: Path = RUNS) -> None:
+def table(jobs: Iterable[Job], status_of: StatusOf = Job.status, root: Path = RUNS) -> None:
     """A table of these jobs."""
     console = make_console()
-    console.print(_jobs_table([summary(job, root, state_of) for job in jobs], console.width))
+    console.print(_jobs_table([summary(job, root, status_of) for job in jobs], console.width))
 
 
-def summary(job: Job, root: Path, state_of: StateOf) -> dict[str, Any]:
+def summary(job: Job, root: Path, status_of: StatusOf) -> dict[str, Any]:
     """What `headway ls --json` says of a job; null is what isn't known."""
     result = job.result()
     started = job.config_path.stat().st_mtime
+    reason = ""
     if result:
         state, steps, total = State(result["status"]), result["steps"], None
         metrics, workers = result["metrics"], result.get("world_size")
         seconds = result["seconds"]["wall"]
     else:
-        state, progress = state_of(job), job.progress() or {}
+        status, progress = status_of(job), job.progress() or {}
+        state, reason = status.state, status.reason
         running = _running(job.events())
         steps, total, workers = progress.get("step"), progress.get("total"), running.get("world_size")
         metrics = summarize(job.metrics(), running.get("maximize", ()))
@@ -130,6 +132,7 @@ def summary(job: Job, root: Path, state_of: StateOf) -> dict[str, Any]:
         "name": _name(job, root),
         "dir": str(job.dir.absolute()),
         "state": state.value,
+        "reason": reason or None,
         "algorithm": choice(config, "algorithm"),
         "data": choice(config, "data"),
         "workers": workers,
@@ -202,21 +205,24 @@ def _jobs_table(rows: list[dict[str, Any]], width: int) -> Table:
 # One of them
 
 
-def show(job: Job, *, as_json: bool = False, state_of: StateOf = Job.state) -> None:
+def show(job: Job, *, as_json: bool = False, status_of: StatusOf = Job.status) -> None:
     """Everything about one job."""
     result, events, config = job.result(), job.events(), load(job.config_path)
-    state = State(result["status"]) if result else state_of(job)
+    status = Status(State(result["status"]), False) if result else status_of(job)
+    state = status.state
     maximize = _running(events).get("maximize", ())
     metrics = result["metrics"] if result else summarize(job.metrics(), maximize)
     files = _files(job)
     if as_json:
-        about = {"name": job.name, "dir": str(job.dir.absolute()), "state": state.value, "metrics": metrics}
-        print_json({**about, "result": result, "events": events, "files": files, "config": config})
+        about: dict[str, str | None] = {"name": job.name, "dir": str(job.dir.absolute()), "state": state.value}
+        about["reason"] = status.reason or None
+        print_json({**about, "metrics": metrics, "result": result, "events": events, "files": files, "config": config})
         return
     from rich.text import Text
 
     console = make_console()
     title = Text.assemble((job.name, "bold"), "  ", (state.value, COLORS.get(state, "")))
+    title.append(f"  {status.reason}" if status.reason else "", "dim")
     console.print(title, soft_wrap=True)
     pairs = [(noun, _chosen(config, noun)) for noun in ("algorithm", "data", "train", "strategy", "launcher")]
     console.print(_pairs(pairs))
@@ -335,16 +341,24 @@ def _files(job: Job) -> dict[str, str | None]:
 # Its logs
 
 
-def logs(job: Job, *, follow: bool = False, rank: int | None = None, state_of: StateOf = Job.state) -> None:
+def logs(
+    job: Job,
+    *,
+    follow: bool = False,
+    rank: int | None = None,
+    status_of: StatusOf = Job.status,
+    others: Callable[[Job], Iterable[Path]] = lambda job: job.logs.glob("node-*.log"),
+) -> None:
     """Prints the newest attempt's logs, lines of several ranks each with its rank.
 
-    follow: goes on as lines are added, over restarts, until the job is final or interrupted.
+    follow: goes on as lines are added, over restarts, until the job has ended or nobody has it any more.
+    others: the logs of those who started the workers, for a job whose workers have left none.
     Raises UserError if there is no log of that rank.
     """
     tails: dict[Path, Tail] = {}
     while True:
-        resting = not follow or not state_of(job).is_active
-        paths = _log_paths(job, rank)
+        resting = not follow or not status_of(job).alive
+        paths = _log_paths(job, rank, others)
         for path in paths.values():
             tails.setdefault(path, Tail(path))
         labels = {path: f"[{label}] " for label, path in paths.items()} if len(paths) > 1 else {}
@@ -358,18 +372,18 @@ def logs(job: Job, *, follow: bool = False, rank: int | None = None, state_of: S
             break
         time.sleep(0.2)
     if not tails:
-        raise UserError(f"{job.name} has no logs yet: it is {state_of(job).value}")
+        raise UserError(f"{job.name} has no logs yet: it is {status_of(job).state.value}")
 
 
-def _log_paths(job: Job, rank: int | None) -> dict[str, Path]:
-    """The newest attempt's log files by what they are of; the agents' logs if no worker has left one."""
+def _log_paths(job: Job, rank: int | None, others: Callable[[Job], Iterable[Path]]) -> dict[str, Path]:
+    """The newest attempt's log files by what they are of; those of `others` if no worker has left one."""
     found: dict[int, dict[int, Path]] = {}
     for path in job.logs.glob("attempt-*-rank-*.log"):
         match = re.fullmatch(r"attempt-(\d+)-rank-(\d+)\.log", path.name)
         if match:
             found.setdefault(int(match[1]), {})[int(match[2])] = path
     if not found:
-        return {f"node {path.stem[5:]}": path for path in sorted(job.logs.glob("node-*.log"))}
+        return {path.stem.replace("-", " ", 1): path for path in sorted(others(job))}
     ranks = found[max(found)]
     if rank is not None and rank not in ranks:
         raise UserError(f"{job.name} has no log of rank {rank}; there is {', '.join(map(str, sorted(ranks)))}")

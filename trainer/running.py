@@ -13,8 +13,9 @@ from typing import Any
 from trainer import config as schema
 from trainer.build import build
 from trainer.errors import HeadwayError, UserError, did_you_mean
-from trainer.job import Job, State
+from trainer.job import Job, State, Status
 from trainer.pulling import is_up, pull_small
+from trainer.result import write_result
 from trainer.signature import short_name
 from trainer.storage import S3, Encryption, is_remote, staging
 
@@ -72,11 +73,12 @@ def train(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None
     return Result(**result, dir=str(job.dir))
 
 
-Follow = Callable[[Job, Callable[[], bool]], Any]
+Look = Callable[[], Status]
+Follow = Callable[[Job, Look], Any]
 
 
-def _wait(job: Job, alive: Callable[[], bool]) -> None:
-    while alive():
+def _wait(job: Job, look: Look) -> None:
+    while look().alive:
         time.sleep(0.02)
 
 
@@ -105,14 +107,22 @@ def run(
         announce(f"{plan}\n\n# {job.config_path}\n{schema.dump(checked)}")
         return job, 0
     job = write(job, checked, is_new)
-    launcher.submit(job, plan)
+    detached = bool(checked["job"]["detach"])
+    launcher.submit(job, plan, detached=detached)
     begin(job, checked)
+    if detached:
+        named = job.name if job.dir.parent == ROOT.absolute() else job.dir
+        announce(
+            f"{job.name} is submitted; see `headway show {named}`, `headway logs -f {named}`, `headway stop {named}`"
+        )
+        return job, 0
     try:
-        follow(job, lambda: launcher.is_alive(job))
+        follow(job, lambda: launcher.status(job))
     except KeyboardInterrupt:
         _stop_in_order(job, launcher, follow, announce)
     remote = is_remote(str(checked["job"]["dir"]))
     launcher.wait(job, timeout=UPLOAD_SECONDS if remote else LEAVE_SECONDS)
+    settle(job, launcher.status(job))
     if remote and not is_up(_storage(checked), job.dir):
         announce(
             f"not everything is on S3; `headway resume {checked['job']['dir']}` on this machine brings the rest up"
@@ -175,11 +185,32 @@ def _stop_in_order(job: Job, launcher: Any, follow: Follow, announce: Callable[[
     try:
         if launcher.is_alive(job):
             launcher.stop(job)
-        follow(job, lambda: launcher.is_alive(job))
+        follow(job, lambda: launcher.status(job))
     except KeyboardInterrupt:
         announce(f"ending {job.name} now")
         if launcher.is_alive(job):
             launcher.stop(job, now=True)
+
+
+def settle(job: Job, status: Status) -> None:
+    """Writes down an end that only the backend knows of, as no agent of the job lived to tell."""
+    if status.alive or not status.state.is_final or job.state().is_final:
+        return
+    events = job.events()
+    attempt = max(0, sum(event["state"] == State.STARTING for event in events) - 1)
+    event = {"attempt": attempt, "reason": status.reason, "source": "launcher"}
+    now = time.time()
+    error = {"type": "HeadwayError", "message": status.reason, "rank": None}
+    write_result(
+        job,
+        status.state,
+        attempt=attempt,
+        error=error if status.state is State.FAILED else None,
+        wall=now - float(events[0]["time"]) if events else 0.0,
+        outcome={},
+        last={**event, "time": now},
+    )
+    job.add_event(status.state, **event)
 
 
 def exit_code(job: Job) -> int:
@@ -218,7 +249,8 @@ def place(config: dict[str, Any], launcher: Any) -> tuple[Job, bool]:
     if differing:
         shown = "; ".join(differing[:5]) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else "")
         raise UserError(f"{job.dir} is the directory of another job ({shown}); choose another job.name or job.dir")
-    if launcher.state(job).is_active:
+    status = launcher.status(job)
+    if status.alive or status.state.is_active:
         raise UserError(f"{job.name} is running; `headway stop {job.name}` stops it")
     return job, False
 

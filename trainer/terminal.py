@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.algorithm import Algorithm
 from trainer.figures import clock, count, figure, plural
-from trainer.job import Job, State
+from trainer.job import Job, State, Status
 from trainer.result import more_is_better
 from trainer.summary import address, choice, line, make_console, pair, prominence
 from trainer.summary import closing as closing
@@ -86,6 +86,7 @@ class Follower:
     _running: float | None = field(default=None, init=False)  # since when workers have trained
     _digits: int = field(default=0, init=False)  # of the last step, so that lines stand below each other
     _facts_shown: bool = field(default=False, init=False)
+    _reason: str = field(default="", init=False)  # what the backend says of a job that waits
     _progress: dict[str, Any] = field(default_factory=dict, init=False)
     _pace: deque[tuple[float, int]] = field(default_factory=deque, init=False)
 
@@ -95,31 +96,34 @@ class Follower:
         submitted = [e["time"] for e in self.job.events() if e.get("state") == State.PENDING.value]
         self.since = submitted[-1] if submitted else 0.0
 
-    def follow(self, alive: Callable[[], bool]) -> State:
-        """Shows the job until it is final, or until nobody is `alive` and all is read: an interrupted one may go on."""
+    def follow(self, look: Callable[[], Status]) -> State:
+        """Shows the job until it is final, or until it is no longer alive and all is read: an interrupted one may go on."""
         console = make_console()
         if console.is_terminal and not console.is_dumb_terminal:
-            return self._follow_live(console, alive)
-        return self._follow_plain(console, alive)
+            return self._follow_live(console, look)
+        return self._follow_plain(console, look)
 
-    def _follow_live(self, console: Console, alive: Callable[[], bool]) -> State:
+    def _follow_live(self, console: Console, look: Callable[[], Status]) -> State:
         from rich.live import Live
 
         with Live(self._bar(console.width), console=console, auto_refresh=False, transient=True) as live:
             while True:
-                last = not alive()
+                last = not self._look(look())
                 self._poll(console)
                 live.update(self._bar(console.width), refresh=True)
                 if last or self.state.is_final:
                     return self.state
                 time.sleep(POLL)
 
-    def _follow_plain(self, console: Console, alive: Callable[[], bool]) -> State:
+    def _follow_plain(self, console: Console, look: Callable[[], Status]) -> State:
         shown = time.monotonic()
-        shown_step = None
+        shown_step, said = None, ""
         while True:
-            last = not alive()
+            last = not self._look(look())
             self._poll(console)
+            if self._reason not in ("", said):
+                said = self._reason
+                _event(console, f"waiting: {said}")
             console.file.flush()
             if last or self.state.is_final:
                 return self.state
@@ -128,6 +132,11 @@ class Follower:
                 console.print(", ".join(self._parts()), soft_wrap=True)
                 shown, shown_step = time.monotonic(), step
             time.sleep(POLL)
+
+    def _look(self, status: Status) -> bool:
+        """Whether it is alive."""
+        self._reason = status.reason if status.alive else ""
+        return status.alive
 
     def _poll(self, console: Console) -> None:
         for event in self._events.records():
@@ -226,6 +235,7 @@ class Follower:
         now = self._progress
         if self._running is None or not now:
             waiting = "starting the workers" if self._running is None else "the first step"
+            waiting = f"waiting: {self._reason}" if self._reason else waiting
             since = self._running or self.since or time.time()
             return Text(
                 f"{waiting} … {clock(max(0.0, time.time() - since))}",
@@ -263,14 +273,14 @@ class Follower:
 _followers: dict[tuple[Path, float], Follower] = {}
 
 
-def follow(job: Job, alive: Callable[[], bool]) -> State:
-    """Shows a job until it is final, or until nobody is `alive` and all is read.
+def follow(job: Job, look: Callable[[], Status]) -> State:
+    """Shows a job until it is final, or until it is no longer alive and all is read.
 
     Call it once the job is submitted and its Pending event written. Called again, as after Ctrl-C, it goes on
     where it was. Returns the job's state.
     """
     fresh = Follower(job)
-    return _followers.setdefault((job.dir, fresh.since), fresh).follow(alive)
+    return _followers.setdefault((job.dir, fresh.since), fresh).follow(look)
 
 
 def _event(console: Console, words: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from launchers.base import Launcher, Plan
-from trainer.job import Job, State, append_line, write_json
+from trainer.job import Job, State, Status, append_line, write_json
 
 
 @dataclass(kw_only=True)
@@ -23,7 +23,7 @@ class NoOp(Launcher):
     def plan(self, job: Job) -> Plan:
         return Plan([])
 
-    def submit(self, job: Job, plan: Plan) -> None:
+    def submit(self, job: Job, plan: Plan, *, detached: bool = False) -> None:
         loss = loss_at(float(re.findall(r"^  lr: (.+)$", job.config_path.read_text(), flags=re.M)[0]))
         now = time.time()
         job.add_event(State.RUNNING, attempt=0, step=0, seconds=0.0)
@@ -32,11 +32,8 @@ class NoOp(Launcher):
         write_json(job.result_path, {"status": "Completed", "metrics": {"validation_loss": last}, "steps": 1})
         job.add_event(State.COMPLETED, attempt=0, step=1)
 
-    def state(self, job: Job) -> State:
-        return job.state()
-
-    def is_alive(self, job: Job) -> bool:
-        return False
+    def status(self, job: Job) -> Status:
+        return Status(job.state(), False)
 
     def stop(self, job: Job, *, now: bool = False) -> None:
         """It has ended."""

@@ -15,7 +15,7 @@ from trainer.job import Job
 class Detached(Local):
     """Agents on this machine, of init's."""
 
-    def submit(self, job: Job, plan: Plan) -> None:
+    def submit(self, job: Job, plan: Plan, *, detached: bool = False) -> None:
         job.logs.mkdir(parents=True, exist_ok=True)
         with open(job.logs / "node-0.log", "ab") as log:
             subprocess.run(
