@@ -1,6 +1,6 @@
 """The agent of a node: starts the workers under PyTorch's elastic agent, again if they die, and says how it went.
 
-    python -m launchers.agent JOB_DIR --workers N [--node K --nodes MAX --min-nodes MIN --address HOST]
+    python -m launchers.agent JOB_DIR --workers N [--node K --nodes MAX --min-nodes MIN --address HOST | --towards HOST]
     python -m launchers.agent --serve FOLDER        a warm one, which is told its jobs: see launchers.warm
 
 It holds a lock on the job's events.jsonl while it lives. Workers are forked from one process that has imported torch
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers import forking
+from launchers.address import interface, towards
 from launchers.carrying import bring_up, carry
 from launchers.control import Control
 from launchers.elastic import Ended, run_workers
@@ -65,9 +66,11 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--nodes", type=int, default=1, help="nodes at most")
     parser.add_argument("--min-nodes", type=int, help="nodes without which the job doesn't go on; all if not set")
     parser.add_argument("--address", default="127.0.0.1", help="where the other nodes find this one")
+    parser.add_argument("--towards", help="another node, or this one: its address on the way there is taken instead")
     args = parser.parse_args(arguments)
     job = Job(args.job)
-    place = Place(args.node, args.address, args.nodes, args.min_nodes or args.nodes)
+    address = towards(args.towards) if args.towards and args.nodes > 1 else args.address
+    place = Place(args.node, address, args.nodes, args.min_nodes or args.nodes)
     with ExitStack() as held:
         hold(job, place, held)
         # inherited: a worker that doesn't listen yet must not die of what it is told
@@ -75,8 +78,9 @@ def run(arguments: list[str]) -> int:
             signal.signal(number, signal.SIG_IGN)
         config = load(job.config_path)
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="headway-", ignore_cleanup_errors=True)))
-        if place.address.startswith("127."):
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # inherited too: nobody else shall reach the workers
+        # inherited too: on loopback nobody else shall reach the workers, elsewhere a machine's name may lead nowhere
+        if name := interface(place.address):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
         os.environ[node.JOB] = str(job.dir.resolve())
         forking.start(config, folder)
         return Agent(job, config, place, args.workers, folder).run()

@@ -20,16 +20,20 @@ LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be asked of the backend: one command, with the environment variables it adds."""
+    """What will be asked of the backend: one command, the environment variables it adds, the files it needs."""
 
     command: list[str]
     env: dict[str, str] = field(default_factory=dict)
     note: str = ""
+    files: dict[str, str] = field(default_factory=dict)  # by path: what is written there first
 
     def __str__(self) -> str:
         lines = [f"# {self.note}"] if self.note else []
         lines += [f"{key}={shlex.quote(value)} \\" for key, value in sorted(self.env.items())]
-        return "\n".join([*lines, shlex.join(self.command)])
+        lines.append(shlex.join(self.command))
+        for path, text in self.files.items():
+            lines += ["", f"# {path}", text.rstrip()]
+        return "\n".join(lines)
 
 
 class Launcher(ABC):

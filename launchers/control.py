@@ -47,6 +47,7 @@ class Control:
         self.spread: Callable[[Notice], None] = lambda notice: None
         self._folder = folder
         self._pids: list[int] = []
+        self._interrupted = False  # by a signal here: what another node was told doesn't count
         self._ask = node.asked(folder)
         self._number = self._ask.id if self._ask else 0
         self._lock = threading.RLock()
@@ -60,7 +61,8 @@ class Control:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         notice = of_signal(signal.Signals(number))
-        again = self.leave is not None and number == signal.SIGINT
+        again = self._interrupted and number == signal.SIGINT
+        self._interrupted |= number == signal.SIGINT
         if again or number == signal.SIGQUIT:
             self.now = True
         self.on_notice(notice)

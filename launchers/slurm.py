@@ -1,0 +1,192 @@
+"""The SLURM launcher: one batch job, in which srun starts one agent on each node.
+
+The batch job keeps its number over every interruption: preempted, warned of its time limit or bereft of a node it is queued
+again (see `launchers.slurm_end`), and goes on from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from launchers import slurm_queue
+from launchers.base import Launcher, Plan
+from launchers.notices import problem
+from launchers.slurm_script import SCRIPT, script
+from launchers.slurm_states import status_of
+from trainer.algorithm import Range
+from trainer.config import seconds
+from trainer.errors import HeadwayError, UserError
+from trainer.job import Job, State, Status, read_json, write_json
+
+NUMBER = "slurm.json"  # in the job's directory: the batch job that has it, and since when
+SUBMIT_SECONDS = 60.0  # between the event that says a job goes on and the batch job that does it
+
+
+@dataclass(kw_only=True)
+class Slurm(Launcher):
+    """Workers on the nodes of a SLURM cluster that share this machine's folders."""
+
+    # nodes of the batch job
+    nodes: Annotated[int, Range(min=1)] = 1
+    # workers to start on each node: a number, or auto for one per GPU asked for, else one
+    workers: Annotated[int, Range(min=1)] | Literal["auto"] = "auto"
+    # nodes without which the job doesn't go on; null is all of them
+    min_nodes: Annotated[int, Range(min=1)] | None = None
+    # times that workers which died are started again without a newer checkpoint in between
+    max_restarts: Annotated[int, Range(min=0)] = 3
+    # who else gives notice of interruptions: auto, aws, gcp, azure, file:PATH
+    notices: list[str] = field(default_factory=list)
+    # the options of sbatch by the same names; null leaves them to the cluster
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    # the time limit: 4h, 90m, or as SLURM has it, 1-12:00:00. Over it the job goes on by itself
+    time: Any = None
+    # GPUs of each node: a number, or a type and a number, a100:4
+    gpus: Any = None
+    gres: str | None = None
+    # processors of each node; null is one a worker
+    cpus: Annotated[int, Range(min=1)] | None = None
+    mem: str | None = None
+    constraint: str | None = None
+    reservation: str | None = None
+    exclusive: bool = False
+    # a sweep with hydra/launcher=headway becomes one job array
+    array: bool = False
+    # any other option of sbatch: {nice: 100, comment: try}
+    extra: dict[str, Any] = field(default_factory=dict)
+    # options of srun: {container-image: FILE}
+    srun: dict[str, Any] = field(default_factory=dict)
+    # lines of shell before the agents start: module load, conda activate, export
+    setup: list[str] = field(default_factory=list)
+    # the Python there; null is this one
+    python: str | None = None
+    # how long before the time limit the state is saved and the job queued again
+    warning: Any = "2m"
+
+    def __post_init__(self) -> None:
+        if self.min_nodes is not None and self.min_nodes > self.nodes:
+            raise UserError(f"launcher.min_nodes: {self.min_nodes} is more than launcher.nodes={self.nodes}")
+        wrong = problem(self.notices)
+        if wrong:
+            raise UserError(wrong)
+        limit(self.time)
+        seconds(self.warning, "launcher.warning")
+        self.workers_per_node()
+
+    def workers_per_node(self) -> int:
+        """Raises UserError if `gpus` and `workers` don't go together."""
+        gpus = gpus_of(self.gpus, self.gres)
+        if self.workers == "auto":
+            return gpus or 1
+        if gpus and self.workers > gpus:
+            raise UserError(f"launcher.workers: {self.workers} workers need as many GPUs, and launcher.gpus is {gpus}")
+        return self.workers
+
+    def world_size(self) -> int:
+        return self.nodes * self.workers_per_node()
+
+    def options(self, job: Job) -> dict[str, Any]:
+        """What goes into `#SBATCH` lines, in their order."""
+        given = {
+            "job-name": job.name,
+            "nodes": self.nodes,
+            "ntasks-per-node": 1,
+            "cpus-per-task": self.cpus or (None if self.exclusive else self.workers_per_node()),
+            "partition": self.partition,
+            "account": self.account,
+            "qos": self.qos,
+            "time": limit(self.time),
+            "gpus-per-node": self.gpus,
+            "gres": self.gres,
+            "mem": self.mem,
+            "constraint": self.constraint,
+            "reservation": self.reservation,
+            "exclusive": self.exclusive or None,
+            "signal": f"USR1@{round(seconds(self.warning, 'launcher.warning') or 0)}",
+            "requeue": True,
+            "no-kill": True if self._may_lose_nodes() else None,
+            "open-mode": "append",
+            "output": job.logs / "slurm-%j.log",
+        }
+        return {key: value for key, value in {**given, **self.extra}.items() if value not in (None, False)}
+
+    def _may_lose_nodes(self) -> bool:
+        return (self.min_nodes or self.nodes) < self.nodes
+
+    def plan(self, job: Job) -> Plan:
+        agent = ["--workers", str(self.workers_per_node())]
+        if self.nodes > 1:
+            agent += ["--nodes", str(self.nodes), "--min-nodes", str(self.min_nodes or self.nodes)]
+        text = script(job, self.options(job), self.setup, self.srun, self.python or sys.executable, agent)
+        path = job.dir / SCRIPT
+        return Plan(["sbatch", "--parsable", str(path)], note="a batch job", files={str(path): text})
+
+    def submit(self, job: Job, plan: Plan, *, detached: bool = False) -> None:
+        job.logs.mkdir(parents=True, exist_ok=True)
+        for path, text in plan.files.items():
+            slurm_queue.write(path, text)
+        before = time.time()
+        number = slurm_queue.sbatch(plan.command, plan.env).partition(";")[0]
+        write_json(job.dir / NUMBER, {"id": number, "time": before})
+
+    def status(self, job: Job) -> Status:
+        event = job.last_event()
+        state = State(event.get("state", State.PENDING))
+        known = read_json(job.dir / NUMBER) or {"id": None, "time": 0.0}
+        if state is State.PENDING and float(event.get("time", 0.0)) > float(known["time"]):
+            being_submitted = time.time() - float(event.get("time", 0.0)) < SUBMIT_SECONDS
+            return Status(state if being_submitted else State.INTERRUPTED, being_submitted, "being submitted")
+        if state.is_final or known["id"] is None:
+            return Status(State.INTERRUPTED if state.is_active else state, False)
+        record, silence = slurm_queue.record(str(known["id"]), since=float(known["time"]))
+        if silence:  # a controller that restarts has lost no job
+            return Status(state, True, silence)
+        status = status_of(record, state)
+        if not status.alive and job.state() is not state:  # the agents' last word came meanwhile
+            return self.status(job)
+        return status
+
+    def stop(self, job: Job, *, now: bool = False) -> None:
+        status = self.status(job)
+        if not status.alive:
+            raise UserError(f"{job.name} is not running; it is {status.state.value}")
+        number = (read_json(job.dir / NUMBER) or {}).get("id")
+        if number is None:
+            raise HeadwayError(f"{job.name} is being submitted; try again in a moment")
+        if job.state() is State.RUNNING:
+            slurm_queue.scancel("--signal=QUIT" if now else "--signal=INT", str(number))
+        else:  # nothing is lost
+            slurm_queue.scancel(str(number))
+
+    def logs(self, job: Job) -> list[Any]:
+        return [*super().logs(job), *sorted(job.logs.glob("slurm-*.log"))[-1:]]
+
+
+def limit(time: Any) -> str | None:
+    """A time limit as SLURM has it. Raises UserError."""
+    if time is None:
+        return None
+    text = str(time)
+    if re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", text) and not text.isdigit():
+        return text
+    if text.isdigit():
+        raise UserError(f"launcher.time: {text} has no unit; write {text}m for minutes, or 4h, or 1-12:00:00")
+    minutes = -(-int(seconds(time, "launcher.time") or 0) // 60)
+    days, minutes = divmod(minutes, 1440)
+    return f"{days}-{minutes // 60:02}:{minutes % 60:02}:00"
+
+
+def gpus_of(gpus: Any, gres: str | None) -> int:
+    """GPUs of a node, by launcher.gpus or launcher.gres; 0 if none are asked for."""
+    named = str(gpus) if gpus is not None else next((g for g in (gres or "").split(",") if g.startswith("gpu")), "")
+    number = re.search(r"(?:^|:)(\d+)(?:\(|$)", named)
+    if number:
+        return int(number[1])
+    if gpus is not None:
+        raise UserError(f"launcher.gpus: {gpus!r} is no number of GPUs; write 4, or a100:4")
+    return 1 if named else 0

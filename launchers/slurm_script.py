@@ -1,0 +1,75 @@
+"""The batch script of a SLURM job: it lies in the job's directory, and `sbatch` starts it by hand as well."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainer.job import Job
+
+SCRIPT = "job.sbatch"
+
+BODY = """\
+
+job={job}
+python={python}
+{environment}{setup}
+# which batch job has it, for those who follow it
+printf '{{"id": "%s", "time": %s}}\\n' "{number}" "$(date +%s.%N)" >"$job/.slurm.json.$$" && mv "$job/.slurm.json.$$" "$job/slurm.json"
+
+# one agent a node; they hear SLURM's warnings themselves, and meet in the job's directory
+srun {srun} bash -c '
+    exec "$0" -m launchers.agent "$@" --node "$SLURM_NODEID" --towards "${{SLURM_LAUNCH_NODE_IPADDR:-127.0.0.1}}"
+' "$python" "$job" {agent}
+
+# queues the job again if it was interrupted
+exec "$python" -m launchers.slurm_end "$job" --exit-code $? --number "{number}"
+"""
+NUMBER = "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"
+
+
+def script(
+    job: Job,
+    options: Mapping[str, Any],
+    setup: Sequence[str],
+    srun: Mapping[str, Any],
+    python: str,
+    agent: Sequence[str],
+) -> str:
+    """options, srun: by the names that sbatch and srun have for them; agent: arguments of every node's agent."""
+    head = [
+        "#!/bin/bash",
+        f"# The job {job.name}. `sbatch` of this file starts it, or goes on with it from its newest checkpoint.",
+        *(f"#SBATCH {option(key, value)}" for key, value in {**options, "chdir": os.getcwd()}.items()),
+    ]
+    steps = {
+        "kill-on-bad-exit": 0,
+        "no-kill": options.get("no-kill"),
+        "cpus-per-task": options.get("cpus-per-task"),  # srun doesn't take it over from sbatch
+        "output": job.logs / "node-%n.log",
+        "open-mode": "append",
+        **srun,
+    }
+    given = " ".join(shlex.quote(option(k, v)) for k, v in steps.items() if v is not None and v is not False)
+    body = BODY.format(
+        job=shlex.quote(str(job.dir)),
+        python=shlex.quote(python),
+        environment="".join(f"export {k}={shlex.quote(v)}\n" for k, v in environment().items()),
+        setup="\n# launcher.setup\n" + "\n".join(setup) + "\n" if setup else "",
+        number=NUMBER,
+        srun=given,
+        agent=shlex.join(agent),
+    )
+    return "\n".join(head) + "\n" + body
+
+
+def option(key: str, value: Any) -> str:
+    return f"--{key}" if value is True else f"--{key}={value}"
+
+
+def environment() -> dict[str, str]:
+    """What the agents must find there whatever a site passes on, and on another day: where Python looks for code."""
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths))} if paths else {}
