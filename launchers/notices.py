@@ -37,6 +37,7 @@ AZURE_FIRST_TIMEOUT = 150.0  # the first question turns scheduled events on, whi
 SETTLE_SECONDS = 0.05
 MAX_WAIT = 60.0
 MAX_BYTES = 1 << 16
+SLURM_EARLY_SECONDS = 75.0  # by which SLURM's warning of a time limit may come before its time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,20 @@ def of_signal(number: int, *, seconds: float | None = None) -> Notice:
     """The notice that one of `SIGNALS` is. `seconds`: what is left after it, if its sender's ways are known."""
     meaning, by_hand = SIGNALS[signal.Signals(number)]
     reason = f"signal {signal.Signals(number).name}: {meaning}"
+    if number in (signal.SIGUSR1, signal.SIGUSR2) and "SLURM_JOB_ID" in os.environ:
+        return _of_slurm()
     return Notice(source="signal", reason=reason, seconds=seconds, by_hand=by_hand)
+
+
+def _of_slurm() -> Notice:
+    """SLURM sends one signal for both its reasons, up to a minute before the time that it was asked for."""
+    ends, asked = (os.environ.get(name, "") for name in ("SLURM_JOB_END_TIME", "HEADWAY_SLURM_WARNING"))
+    left = float(ends) - time.time() if ends.isdigit() and asked.isdigit() else None
+    if left is not None and left < int(asked) + SLURM_EARLY_SECONDS:
+        return Notice(
+            source="time limit", reason=f"the time limit comes in {max(0.0, left):.0f} s", seconds=max(0.0, left)
+        )
+    return Notice(source="preempted", reason="SLURM takes its nodes for others", seconds=None)
 
 
 class Source(Protocol):

@@ -75,7 +75,7 @@ class Slurm(Launcher):
         if wrong:
             raise UserError(wrong)
         limit(self.time)
-        seconds(self.warning, "launcher.warning")
+        self._warning()
         self.workers_per_node()
 
     def workers_per_node(self) -> int:
@@ -107,7 +107,7 @@ class Slurm(Launcher):
             "constraint": self.constraint,
             "reservation": self.reservation,
             "exclusive": self.exclusive or None,
-            "signal": f"USR1@{round(seconds(self.warning, 'launcher.warning') or 0)}",
+            "signal": f"USR1@{self._warning()}",
             "requeue": True,
             "no-kill": True if self._may_lose_nodes() else None,
             "open-mode": "append",
@@ -115,14 +115,18 @@ class Slurm(Launcher):
         }
         return {key: value for key, value in {**given, **self.extra}.items() if value not in (None, False)}
 
+    def _warning(self) -> int:
+        return round(seconds(self.warning, "launcher.warning") or 0)
+
     def _may_lose_nodes(self) -> bool:
         return (self.min_nodes or self.nodes) < self.nodes
 
     def plan(self, job: Job) -> Plan:
+        env = {"HEADWAY_SLURM_WARNING": str(self._warning())}
         agent = ["--workers", str(self.workers_per_node())]
         if self.nodes > 1:
             agent += ["--nodes", str(self.nodes), "--min-nodes", str(self.min_nodes or self.nodes)]
-        text = script(job, self.options(job), self.setup, self.srun, self.python or sys.executable, agent)
+        text = script(job, self.options(job), self.setup, self.srun, self.python or sys.executable, env, agent)
         path = job.dir / SCRIPT
         return Plan(["sbatch", "--parsable", str(path)], note="a batch job", files={str(path): text})
 

@@ -167,6 +167,7 @@ def _call(command: Sequence[str], env: Mapping[str, str] | None = None) -> str:
         raise HeadwayError(f"{command[0]} gave no answer within {CALL_SECONDS:.0f} s") from None
     if done.returncode == 0:
         return done.stdout
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    words = lines[0] if lines else f"{command[0]} ended with {done.returncode}"
-    raise HeadwayError(words.removeprefix(f"{command[0]}: ").removeprefix("error: "))
+    lines = [line.removeprefix(f"{command[0]}: ") for line in done.stderr.splitlines() if line.strip()]
+    fatal = [line for line in lines if line.startswith("fatal: ")]
+    words = [*fatal, *lines, f"{command[0]} ended with {done.returncode}"][0]
+    raise HeadwayError(words.removeprefix("fatal: ").removeprefix("error: "))

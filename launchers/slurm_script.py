@@ -15,9 +15,14 @@ BODY = """\
 
 job={job}
 python={python}
+number={number}
 {environment}{setup}
+# when SLURM ends it; newer ones say so themselves
+: "${{SLURM_JOB_END_TIME:=$(date -d "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e)" +%s 2>/dev/null)}}"
+export SLURM_JOB_END_TIME
+
 # which batch job has it, for those who follow it
-printf '{{"id": "%s", "time": %s}}\\n' "{number}" "$(date +%s.%N)" >"$job/.slurm.json.$$" && mv "$job/.slurm.json.$$" "$job/slurm.json"
+printf '{{"id": "%s", "time": %s}}\\n' "$number" "$(date +%s.%N)" >"$job/.slurm.json.$$" && mv "$job/.slurm.json.$$" "$job/slurm.json"
 
 # one agent a node; they hear SLURM's warnings themselves, and meet in the job's directory
 srun {srun} bash -c '
@@ -25,7 +30,7 @@ srun {srun} bash -c '
 ' "$python" "$job" {agent}
 
 # queues the job again if it was interrupted
-exec "$python" -m launchers.slurm_end "$job" --exit-code $? --number "{number}"
+exec "$python" -m launchers.slurm_end "$job" --exit-code $? --number "$number"
 """
 NUMBER = "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"
 
@@ -36,9 +41,11 @@ def script(
     setup: Sequence[str],
     srun: Mapping[str, Any],
     python: str,
+    env: Mapping[str, str],
     agent: Sequence[str],
 ) -> str:
-    """options, srun: by the names that sbatch and srun have for them; agent: arguments of every node's agent."""
+    """options, srun: by the names that sbatch and srun have for them; env: variables of the
+    agents; agent: their arguments."""
     head = [
         "#!/bin/bash",
         f"# The job {job.name}. `sbatch` of this file starts it, or goes on with it from its newest checkpoint.",
@@ -56,7 +63,7 @@ def script(
     body = BODY.format(
         job=shlex.quote(str(job.dir)),
         python=shlex.quote(python),
-        environment="".join(f"export {k}={shlex.quote(v)}\n" for k, v in environment().items()),
+        environment="".join(f"export {k}={shlex.quote(v)}\n" for k, v in {**environment(), **env}.items()),
         setup="\n# launcher.setup\n" + "\n".join(setup) + "\n" if setup else "",
         number=NUMBER,
         srun=given,

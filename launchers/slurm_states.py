@@ -57,5 +57,5 @@ def waits_for(record: Record) -> str:
     }
     reason = record.reason.strip("()")
     if reason in ("", "None"):
-        return "in SLURM's queue"
+        return ""  # it has just come
     return f"in SLURM's queue: {reason}" + (f", {meant[reason]}" if reason in meant else "")

@@ -108,7 +108,11 @@ def run(
         return job, 0
     job = write(job, checked, is_new)
     detached = bool(checked["job"]["detach"])
-    launcher.submit(job, plan, detached=detached)
+    try:
+        launcher.submit(job, plan, detached=detached)
+    except HeadwayError as error:
+        settle(job, Status(State.FAILED, False, str(error)))
+        raise
     begin(job, checked)
     if detached:
         named = job.name if job.dir.parent == ROOT.absolute() else job.dir
