@@ -140,7 +140,7 @@ def test_told_twice_it_leaves_at_once(folder: Path, temporary: Path) -> None:
 
 
 def test_what_kills_a_trials_processes_is_no_failure(folder: Path, whole: Path, temporary: Path) -> None:
-    """Its worker, its agent, and the actor that follows it, one after the other."""
+    """Its worker, its agent, the actor that follows it, and the Ray that this is of, one after the other."""
     run = begun("study", *THREE)
     job = run.trains(0)
     os.kill(json.loads((job.logs / "node-0.json").read_text())["workers"][0], signal.SIGKILL)
@@ -148,8 +148,14 @@ def test_what_kills_a_trials_processes_is_no_failure(folder: Path, whole: Path, 
     os.kill(agent_of(job), signal.SIGKILL)
     run.until(lambda: states(job).count("Running") == 3)
     job = run.trains(1)
-    for pid in [pid for pid, command in processes(temporary) if command.startswith("ray::")]:
+    for pid in [pid for pid, command in processes(temporary) if command.startswith("ray::Trial")]:
         os.kill(pid, signal.SIGKILL)
+    run.trains(2)
+    [raylet] = [pid for pid, command in processes(temporary) if command.partition(" ")[0].endswith("/raylet")]
+    os.kill(raylet, signal.SIGKILL)
+    said = run.ends(1)
+    assert "the Ray that followed the trials has ended" in said.splitlines()[-1]
+    run = resumed("study")
     run.ends()
     assert_same(folder / "studies/study", whole)
     assert "Failed" not in [state for job in run.jobs() for state in states(job)]
