@@ -8,6 +8,7 @@ import contextlib
 import multiprocessing.forkserver
 import multiprocessing.process
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -63,4 +64,7 @@ def start(config: dict[str, Any], folder: Path) -> None:
     place = multiprocessing.process.current_process()._config.setdefault("tempdir", str(folder))  # type: ignore[attr-defined]
     os.makedirs(place, exist_ok=True)  # the one before took it away with itself
     multiprocessing.forkserver.set_forkserver_preload(modules)
+    # some tell all processes of a job to leave; workers hear of it from the agent, and this one has to outlive them
+    told = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     multiprocessing.forkserver.ensure_running()
+    signal.signal(signal.SIGTERM, told)

@@ -55,6 +55,7 @@ class Place:
     address: str = "127.0.0.1"
     nodes: int = 1
     min_nodes: int = 1
+    patience: float | None = None  # seconds to wait for nodes that are lacking; at first ten times as long
 
 
 def open_store(address: str) -> tuple[Any, int]:
@@ -102,14 +103,15 @@ class Meeting:
         threading.Thread(target=self._beat, daemon=True, name="meeting").start()
 
     def join(self, given_up: Callable[[], bool]) -> Round | None:
-        """Waits for the next round that this node is part of; None once `given_up`."""
+        """Waits for the next round that this node is part of; None once `given_up`, or when its patience is over."""
         first = self._round is None
         self._round = None
         self._me["waiting"] = True
         self._publish()
         since, members = time.monotonic(), -1
+        until = since + (self._place.patience or float("inf")) * (10 if first else 1)
         try:
-            while not given_up():
+            while not given_up() and time.monotonic() < until:
                 found = self._read_round()
                 if found is not None:
                     return found

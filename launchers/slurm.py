@@ -23,6 +23,8 @@ from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State, Status, read_json, write_json
 
 NUMBER = "slurm.json"  # in the job's directory: the batch job that has it, and since when
+# longer than SLURM takes to see that a node is gone, which is 300 s if not set otherwise: until then it would choose it again
+PATIENCE_SECONDS = 420
 SUBMIT_SECONDS = 60.0  # between the event that says a job goes on and the batch job that does it
 
 
@@ -126,6 +128,7 @@ class Slurm(Launcher):
         agent = ["--workers", str(self.workers_per_node())]
         if self.nodes > 1:
             agent += ["--nodes", str(self.nodes), "--min-nodes", str(self.min_nodes or self.nodes)]
+            agent += ["--patience", str(PATIENCE_SECONDS)]
         text = script(job, self.options(job), self.setup, self.srun, self.python or sys.executable, env, agent)
         path = job.dir / SCRIPT
         return Plan(["sbatch", "--parsable", str(path)], note="a batch job", files={str(path): text})

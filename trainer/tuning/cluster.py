@@ -57,7 +57,9 @@ class Cluster:
         """Raises HeadwayError if the Ray of this command's own has ended: Tune would wait for it without end."""
         gone = [name for name, pid in self.processes.items() if not _runs(pid)]
         if gone:
-            raise HeadwayError(f"the Ray that followed the trials has ended (its {gone[0]} was killed, or died); resume the study")
+            raise HeadwayError(
+                f"the Ray that followed the trials has ended (its {gone[0]} was killed, or died); resume the study"
+            )
 
 
 @contextlib.contextmanager
