@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from launchers import slurm_queue
 from launchers.base import Launcher, Plan
 from launchers.notices import problem
-from launchers.slurm_script import SCRIPT, script
+from launchers.slurm_script import ARRAY, SCRIPT, array_script, asked_of, script
 from launchers.slurm_states import status_of
 from trainer.algorithm import Range
 from trainer.config import seconds
@@ -140,6 +141,23 @@ class Slurm(Launcher):
         before = time.time()
         number = slurm_queue.sbatch(plan.command, plan.env).partition(";")[0]
         write_json(job.dir / NUMBER, {"id": number, "time": before})
+
+    def takes_many(self, jobs: Sequence[tuple[Job, Plan]]) -> bool:
+        """An array's tasks have all the same options."""
+        asked = {tuple(asked_of(text)) for _, plan in jobs for text in plan.files.values()}
+        return self.array and len(jobs) > 1 and len(asked) == 1
+
+    def submit_many(self, jobs: Sequence[tuple[Job, Plan]], parallel: int) -> None:
+        scripts = {path: text for _, plan in jobs for path, text in plan.files.items()}
+        for path, text in scripts.items():
+            slurm_queue.write(path, text)
+        folder = jobs[0][0].dir.parent
+        together = folder / ARRAY
+        slurm_queue.write(str(together), array_script(folder.name, list(scripts.items()), parallel))
+        before = time.time()
+        number = slurm_queue.sbatch(["sbatch", "--parsable", str(together)], jobs[0][1].env).partition(";")[0]
+        for task, (job, _) in enumerate(jobs):
+            write_json(job.dir / NUMBER, {"id": f"{number}_{task}", "time": before})
 
     def status(self, job: Job) -> Status:
         event = job.last_event()
