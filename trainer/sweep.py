@@ -39,8 +39,6 @@ class Launcher(Base):
     codes: ClassVar[list[int]] = []
 
     def __init__(self, parallel: int | str = "auto") -> None:
-        if parallel != "auto" and (not isinstance(parallel, int) or parallel < 1):
-            raise UserError(f"hydra.launcher.parallel: {parallel!r} is neither a number of jobs nor auto")
         self._parallel = parallel
         self._context: HydraContext | None = None
         self._config: Any = None
@@ -52,6 +50,9 @@ class Launcher(Base):
         """Runs them all. Raises UserError, before the first starts, for what one of them gets wrong."""
         from trainer.side_by_side import run
 
+        at_a_time = self._parallel
+        if at_a_time != "auto" and (not isinstance(at_a_time, int) or at_a_time < 1):
+            raise UserError(f"hydra.launcher.parallel: {at_a_time!r} is neither a number of jobs nor auto")
         configs = [self._config_of(list(overrides)) for overrides in job_overrides]
         names = names_of([list(overrides) for overrides in job_overrides])
         checked: list[dict[str, Any]] = []
@@ -59,7 +60,7 @@ class Launcher(Base):
             found = schema.check(config, known=checked[0] if checked else None)
             found["job"].update(dir=str(directory(found, name, [c["job"]["dir"] for c in checked])), name=None)
             checked.append(found)
-        self.codes.append(run(checked, None if self._parallel == "auto" else int(self._parallel)))
+        self.codes.append(run(checked, None if at_a_time == "auto" else int(at_a_time)))
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED, _return_value=None) for o in job_overrides]
 
     def _config_of(self, overrides: list[str]) -> dict[str, Any]:

@@ -213,3 +213,20 @@ def test_what_is_refused_is_told_in_a_line(overrides: list[str], words: str) -> 
     else:  # found out only there
         assert done.returncode == 1
         assert "its agents did not start" in done.stderr
+
+
+def test_a_sweep_is_one_array_of_which_so_many_run_at_a_time() -> None:
+    options = ["algorithm=linear", "data=digits", "train.epochs=1", "tracking=none", "job.name=sweep"]
+    seeds = ",".join(str(seed) for seed in range(20))
+    command = ["train", "-m", ON, "launcher.array=true", *options, f"seed={seeds}", "hydra/launcher=headway"]
+    done = headway(*command, "hydra.launcher.parallel=4", timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "20 of 20 completed"
+    jobs = [Job(folder) for folder in Path("runs/sweep").absolute().iterdir() if folder.is_dir()]
+    arrays = {number_of(job).partition("_")[0] for job in jobs}
+    assert len(arrays) == 1
+    assert sorted(int(number_of(job).partition("_")[2]) for job in jobs) == list(range(20))
+    assert "%4" in Path("runs/sweep/sweep.sbatch").read_text()
+    moments = sorted([(job.events()[1]["time"], 1) for job in jobs] + [(job.events()[-1]["time"], -1) for job in jobs])
+    running = [sum(change for _, change in moments[: i + 1]) for i in range(len(moments))]
+    assert max(running) <= 4
