@@ -18,11 +18,11 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from launchers.notices import Notice
 from trainer.job import Job, read_json, write_json
+from trainer.node import process_lives
 
 BEAT_SECONDS = 0.5
 LOST_SECONDS = 5.0  # without a beat on another machine
@@ -234,11 +234,3 @@ class Events:
 
     on_ask: Callable[[Notice, bool], None]
     on_lost: Callable[[str], None]
-
-
-def process_lives(pid: int) -> bool:
-    """Whether a process of this machine still runs; one that waits to be reaped doesn't."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except (OSError, IndexError):
-        return False

@@ -43,20 +43,27 @@ class Slurm(Launcher):
     max_restarts: Annotated[int, Range(min=0)] = 3
     # who else gives notice of interruptions: auto, aws, gcp, azure, file:PATH
     notices: list[str] = field(default_factory=list)
-    # the options of sbatch by the same names; null leaves them to the cluster
+    # the partition; here as below null leaves an option of sbatch to the cluster
     partition: str | None = None
+    # whom its time is charged to
     account: str | None = None
+    # the quality of service
     qos: str | None = None
     # the time limit: 4h, 90m, or as SLURM has it, 1-12:00:00. Over it the job goes on by itself
     time: Any = None
     # GPUs of each node: a number, or a type and a number, a100:4
     gpus: Any = None
+    # other resources of each node, as SLURM has them: gpu:a100:4,nvme:1
     gres: str | None = None
     # processors of each node; null is one a worker
     cpus: Annotated[int, Range(min=1)] | None = None
+    # memory of each node: 64G
     mem: str | None = None
+    # features that nodes must have
     constraint: str | None = None
+    # a reservation to run in
     reservation: str | None = None
+    # nodes that no other job uses
     exclusive: bool = False
     # a sweep with hydra/launcher=headway becomes one job array
     array: bool = False

@@ -110,15 +110,14 @@ def test_jobs_that_outlive_their_driver_are_found_again(folder: Path, whole: Pat
     assert_same(folder / "studies/study", whole)
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_told_to_leave_jobs_save_their_state_and_the_study_goes_on_later(
-    folder: Path, whole: Path, temporary: Path, name: str
+    folder: Path, whole: Path, temporary: Path
 ) -> None:
     run = begun("study", *THREE)
     job = run.trains(0)
-    run.tell(getattr(signal, name))
+    run.tell(signal.SIGTERM)
     said = run.ends(130)
-    assert f"{name}: 1 trial" in said
+    assert "SIGTERM: 1 trial" in said
     assert "headway tune resume study" in said
     assert job.state() is State.STOPPED
     wait_until_gone(temporary)
@@ -182,7 +181,7 @@ def test_a_failing_configuration_is_told_with_its_reason_and_tried_again_only_if
 def test_when_its_time_is_over_what_runs_is_stopped_or_finished(folder: Path, at_end: str) -> None:
     run = begun(
         "other",
-        "algorithm.seconds=0.2",
+        "algorithm.seconds=0.1",
         "tune.trials=9",
         "tune.parallel=1",
         "tune.max_time=1000s",
