@@ -122,7 +122,9 @@ class Ray(Launcher):
         if driver is not None:
             alive = driver.poll() is None
         elif state is State.PENDING and float(event.get("time", 0.0)) > float(standing.get("time", 0.0)):
-            alive = time.time() - float(event.get("time", 0.0)) < SUBMIT_SECONDS
+            if time.time() - float(event.get("time", 0.0)) < SUBMIT_SECONDS:
+                return Status(state, bool(standing), "being submitted")
+            alive = False
         elif standing.get("host") == os.uname().nodename:
             alive = process_lives(int(standing["pid"]))
         else:

@@ -170,10 +170,11 @@ class Slurm(Launcher):
         event = job.last_event()
         state = State(event.get("state", State.PENDING))
         known = read_json(job.dir / NUMBER) or {"id": None, "time": 0.0}
-        if state is State.PENDING and float(event.get("time", 0.0)) > float(known["time"]):
-            being_submitted = time.time() - float(event.get("time", 0.0)) < SUBMIT_SECONDS
-            return Status(state if being_submitted else State.INTERRUPTED, being_submitted, "being submitted")
-        if state.is_final or known["id"] is None:
+        since = float(event.get("time", 0.0))
+        on_its_way = state is State.PENDING and since > float(known["time"])
+        if on_its_way and time.time() - since < SUBMIT_SECONDS:
+            return Status(state, known["id"] is not None, "being submitted")
+        if state.is_final or known["id"] is None or on_its_way:
             return Status(State.INTERRUPTED if state.is_active else state, False)
         record, silence = slurm_queue.record(str(known["id"]), since=float(known["time"]))
         if silence:  # a controller that restarts has lost no job

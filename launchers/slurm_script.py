@@ -50,7 +50,7 @@ def script(
     head = [
         "#!/bin/bash",
         f"# The job {job.name}. `sbatch` of this file starts it, or goes on with it from its newest checkpoint.",
-        *(f"#SBATCH {option(key, value)}" for key, value in {**options, "chdir": os.getcwd()}.items()),
+        *(asked(key, value) for key, value in {**options, "chdir": os.getcwd()}.items()),
     ]
     steps = {
         "kill-on-bad-exit": 0,
@@ -107,6 +107,12 @@ def array_script(name: str, scripts: Sequence[tuple[str, str]], parallel: int) -
 
 def option(key: str, value: Any) -> str:
     return f"--{key}" if value is True else f"--{key}={value}"
+
+
+def asked(key: str, value: Any) -> str:
+    """As sbatch reads it from a script."""
+    text = option(key, value)
+    return f'#SBATCH --{key}="{value}"' if " " in text else f"#SBATCH {text}"
 
 
 def environment() -> dict[str, str]:

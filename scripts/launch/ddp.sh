@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Multi-node DDP on SLURM: copy it, change what follows, run it on a machine of the cluster.
+# headway writes the batch script itself, into the job's directory, and submits it; nothing here needs sbatch.
+set -euo pipefail
+
+exec headway train \
+    algorithm=gpt_small data=text data.train="${CORPUS:?a text file on the shared disk}" \
+    strategy=ddp train.batch_size=512 train.max_steps=20000 \
+    launcher=slurm launcher.nodes="${NODES:-4}" launcher.gpus="${GPUS:-8}" launcher.cpus="${CPUS:-64}" \
+    launcher.time=24h \
+    job.name="${NAME:-ddp}" job.detach=true "$@"
