@@ -93,7 +93,10 @@ class Ray(Launcher):
             self._submit_to_cluster(job, plan)
             return
         env = {**os.environ, **plan.env}
-        self._drivers[str(job.dir)] = child.start(plan.command, job.logs / LOG, env)
+        driver = child.start(plan.command, job.logs / LOG, env)
+        self._drivers[str(job.dir)] = driver
+        standing = {"time": time.time(), "host": os.uname().nodename, "pid": driver.pid, "reason": "connects to Ray"}
+        write_json(job.dir / STANDING, standing)
 
     def _submit_to_cluster(self, job: Job, plan: Plan) -> None:
         """As a Ray Job: the cluster runs the driver."""

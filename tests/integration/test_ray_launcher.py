@@ -110,23 +110,6 @@ def test_two_nodes_train_what_two_nodes_here_train() -> None:
     assert there == local
 
 
-def test_what_no_node_has_is_told_and_the_job_can_be_stopped() -> None:
-    process = start("train", "algorithm=linear", "data=digits", *ON, "launcher.cpus=64", "job.name=never")
-    until(lambda: "no node of the cluster has 64 CPU; the most is 2 CPU" in headway("show", "never").stdout)
-    done = headway("stop", "never")
-    assert done.stdout == "never: Stopped\n", done.stderr
-    ends(process, 130)
-
-
-def test_told_to_stop_it_saves_and_gives_all_back() -> None:
-    job, process = begun("stopped", "launcher.nodes=2", "train.epochs=8")
-    done = headway("stop", "stopped")
-    assert done.stdout == "stopped: Stopped\n", done.stderr
-    ends(process, 130)
-    assert job.events()[-1]["reason"] == "signal SIGINT: stopped by hand"
-    assert held_by(ADDRESS)[:2] == ([], 4.0)
-
-
 def test_what_a_killed_command_held_is_given_back_and_the_job_goes_on_later() -> None:
     job, process = begun("killed", "launcher.nodes=2", "train.epochs=4")
     process.kill()

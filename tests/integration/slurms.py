@@ -1,0 +1,41 @@
+"""A real SLURM on this machine, as its user and its enemy."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+from trainer.job import Job, read_json
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def number_of(job: Job) -> str:
+    return str((read_json(job.dir / "slurm.json") or {})["id"])
+
+
+def nodes_of(job: Job) -> list[str]:
+    return run(
+        "scontrol", "show", "hostnames", run("squeue", "--noheader", f"--jobs={number_of(job)}", "--format=%N")
+    ).split()
+
+
+def lose(slurm: Path, node: str) -> None:
+    """Kills all that SLURM runs on a node, as if the machine were gone."""
+    pids = [int((slurm / f"run/slurmd-{node}.pid").read_text())]
+    for process in (path for path in Path("/proc").iterdir() if path.name.isdigit()):
+        try:
+            told = (process / "environ").read_bytes().split(b"\0")
+            if f"SLURMD_NODENAME={node}".encode() in told:
+                pids.append(int(process.name))
+        except OSError:
+            continue
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
