@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from trainer import bundle
 from trainer import config as schema
 from trainer.build import build
 from trainer.errors import HeadwayError, UserError, did_you_mean
@@ -107,6 +108,9 @@ def run(
         announce(f"{plan}\n\n# {job.config_path}\n{schema.dump(checked)}")
         return job, 0
     job = write(job, checked, is_new)
+    remote = is_remote(str(checked["job"]["dir"]))
+    for line in bundle.take(job.dir, [checked], archived=remote):
+        announce(line)
     detached = bool(checked["job"]["detach"])
     try:
         launcher.submit(job, plan, detached=detached)
@@ -114,6 +118,8 @@ def run(
         settle(job, Status(State.FAILED, False, str(error)))
         raise
     begin(job, checked)
+    for line in bundle.complete(job.dir):
+        announce(line)
     if detached:
         named = job.name if job.dir.parent == ROOT.absolute() else job.dir
         announce(
@@ -124,7 +130,6 @@ def run(
         follow(job, lambda: launcher.status(job))
     except KeyboardInterrupt:
         _stop_in_order(job, launcher, follow, announce)
-    remote = is_remote(str(checked["job"]["dir"]))
     launcher.wait(job, timeout=UPLOAD_SECONDS if remote else LEAVE_SECONDS)
     settle(job, launcher.status(job))
     if remote and not is_up(_storage(checked), job.dir):
