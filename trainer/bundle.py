@@ -43,16 +43,25 @@ def take(directory: Path, configs: Sequence[Mapping[str, Any]], *, archived: boo
 
     archived: also into one file. Returns lines that a person should read. Raises UserError if it can't be written.
     """
+    try:
+        return _take(directory, configs, archived)
+    except OSError as error:
+        raise UserError(
+            f"job.dir: the job's code can't be copied to {directory}: {error.strerror} ({error.filename})"
+        ) from None
+
+
+def _take(directory: Path, configs: Sequence[Mapping[str, Any]], archived: bool) -> list[str]:
     before, old = record(directory), home(directory) / CODE
     found = dict.fromkeys(module for config in configs for module in owncode.modules(config))
     there = Path(os.path.realpath(old))
     fresh = [module for module in found if not module.folder.is_relative_to(there)]
     kept = {module.folder.relative_to(there).parts[0] for module in found if module.folder.is_relative_to(there)}
+    pieces = [piece for piece in before.get("code", ()) if piece["folder"] in kept]
     told: list[str] = []
-    beside = directory / f".{CODE}.partial"
-    try:
+    if fresh or not pieces or home(directory) != directory:
+        beside = directory / f".{CODE}.partial"
         shutil.rmtree(beside, ignore_errors=True)
-        pieces = [piece for piece in before.get("code", ()) if piece["folder"] in kept]
         for piece in pieces:
             shutil.copytree(
                 old / piece["folder"], beside / piece["folder"], ignore=shutil.ignore_patterns("__pycache__")
@@ -65,11 +74,7 @@ def take(directory: Path, configs: Sequence[Mapping[str, Any]], *, archived: boo
             told += _changes(piece, before, beside, old)
             pieces.append(piece)
         _replace(directory / CODE, beside)
-        _begin_record(directory, pieces, archived)
-    except OSError as error:
-        raise UserError(
-            f"job.dir: the job's code can't be copied to {directory}: {error.strerror} ({error.filename})"
-        ) from None
+    _begin_record(directory, pieces, archived)
     return told
 
 
