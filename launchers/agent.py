@@ -66,11 +66,14 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--nodes", type=int, default=1, help="nodes at most")
     parser.add_argument("--min-nodes", type=int, help="nodes without which the job doesn't go on; all if not set")
     parser.add_argument("--address", default="127.0.0.1", help="where the other nodes find this one")
+    parser.add_argument(
+        "--patience", type=float, help="seconds that it waits for nodes that are lacking; else without end"
+    )
     parser.add_argument("--towards", help="another node, or this one: its address on the way there is taken instead")
     args = parser.parse_args(arguments)
     job = Job(args.job)
     address = towards(args.towards) if args.towards and args.nodes > 1 else args.address
-    place = Place(args.node, address, args.nodes, args.min_nodes or args.nodes)
+    place = Place(args.node, address, args.nodes, args.min_nodes or args.nodes, args.patience)
     with ExitStack() as held:
         hold(job, place, held)
         # inherited: a worker that doesn't listen yet must not die of what it is told
@@ -82,9 +85,7 @@ def run(arguments: list[str]) -> int:
         if name := interface(place.address):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
         os.environ[node.JOB] = str(job.dir.resolve())
-        own = codepath.folders(job.dir)
-        forking.start(config, folder, own)
-        held.enter_context(codepath.first(own))
+        held.enter_context(forking.started(config, folder, codepath.folders(job.dir)))
         return Agent(job, config, place, args.workers, folder).run()
 
 
@@ -193,6 +194,7 @@ class Agent:
     def _attempt(self, meet: Round) -> int:
         """The number of this life; the leader's event counts it for all."""
         if meet.leads:
+            self.job.result_path.unlink(missing_ok=True)  # of an earlier life, which was interrupted
             attempt = self._lives()
             self.job.add_event(
                 State.STARTING,

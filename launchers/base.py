@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -54,6 +55,14 @@ class Launcher(ABC):
     @abstractmethod
     def submit(self, job: Job, plan: Plan, *, detached: bool = False) -> None:
         """Sends the plan; returns once the backend has taken it. A detached job outlives who submitted it."""
+
+    def takes_many(self, jobs: Sequence[tuple[Job, Plan]]) -> bool:
+        """Whether one request can submit all these jobs."""
+        return False
+
+    def submit_many(self, jobs: Sequence[tuple[Job, Plan]], parallel: int) -> None:
+        """Submits them, detached, so that so many run at a time. Called only if it `takes_many`."""
+        raise NotImplementedError
 
     @abstractmethod
     def status(self, job: Job) -> Status:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launchers.meeting import Round, process_lives
+from launchers.meeting import Round
 from trainer.job import Job
+from trainer.node import process_lives
 
 POLL_SECONDS = 0.02
 LEAVE_SECONDS = 3.0

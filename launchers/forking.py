@@ -8,7 +8,8 @@ import contextlib
 import multiprocessing.forkserver
 import multiprocessing.process
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,12 @@ def _is_in(folders: Sequence[str], module: str) -> bool:
     return any(Path(f, f"{module}.py").is_file() or Path(f, module, "__init__.py").is_file() for f in folders)
 
 
-def start(config: dict[str, Any], folder: Path, own: Sequence[str] = ()) -> None:
+@contextlib.contextmanager
+def started(config: dict[str, Any], folder: Path, own: Sequence[str]) -> Iterator[None]:
     """Starts the process, without waiting, unless there is one that has imported all that the job needs.
 
-    folder: where its socket goes, unless a warm agent has settled that. own: folders of the job's own code.
+    folder: where its socket goes, unless a warm agent has settled that. own: folders of the job's own code, which
+    meanwhile come first on the path of this process, and so on that of its workers.
     """
     server: Any = multiprocessing.forkserver._forkserver
     modules = imports(config, own)
@@ -76,4 +79,9 @@ def start(config: dict[str, Any], folder: Path, own: Sequence[str] = ()) -> None
     place = multiprocessing.process.current_process()._config.setdefault("tempdir", str(folder))  # type: ignore[attr-defined]
     os.makedirs(place, exist_ok=True)  # the one before took it away with itself
     multiprocessing.forkserver.set_forkserver_preload(modules)
+    # some tell all processes of a job to leave; workers hear of it from the agent, and this one has to outlive them
+    told = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     multiprocessing.forkserver.ensure_running()
+    signal.signal(signal.SIGTERM, told)
+    with codepath.first(own):
+        yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import signal
@@ -13,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from launchers import child
 from launchers.base import Launcher, Plan
 from launchers.notices import problem
 from launchers.warm import Run, Warm, of_this_process
@@ -20,7 +20,6 @@ from trainer.algorithm import Range
 from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State, Status
 
-PR_SET_PDEATHSIG = 1
 AGENT_START_SECONDS = 30
 LOOK_SECONDS = 0.02
 
@@ -126,27 +125,11 @@ class Local(Launcher):
             run = self._warm.run(plan.command, {**os.environ, **plan.env}, job.logs / "node-0.log")
             self._agents[str(job.dir)] = [run]
             return
-        parent = os.getpid()
-
-        def die_with_parent() -> None:
-            # a closed terminal or a killed submitter interrupts the job in order instead of leaving it behind
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent:
-                os.kill(os.getpid(), signal.SIGTERM)
-
         self._agents[str(job.dir)] = []
         for node in range(self.nodes):
             command = [*plan.command, "--node", str(node)] if self.nodes > 1 else plan.command
-            with open(job.logs / f"node-{node}.log", "ab") as log:
-                agent = subprocess.Popen(
-                    command,
-                    env={**os.environ, **plan.env, **self._part(node)},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    preexec_fn=None if detached else die_with_parent,
-                )
+            env = {**os.environ, **plan.env, **self._part(node)}
+            agent = child.start(command, job.logs / f"node-{node}.log", env, detached=detached)
             self._agents[str(job.dir)].append(agent)
 
     def is_alive(self, job: Job) -> bool:

@@ -18,11 +18,11 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from launchers.notices import Notice
 from trainer.job import Job, read_json, write_json
+from trainer.node import process_lives
 
 BEAT_SECONDS = 0.5
 LOST_SECONDS = 5.0  # without a beat on another machine
@@ -55,6 +55,7 @@ class Place:
     address: str = "127.0.0.1"
     nodes: int = 1
     min_nodes: int = 1
+    patience: float | None = None  # seconds to wait for nodes that are lacking; at first ten times as long
 
 
 def open_store(address: str) -> tuple[Any, int]:
@@ -102,14 +103,15 @@ class Meeting:
         threading.Thread(target=self._beat, daemon=True, name="meeting").start()
 
     def join(self, given_up: Callable[[], bool]) -> Round | None:
-        """Waits for the next round that this node is part of; None once `given_up`."""
+        """Waits for the next round that this node is part of; None once `given_up`, or when its patience is over."""
         first = self._round is None
         self._round = None
         self._me["waiting"] = True
         self._publish()
         since, members = time.monotonic(), -1
+        until = since + (self._place.patience or float("inf")) * (10 if first else 1)
         try:
-            while not given_up():
+            while not given_up() and time.monotonic() < until:
                 found = self._read_round()
                 if found is not None:
                     return found
@@ -232,11 +234,3 @@ class Events:
 
     on_ask: Callable[[Notice, bool], None]
     on_lost: Callable[[str], None]
-
-
-def process_lives(pid: int) -> bool:
-    """Whether a process of this machine still runs; one that waits to be reaped doesn't."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except (OSError, IndexError):
-        return False

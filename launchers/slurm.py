@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from launchers import slurm_queue
 from launchers.base import Launcher, Plan
 from launchers.notices import problem
-from launchers.slurm_script import SCRIPT, script
+from launchers.slurm_script import ARRAY, SCRIPT, array_script, asked_of, script
 from launchers.slurm_states import status_of
 from trainer.algorithm import Range
 from trainer.config import seconds
@@ -23,6 +24,8 @@ from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State, Status, read_json, write_json
 
 NUMBER = "slurm.json"  # in the job's directory: the batch job that has it, and since when
+# longer than SLURM takes to see that a node is gone, which is 300 s if not set otherwise: until then it would choose it again
+PATIENCE_SECONDS = 420
 SUBMIT_SECONDS = 60.0  # between the event that says a job goes on and the batch job that does it
 
 
@@ -40,20 +43,27 @@ class Slurm(Launcher):
     max_restarts: Annotated[int, Range(min=0)] = 3
     # who else gives notice of interruptions: auto, aws, gcp, azure, file:PATH
     notices: list[str] = field(default_factory=list)
-    # the options of sbatch by the same names; null leaves them to the cluster
+    # the partition; here as below null leaves an option of sbatch to the cluster
     partition: str | None = None
+    # whom its time is charged to
     account: str | None = None
+    # the quality of service
     qos: str | None = None
     # the time limit: 4h, 90m, or as SLURM has it, 1-12:00:00. Over it the job goes on by itself
     time: Any = None
     # GPUs of each node: a number, or a type and a number, a100:4
     gpus: Any = None
+    # other resources of each node, as SLURM has them: gpu:a100:4,nvme:1
     gres: str | None = None
     # processors of each node; null is one a worker
     cpus: Annotated[int, Range(min=1)] | None = None
+    # memory of each node: 64G
     mem: str | None = None
+    # features that nodes must have
     constraint: str | None = None
+    # a reservation to run in
     reservation: str | None = None
+    # nodes that no other job uses
     exclusive: bool = False
     # a sweep with hydra/launcher=headway becomes one job array
     array: bool = False
@@ -126,6 +136,7 @@ class Slurm(Launcher):
         agent = ["--workers", str(self.workers_per_node())]
         if self.nodes > 1:
             agent += ["--nodes", str(self.nodes), "--min-nodes", str(self.min_nodes or self.nodes)]
+            agent += ["--patience", str(PATIENCE_SECONDS)]
         text = script(job, self.options(job), self.setup, self.srun, self.python or sys.executable, env, agent)
         path = job.dir / SCRIPT
         return Plan(["sbatch", "--parsable", str(path)], note="a batch job", files={str(path): text})
@@ -137,6 +148,23 @@ class Slurm(Launcher):
         before = time.time()
         number = slurm_queue.sbatch(plan.command, plan.env).partition(";")[0]
         write_json(job.dir / NUMBER, {"id": number, "time": before})
+
+    def takes_many(self, jobs: Sequence[tuple[Job, Plan]]) -> bool:
+        """An array's tasks have all the same options."""
+        asked = {tuple(asked_of(text)) for _, plan in jobs for text in plan.files.values()}
+        return self.array and len(jobs) > 1 and len(asked) == 1
+
+    def submit_many(self, jobs: Sequence[tuple[Job, Plan]], parallel: int) -> None:
+        scripts = {path: text for _, plan in jobs for path, text in plan.files.items()}
+        for path, text in scripts.items():
+            slurm_queue.write(path, text)
+        folder = jobs[0][0].dir.parent
+        together = folder / ARRAY
+        slurm_queue.write(str(together), array_script(folder.name, list(scripts.items()), parallel))
+        before = time.time()
+        number = slurm_queue.sbatch(["sbatch", "--parsable", str(together)], jobs[0][1].env).partition(";")[0]
+        for task, (job, _) in enumerate(jobs):
+            write_json(job.dir / NUMBER, {"id": f"{number}_{task}", "time": before})
 
     def status(self, job: Job) -> Status:
         event = job.last_event()

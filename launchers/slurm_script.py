@@ -10,6 +10,7 @@ from typing import Any
 from trainer.job import Job
 
 SCRIPT = "job.sbatch"
+ARRAY = "sweep.sbatch"  # beside the jobs' directories
 
 BODY = """\
 
@@ -70,6 +71,38 @@ def script(
         agent=shlex.join(agent),
     )
     return "\n".join(head) + "\n" + body
+
+
+ARRAY_BODY = """\
+
+# one job a line
+scripts=(
+{scripts}
+)
+script=${{scripts[$SLURM_ARRAY_TASK_ID]}}
+exec bash "$script" >>"$(dirname "$script")/logs/slurm-$SLURM_ARRAY_JOB_ID.log" 2>&1
+"""
+
+
+def asked_of(text: str) -> list[str]:
+    """The `#SBATCH` lines of a job's script that don't name the job."""
+    own = ("#SBATCH --job-name", "#SBATCH --output")
+    return [line for line in text.splitlines() if line.startswith("#SBATCH") and not line.startswith(own)]
+
+
+def array_script(name: str, scripts: Sequence[tuple[str, str]], parallel: int) -> str:
+    """The script of a job array that runs these jobs' scripts, given with their texts, so many at a time."""
+    many = f"0-{len(scripts) - 1}" + (f"%{parallel}" if parallel < len(scripts) else "")
+    own = [f"#SBATCH --job-name={name}", f"#SBATCH --array={many}", "#SBATCH --output=/dev/null"]
+    head = [
+        "#!/bin/bash",
+        "# The jobs of a sweep, each of which has a script of its own.",
+        *own,
+        *asked_of(scripts[0][1]),
+    ]
+    return (
+        "\n".join(head) + "\n" + ARRAY_BODY.format(scripts="\n".join(f"    {shlex.quote(path)}" for path, _ in scripts))
+    )
 
 
 def option(key: str, value: Any) -> str:

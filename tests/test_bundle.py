@@ -343,6 +343,25 @@ def test_a_trial_has_its_studys_code(submit: Submit, job: Path, tmp_path: Path) 
     assert [path.name for path in trial.rglob("*") if path.is_file()] == ["submission.json"]
 
 
+def test_jobs_of_one_sweep_share_what_was_taken_and_change_nothing_of_each_other(
+    submit: Submit, job: Path, tmp_path: Path
+) -> None:
+    tree = project(tmp_path / "proj")
+    edit(tree / "layers.py", "SCALE = 1.0", "SCALE = 2.0")
+    submit(tree, archived=True)
+    other = tmp_path / "runs/two"
+    other.mkdir()
+    bundle.share(job, other)
+    before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+    assert {path.name for path in before} == {
+        *("mine.py", "layers.py", "submission.json", "code.zip", "diff.patch", "requirements.lock"),
+    }
+    assert codepath.folders(other) == [str(other / "code/proj")]
+    edit(tree / "layers.py", "SCALE = 2.0", "SCALE = 3.0")
+    submit(tree, archived=True)
+    assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before
+
+
 def test_an_archive_brings_the_code_back(submit: Submit, job: Path, tmp_path: Path) -> None:
     submit(project(tmp_path / "proj"), archived=True)
     assert record(job)["archive"] == bundle.digest(job / "submission/code.zip")

@@ -46,9 +46,12 @@ def take(directory: Path, configs: Sequence[Mapping[str, Any]], *, archived: boo
     try:
         return _take(directory, configs, archived)
     except OSError as error:
-        raise UserError(
-            f"job.dir: the job's code can't be copied to {directory}: {error.strerror} ({error.filename})"
-        ) from None
+        raise _refused(directory, error) from None
+
+
+def _refused(directory: Path, error: OSError) -> UserError:
+    words = error.strerror or str(error)
+    return UserError(f"job.dir: the job's code can't be copied to {directory}: {words} ({error.filename})")
 
 
 def _take(directory: Path, configs: Sequence[Mapping[str, Any]], archived: bool) -> list[str]:
@@ -83,6 +86,32 @@ def point(directory: Path, study: Path) -> None:
     write_json(directory / RECORD, {"of": os.path.relpath(study, directory)})
 
 
+def share(taken: Path, directory: Path) -> None:
+    """Gives another job of the same submission what one has taken: the same files, without the room they take.
+
+    Raises UserError if its directory can't be written.
+    """
+    try:
+        beside = directory / f".{CODE}.partial"
+        shutil.rmtree(beside, ignore_errors=True)
+        if (taken / CODE).is_dir():
+            shutil.copytree(taken / CODE, beside, copy_function=_link, ignore=shutil.ignore_patterns("__pycache__"))
+        _replace(directory / CODE, beside)
+        submission = (directory / RECORD).parent
+        shutil.rmtree(submission, ignore_errors=True)
+        if (taken / RECORD).parent.is_dir():
+            shutil.copytree((taken / RECORD).parent, submission, copy_function=_link)
+    except OSError as error:
+        raise _refused(directory, error) from None
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+
+
 def complete(directory: Path) -> list[str]:
     """Adds to the record what takes longer and no worker needs: commits, what differs from them, the installed
     distributions. To be called once the job has been submitted. Returns lines that a person should read."""
@@ -108,6 +137,7 @@ def _complete(directory: Path) -> None:
     told["git"] = trees[str(own)] if str(own) in trees else own and worktree.state(own, untracked=False)
     told["headway"] = _headway()
     lines = [f"# Python {platform.python_version()}, {sys.platform}, {platform.machine()}", *lock()]
+    (directory / LOCK).unlink(missing_ok=True)  # it may be another job's too
     (directory / LOCK).write_text("\n".join(lines) + "\n", encoding="utf-8")
     write_json(directory / RECORD, told)
 
@@ -223,6 +253,7 @@ def _begin_record(directory: Path, pieces: list[dict[str, Any]], archived: bool)
 def _pack(directory: Path) -> str:
     """`code/` in one file. Returns its sum."""
     archive, code = directory / ARCHIVE, directory / CODE
+    archive.unlink(missing_ok=True)  # it may be another job's too
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as file:
         for path in sorted(code.rglob("*")):
             if path.is_file():

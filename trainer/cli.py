@@ -90,9 +90,11 @@ def _train(arguments: list[str]) -> int:
 
     studies: list[int] = []
     if {"-m", "--multirun"} & set(arguments):
-        from trainer.tuning.sweeper import register
+        from trainer import sweep
+        from trainer.tuning import sweeper
 
-        register(studies)
+        sweep.register(studies)
+        sweeper.register(studies)
     try:
         code = max([run_hydra(arguments, "config", task), *studies])
     except KeyboardInterrupt:

@@ -109,7 +109,8 @@ def run_hydra(
     # Hydra then raises what it finds, and we say it in one line
     before, arguments_before = os.environ.get("HYDRA_FULL_ERROR"), sys.argv
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv = [sys.argv[0], *arguments]
+    # as they call it elsewhere
+    sys.argv = [sys.argv[0], *(re.sub(r"^seed=", "job.seed=", argument) for argument in arguments)]
     try:
         with one_line_errors():
             hydra.main(version_base="1.3", config_path=CONFIG_MODULE, config_name=config_name)(main)()

@@ -111,14 +111,14 @@ def summary(job: Job, root: Path, status_of: StatusOf) -> dict[str, Any]:
     """What `headway ls --json` says of a job; null is what isn't known."""
     result = job.result()
     started = job.config_path.stat().st_mtime
-    reason = ""
+    status = _status(job, result, status_of)
+    state, reason = status.state, status.reason
     if result:
-        state, steps, total = State(result["status"]), result["steps"], None
+        steps, total = result["steps"], None
         metrics, workers = result["metrics"], result.get("world_size")
         seconds = result["seconds"]["wall"]
     else:
-        status, progress = status_of(job), job.progress() or {}
-        state, reason = status.state, status.reason
+        progress = job.progress() or {}
         running = _running(job.events())
         steps, total, workers = progress.get("step"), progress.get("total"), running.get("world_size")
         metrics = summarize(job.metrics(), running.get("maximize", ()))
@@ -202,13 +202,19 @@ def _jobs_table(rows: list[dict[str, Any]], width: int) -> Table:
     return table
 
 
+def _status(job: Job, result: Mapping[str, Any] | None, status_of: StatusOf) -> Status:
+    """By its result if that is final: an interrupted job may wait for its turn, or be at work again."""
+    ended = State(result["status"]) if result else State.PENDING
+    return Status(ended, False) if ended.is_final else status_of(job)
+
+
 # One of them
 
 
 def show(job: Job, *, as_json: bool = False, status_of: StatusOf = Job.status) -> None:
     """Everything about one job."""
     result, events, config = job.result(), job.events(), load(job.config_path)
-    status = Status(State(result["status"]), False) if result else status_of(job)
+    status = _status(job, result, status_of)
     state = status.state
     maximize = _running(events).get("maximize", ())
     metrics = result["metrics"] if result else summarize(job.metrics(), maximize)

@@ -108,6 +108,14 @@ def parent_of(pid: int) -> int | None:
         return None
 
 
+def process_lives(pid: int) -> bool:
+    """Whether a process of this machine still runs; one that waits to be reaped doesn't."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (OSError, IndexError):
+        return False
+
+
 def _map(path: Path, numbers: int) -> memoryview:
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:

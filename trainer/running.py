@@ -94,29 +94,18 @@ def run(
 
     begin is shown the job once it is submitted, follow watches it while it is alive, announce says what else happens.
     """
-    checked = schema.check(config)
-    launcher = build(checked["launcher"], "launcher")
-    job, is_new = place(checked, launcher)
-    if not is_new and job.state() is State.COMPLETED:
+    one = prepare(schema.check(config))
+    job, launcher, checked = one.job, one.launcher, one.config
+    if one.is_done:
         announce(f"{job.name} is already completed; nothing was changed ({checked['job']['dir']})")
         _bring_up(job, checked, announce)
         return job, 0
-    refuse_impossible(checked, launcher)
-    check_data(checked)
-    plan = launcher.plan(job)
     if checked["job"]["dry_run"]:
-        announce(f"{plan}\n\n# {job.config_path}\n{schema.dump(checked)}")
+        announce(f"{one.plan}\n\n# {job.config_path}\n{schema.dump(checked)}")
         return job, 0
-    job = write(job, checked, is_new)
-    remote = is_remote(str(checked["job"]["dir"]))
-    for line in bundle.take(job.dir, [checked], archived=remote):
-        announce(line)
     detached = bool(checked["job"]["detach"])
-    try:
-        launcher.submit(job, plan, detached=detached)
-    except HeadwayError as error:
-        settle(job, Status(State.FAILED, False, str(error)))
-        raise
+    for line in submit(one, detached=detached):
+        announce(line)
     begin(job, checked)
     for line in bundle.complete(job.dir):
         announce(line)
@@ -130,6 +119,7 @@ def run(
         follow(job, lambda: launcher.status(job))
     except KeyboardInterrupt:
         _stop_in_order(job, launcher, follow, announce)
+    remote = is_remote(str(checked["job"]["dir"]))
     launcher.wait(job, timeout=UPLOAD_SECONDS if remote else LEAVE_SECONDS)
     settle(job, launcher.status(job))
     if remote and not is_up(_storage(checked), job.dir):
@@ -137,6 +127,66 @@ def run(
             f"not everything is on S3; `headway resume {checked['job']['dir']}` on this machine brings the rest up"
         )
     return job, exit_code(job)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job that has been checked and placed, and of which nothing is written yet.
+
+    together: the configs of a sweep, whose code this job takes for all; like: the directory of the one that does.
+    """
+
+    job: Job
+    config: dict[str, Any]
+    launcher: Any
+    is_new: bool
+    plan: Any = None  # none for a job that is done
+    is_alive: bool = False
+    together: Sequence[Mapping[str, Any]] = ()
+    like: Path | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.plan is None
+
+    def write(self) -> list[str]:
+        """Writes the job's directory. Returns lines that a person should read."""
+        write(self.job, self.config, self.is_new)
+        if self.like is not None:
+            bundle.share(self.like, self.job.dir)
+            return []
+        remote = is_remote(str(self.config["job"]["dir"]))
+        return bundle.take(self.job.dir, self.together or [self.config], archived=remote)
+
+
+def prepare(checked: dict[str, Any], *, attach: bool = False) -> Prepared:
+    """Places and plans the job of a checked config. attach: one that is at work already is no mistake. Raises UserError."""
+    launcher = build(checked["launcher"], "launcher")
+    job, is_new = place(checked)
+    if not is_new:
+        if job.state() is State.COMPLETED:
+            return Prepared(job, checked, launcher, is_new)
+        status = launcher.status(job)
+        alive = status.alive or status.state.is_active
+        if alive and not attach:
+            raise UserError(f"{job.name} is running; `headway stop {job.name}` stops it")
+        if alive:
+            return Prepared(job, checked, launcher, is_new, launcher.plan(job), is_alive=True)
+    refuse_impossible(checked, launcher)
+    check_data(checked)
+    return Prepared(job, checked, launcher, is_new, launcher.plan(job))
+
+
+def submit(one: Prepared, *, detached: bool = False) -> list[str]:
+    """Writes the job's directory and submits it. Returns lines that a person should read. Raises HeadwayError if the
+    backend refuses it."""
+    told = one.write()
+    try:
+        one.launcher.submit(one.job, one.plan, detached=detached)
+    except HeadwayError as error:
+        settle(one.job, Status(State.FAILED, False, str(error)))
+        raise
+    return told
 
 
 def _storage(config: Mapping[str, Any]) -> S3:
@@ -235,7 +285,7 @@ def exit_code(job: Job) -> int:
     return 75
 
 
-def place(config: dict[str, Any], launcher: Any) -> tuple[Job, bool]:
+def place(config: dict[str, Any]) -> tuple[Job, bool]:
     """The job directory this config means, and whether it is new. Raises UserError if it is another job's."""
     options = config["job"]
     name = options["name"]
@@ -258,9 +308,6 @@ def place(config: dict[str, Any], launcher: Any) -> tuple[Job, bool]:
     if differing:
         shown = "; ".join(differing[:5]) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else "")
         raise UserError(f"{job.dir} is the directory of another job ({shown}); choose another job.name or job.dir")
-    status = launcher.status(job)
-    if status.alive or status.state.is_active:
-        raise UserError(f"{job.name} is running; `headway stop {job.name}` stops it")
     return job, False
 
 

@@ -141,6 +141,24 @@ def test_a_study_takes_the_code_once_and_each_of_two_its_own(tree: Path) -> None
     assert 0.0 not in scales["second"]
 
 
+def test_a_job_of_a_sweep_that_starts_late_runs_what_was_submitted(tree: Path) -> None:
+    sweep = ["train", "-m", "hydra/launcher=headway", "hydra.launcher.parallel=1", *COMMON[1:], "train.log_every=10"]
+    process = start(*sweep, "algorithm.lr=0.1,0.01", "job.name=two")
+    first, second = (Job(Path("runs/two", name).absolute()) for name in ("lr=0.1", "lr=0.01"))
+    end = time.monotonic() + 90
+    while ((first.progress() or {}).get("step") or 0) < 10:
+        assert time.monotonic() < end, first.events()
+        time.sleep(0.02)
+    assert not second.exists()
+    edit(tree / "layers.py", "SCALE = 1.0", "SCALE = 0.0")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    losses = {line["values"].get("train_loss") for line in second.metrics()} - {None}
+    assert losses
+    assert 0.0 not in losses
+    assert (second.dir / "submission/requirements.lock").exists()
+
+
 def test_two_jobs_in_one_warm_agent_have_each_its_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same module names, other modules."""
     from launchers.local import Local

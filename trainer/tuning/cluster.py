@@ -15,11 +15,11 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from trainer.errors import UserError
+from trainer.errors import HeadwayError, UserError
 
 PREFIX, LOCK = "headway-ray-", ".lock"
 YOUNG_SECONDS = 2.0  # a folder that was just made may not have its lock yet
@@ -46,10 +46,20 @@ ALONE = {**SPARED, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "t
 
 @dataclass(frozen=True)
 class Cluster:
-    """folder: for Ray Tune's own files, of no use afterwards. resources: all that the nodes have."""
+    """folder: for Ray Tune's own files, of no use afterwards. resources: all that the nodes have. processes: those of a Ray
+    of this command's own, by their names, without which it is none."""
 
     folder: Path
     resources: Mapping[str, float]
+    processes: Mapping[str, int] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raises HeadwayError if the Ray of this command's own has ended: Tune would wait for it without end."""
+        gone = [name for name, pid in self.processes.items() if not _runs(pid)]
+        if gone:
+            raise HeadwayError(
+                f"the Ray that followed the trials has ended (its {gone[0]} was killed, or died); resume the study"
+            )
 
 
 @contextlib.contextmanager
@@ -65,7 +75,7 @@ def connected(address: str | None) -> Iterator[Cluster]:
                 _start(folder)
             elif ours and address is not None:
                 _join(address)
-            yield Cluster(folder, ray.cluster_resources())
+            yield Cluster(folder, ray.cluster_resources(), _started() if ours and address is None else {})
         finally:
             if ours:
                 ray.shutdown()
@@ -116,6 +126,23 @@ def _start(folder: Path) -> None:
         object_store_memory=STORE_BYTES,
         _temp_dir=str(folder),
     )
+
+
+def _started() -> dict[str, int]:
+    """The processes of a Ray that this one has started."""
+    found = {}
+    for task in Path("/proc/self/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            with contextlib.suppress(OSError):  # it has just ended
+                found[Path(f"/proc/{pid}/comm").read_text().strip()] = int(pid)
+    return {name: found[name] for name in ("raylet", "gcs_server") if name in found}
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def own_processors() -> dict[str, float]:

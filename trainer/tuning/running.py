@@ -123,8 +123,13 @@ def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
         more = {"bundle_label_selector": [labels]} if labels else {}
         try:
             with board.Board(engine, parallel) as shown:
+
+                def look() -> None:
+                    cluster.check()
+                    shown.look()
+
                 room = partial(bundles, here=here, options=options["ray"], resources=cluster.resources)
-                drive(engine, room, parallel, settings, cluster.folder, look=shown.look, **more)
+                drive(engine, room, parallel, settings, cluster.folder, look=look, **more)
         except HeadwayError as error:
             engine.failure = engine.failure or error
     if engine.leaving:

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any, ClassVar
 
-from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper as Base
 from hydra.types import HydraContext, TaskFunction
 
+from trainer.plugging import register as plug
 from trainer.tuning.options import NODES, StudySchema
-
-PLACE = "hydra_plugins.headway"
 
 
 def register(codes: list[int]) -> None:
     """Makes the sweeper known to Hydra. `codes` gets the exit code of its study: Hydra drops what a sweeper returns."""
     Sweeper.codes = codes
-    _place(Sweeper)
-    Plugins.instance().register(Sweeper)
-
-
-def _place(sweeper: type) -> None:
-    """Hydra takes plugins of the namespace `hydra_plugins` alone, and imports them by their name there. Ours is told to
-    be there, beside those that are installed, and needs no folder of that name."""
-    if "hydra_plugins" not in sys.modules and find_spec("hydra_plugins") is None:
-        namespace = ModuleType("hydra_plugins")
-        namespace.__path__ = []
-        sys.modules["hydra_plugins"] = namespace
-    module = sys.modules.setdefault(PLACE, ModuleType(PLACE))
-    module.Sweeper = sweeper  # type: ignore[attr-defined]
-    sweeper.__module__ = PLACE
+    plug(Sweeper, "Sweeper")
 
 
 class Sweeper(Base):

@@ -1,0 +1,156 @@
+"""The Ray launcher: a placement group with a bundle for each node, in which an actor runs the node's agent.
+
+A process of its own, `launchers.ray_driver`, talks to Ray; it is a child of whoever submits, or, detached, a job of the
+cluster's (`ray job submit`). Here only the job's directory is read, in which it says how things stand.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from launchers import child
+from launchers.base import Launcher, Plan
+from launchers.notices import problem
+from trainer.algorithm import Range
+from trainer.errors import HeadwayError, UserError
+from trainer.job import Job, State, Status, read_json, write_json
+from trainer.node import process_lives
+
+STANDING, ORDER, LOG = "ray.json", "ray-order.json", "ray.log"
+SILENT_SECONDS = 30.0  # without a word from a driver on another machine, after which it is taken for dead
+SUBMIT_SECONDS = 60.0
+
+
+@dataclass(kw_only=True)
+class Ray(Launcher):
+    """Workers on the nodes of a Ray cluster that share this machine's folders."""
+
+    # the cluster: auto for the one that this machine is in, HOST:PORT; null starts one here for the job's time
+    address: str | None = None
+    # agents to start, each in a bundle of its own, on different machines if there are enough
+    nodes: Annotated[int, Range(min=1)] = 1
+    # workers to start on each node: a number, or auto for one per GPU asked for, else one
+    workers: Annotated[int, Range(min=1)] | Literal["auto"] = "auto"
+    # nodes without which the job doesn't go on; null is all of them
+    min_nodes: Annotated[int, Range(min=1)] | None = None
+    # times that workers which died are started again without a newer checkpoint in between
+    max_restarts: Annotated[int, Range(min=0)] = 3
+    # who else gives notice of interruptions: auto, aws, gcp, azure, file:PATH. Ray's own are heard anyway
+    notices: list[str] = field(default_factory=list)
+    # processors of each node; null is one a worker
+    cpus: Annotated[int, Range(min=1)] | None = None
+    # GPUs of each node
+    gpus: Annotated[int, Range(min=0)] = 0
+    # other resources of each node: {accelerator_type:A100: 0.001}
+    resources: dict[str, float] = field(default_factory=dict)
+    _drivers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.min_nodes is not None and self.min_nodes > self.nodes:
+            raise UserError(f"launcher.min_nodes: {self.min_nodes} is more than launcher.nodes={self.nodes}")
+        if self.workers != "auto" and self.gpus and self.workers > self.gpus:
+            raise UserError(
+                f"launcher.workers: {self.workers} workers need as many GPUs, and launcher.gpus is {self.gpus}"
+            )
+        wrong = problem(self.notices)
+        if wrong:
+            raise UserError(wrong)
+
+    def workers_per_node(self) -> int:
+        return (self.gpus or 1) if self.workers == "auto" else self.workers
+
+    def world_size(self) -> int:
+        return self.nodes * self.workers_per_node()
+
+    def bundle(self) -> dict[str, float]:
+        """What a node is asked for."""
+        asked = {"CPU": float(self.cpus or self.workers_per_node()), "GPU": float(self.gpus), **self.resources}
+        return {kind: amount for kind, amount in asked.items() if amount}
+
+    def plan(self, job: Job) -> Plan:
+        command = [sys.executable, "-m", "launchers.ray_driver", str(job.dir), "--nodes", str(self.nodes)]
+        command += ["--min-nodes", str(self.min_nodes or self.nodes), "--workers", str(self.workers_per_node())]
+        command += [f"--{kind}={amount:g}" for kind, amount in (("cpus", self.bundle()["CPU"]), ("gpus", self.gpus))]
+        command += [f"--resource={kind}={amount:g}" for kind, amount in self.resources.items()]
+        command += ["--address", self.address] if self.address else []
+        asked = ", ".join(f"{amount:g} {kind}" for kind, amount in self.bundle().items())
+        return Plan(command, note=f"a placement group of {self.nodes} bundles of {asked}; its driver")
+
+    def submit(self, job: Job, plan: Plan, *, detached: bool = False) -> None:
+        job.logs.mkdir(parents=True, exist_ok=True)
+        (job.dir / ORDER).unlink(missing_ok=True)
+        if detached and self.address is None:
+            raise UserError(
+                "job.detach: a Ray that is started for the job ends with this command; give launcher.address"
+            )
+        if detached:
+            self._submit_to_cluster(job, plan)
+            return
+        env = {**os.environ, **plan.env}
+        self._drivers[str(job.dir)] = child.start(plan.command, job.logs / LOG, env)
+
+    def _submit_to_cluster(self, job: Job, plan: Plan) -> None:
+        """As a Ray Job: the cluster runs the driver."""
+        import shlex
+
+        paths = os.environ.get("PYTHONPATH", "")
+        command = f"cd {shlex.quote(os.getcwd())} && PYTHONPATH={shlex.quote(paths)} exec {shlex.join(plan.command)}"
+        try:
+            from ray.job_submission import JobSubmissionClient
+
+            client = JobSubmissionClient(self.address)
+            number = client.submit_job(entrypoint=f"bash -c {shlex.quote(command)}", metadata={"job_name": job.name})
+        except (ImportError, ConnectionError, RuntimeError, ValueError) as error:
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"job.detach: the Ray at {self.address} takes no jobs ({said}); it needs its dashboard, "
+                'and pip install "ray[default]" here and there'
+            ) from None
+        write_json(job.dir / STANDING, {"time": time.time(), "ray_job": number, "reason": "waits for the cluster"})
+
+    def status(self, job: Job) -> Status:
+        event = job.last_event()
+        state = State(event.get("state", State.PENDING))
+        driver = self._drivers.get(str(job.dir))
+        standing: dict[str, Any] = read_json(job.dir / STANDING) or {}
+        if driver is not None:
+            alive = driver.poll() is None
+        elif state is State.PENDING and float(event.get("time", 0.0)) > float(standing.get("time", 0.0)):
+            alive = time.time() - float(event.get("time", 0.0)) < SUBMIT_SECONDS
+        elif standing.get("host") == os.uname().nodename:
+            alive = process_lives(int(standing["pid"]))
+        else:
+            alive = bool(standing) and time.time() - float(standing["time"]) < SILENT_SECONDS
+        if alive:
+            waits = state in (State.PENDING, State.INTERRUPTED)
+            return Status(State.PENDING if waits else state, True, str(standing.get("reason", "")) if waits else "")
+        state = job.state()  # again: it may have ended meanwhile
+        if state is State.PENDING:
+            reason = str(standing.get("error") or "its driver ended before any agent started; `headway logs` tells why")
+            return Status(State.FAILED, False, reason)
+        return Status(State.INTERRUPTED if state.is_active else state, False)
+
+    def stop(self, job: Job, *, now: bool = False) -> None:
+        status = self.status(job)
+        if not status.alive:
+            raise UserError(f"{job.name} is not running; it is {status.state.value}")
+        write_json(job.dir / ORDER, {"what": "now" if now else "stop"})
+
+    def wait(self, job: Job, timeout: float = 30.0) -> None:
+        """Until Ray has back what the job held."""
+        super().wait(job, max(timeout, SILENT_SECONDS))
+        driver = self._drivers.get(str(job.dir))
+        if driver is not None:
+            try:
+                driver.wait(timeout)
+            except subprocess.TimeoutExpired:
+                raise HeadwayError(f"{job.name}: its driver did not leave within {timeout:.0f} s") from None
+
+    def logs(self, job: Job) -> list[Path]:
+        return [*super().logs(job), *([job.logs / LOG] if (job.logs / LOG).exists() else [])]

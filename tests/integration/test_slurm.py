@@ -1,0 +1,232 @@
+"""Jobs on a real SLURM of four nodes on this machine, without slurmdbd."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.command import FAULTY, headway, start
+from trainer.job import Job, State, read_json
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+ON = "launcher=slurm"
+# 90 steps, each of so many seconds
+SLOW = [FAULTY, "data=digits", "train.epochs=2", "checkpoint.every=10", "tracking=none", "+algorithm.seconds=0.08"]
+
+
+@pytest.fixture(autouse=True)
+def _on_slurm(slurm: Path, folder: Path) -> Iterator[None]:
+    yield
+    run("scancel", "--user=root")
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def submitted(name: str, *overrides: str) -> Job:
+    done = headway("train", ON, *overrides, f"job.name={name}", "job.detach=true")
+    assert done.returncode == 0, done.stderr
+    assert f"headway logs -f {name}" in done.stdout
+    return Job(Path("runs", name).absolute())
+
+
+def until(condition: Callable[[], Any], job: Job, seconds: float = 120.0) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, [job.events(), *(p.read_text() for p in job.logs.glob("*.log"))]
+        time.sleep(0.1)
+    return found
+
+
+def reaches(job: Job, step: int) -> None:
+    until(lambda: ((job.progress() or {}).get("step") or 0) >= step, job)
+
+
+def ends(job: Job) -> State:
+    until(lambda: job.state().is_final, job)
+    return job.state()
+
+
+def number_of(job: Job) -> str:
+    return str((read_json(job.dir / "slurm.json") or {})["id"])
+
+
+def weights(job: Job) -> bytes:
+    return (job.model / "model.safetensors").read_bytes()
+
+
+def trained_here(name: str, *overrides: str) -> Job:
+    done = headway("train", *overrides, f"job.name={name}")
+    assert done.returncode == 0, done.stderr
+    return Job(Path("runs", name).absolute())
+
+
+def interruptions(job: Job) -> list[str]:
+    return [str(event["source"]) for event in job.events() if event["state"] == State.INTERRUPTED]
+
+
+def test_two_nodes_train_what_two_nodes_here_train_and_the_directory_says_the_same() -> None:
+    options = ["algorithm=linear", "data=digits", "train.epochs=2", "launcher.nodes=2", "launcher.workers=2"]
+    done = headway("train", ON, *options, "job.name=there")
+    assert done.returncode == 0, done.stderr
+    assert "slurm, 2 workers on each of 2 nodes" in done.stdout
+    assert "Completed  there" in done.stdout
+    there, here = Job(Path("runs/there").absolute()), trained_here("here", *options)
+    assert weights(there) == weights(here)
+    assert [e["state"] for e in there.events()] == [e["state"] for e in here.events()]
+    assert {p.name for p in there.dir.iterdir()} - {p.name for p in here.dir.iterdir()} == {"job.sbatch", "slurm.json"}
+    for job in (there, here):
+        assert headway("show", job.name).stdout.splitlines()[0] == f"{job.name}  Completed"
+
+
+def test_a_job_that_others_take_the_nodes_of_goes_on_by_itself_to_the_same_end() -> None:
+    options = [*SLOW, "launcher.nodes=2", "+launcher.extra.comment=tried"]
+    job = submitted("low", *options, "launcher.partition=low")
+    reaches(job, 20)
+    number = number_of(job)
+    run("sbatch", "--partition=high", "--nodes=4", "--exclusive", "--time=1", "--output=/dev/null", "--wrap=sleep 4")
+    until(lambda: interruptions(job), job)
+    until(lambda: "BeginTime" in headway("show", "low").stdout, job)
+    assert ends(job) is State.COMPLETED
+    assert interruptions(job) == ["preempted"]
+    assert number_of(job) == number
+    result = job.result() or {}
+    assert result["interruptions"][0]["steps_lost"] == 0
+    assert weights(job) == weights(trained_here("calm", *options[:-1]))
+
+
+def test_a_job_longer_than_its_time_limit_is_one_job() -> None:
+    job = submitted("long", *SLOW, "+algorithm.rank=0", "train.epochs=5", "launcher.time=1m", "launcher.warning=40s")
+    reaches(job, 5)
+    number = number_of(job)
+    assert ends(job) is State.COMPLETED
+    assert set(interruptions(job)) == {"time limit"}
+    assert number_of(job) == number
+    assert run("squeue", "--noheader", "--states=all", f"--jobs={number}", "--format=%i").split() == [number]
+    assert all(line["steps_lost"] == 0 for line in (job.result() or {})["interruptions"])
+
+
+def lose(slurm: Path, node: str) -> None:
+    """Kills all that SLURM runs on a node, as if the machine were gone."""
+    pids = [int((slurm / f"run/slurmd-{node}.pid").read_text())]
+    for process in (path for path in Path("/proc").iterdir() if path.name.isdigit()):
+        try:
+            told = (process / "environ").read_bytes().split(b"\0")
+            if f"SLURMD_NODENAME={node}".encode() in told:
+                pids.append(int(process.name))
+        except OSError:
+            continue
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def nodes_of(job: Job) -> list[str]:
+    return run(
+        "scontrol", "show", "hostnames", run("squeue", "--noheader", f"--jobs={number_of(job)}", "--format=%N")
+    ).split()
+
+
+@pytest.mark.parametrize("least", [1, 2])
+def test_a_node_that_dies_is_done_without_or_replaced(slurm: Path, least: int) -> None:
+    job = submitted("lost", *SLOW, "train.epochs=4", "launcher.nodes=2", f"launcher.min_nodes={least}")
+    reaches(job, 20)
+    gone = nodes_of(job)[1]
+    lose(slurm, gone)
+    if least == 2:  # SLURM sees it too, after half a minute
+        run("scontrol", "update", f"nodename={gone}", "state=down", "reason=lost")
+    try:
+        assert ends(job) is State.COMPLETED
+    finally:
+        run("slurmd", "-N", gone)
+    assert "lost node" in interruptions(job)
+    worlds = [event["world_size"] for event in job.events() if event["state"] == State.RUNNING]
+    assert worlds[0] == 2
+    assert worlds[-1] == least
+
+
+def test_cancelled_by_scancel_it_is_stopped_with_its_state_and_goes_on_when_asked() -> None:
+    follower = start("train", ON, *SLOW, "job.name=cancelled")
+    job = Job(Path("runs/cancelled").absolute())
+    reaches(job, 20)
+    run("scancel", number_of(job))
+    said, _ = follower.communicate(timeout=60)
+    assert follower.returncode == 130, said
+    assert "cancelled in SLURM" in headway("show", "cancelled").stdout
+    done = headway("resume", "cancelled")
+    assert done.returncode == 0, done.stderr
+    assert (job.result() or {})["interruptions"][0]["steps_lost"] == 0
+
+
+def test_what_can_never_start_says_why_and_can_be_stopped() -> None:
+    job = submitted("never", "algorithm=linear", "data=digits", "launcher.nodes=9")
+    until(lambda: "fewer nodes" in headway("show", "never").stdout, job)
+    done = headway("stop", "never")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "never: Stopped\n"
+
+
+def test_stopped_by_hand_it_saves_and_is_not_queued_again() -> None:
+    job = submitted("stopped", *SLOW, "launcher.nodes=2")
+    reaches(job, 10)
+    done = headway("stop", "stopped")
+    assert done.stdout == "stopped: Stopped\n", done.stderr
+    until(lambda: not run("squeue", "--noheader", "--user=root"), job, 30)
+    assert job.events()[-1]["reason"] == "signal SIGINT: stopped by hand"
+
+
+def test_the_script_in_the_directory_starts_it_by_hand() -> None:
+    job = submitted("by_hand", *SLOW)
+    reaches(job, 10)
+    headway("stop", "by_hand")
+    number = run("sbatch", "--parsable", str(job.dir / "job.sbatch"))
+    until(lambda: number_of(job) == number, job)
+    until(lambda: job.state() is State.COMPLETED, job)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["launcher.partition=lo"], "invalid partition specified: lo; launcher.partition: did you mean 'low'?"),
+        (["launcher.time=90"], "launcher.time: 90 has no unit; write 90m for minutes"),
+        (["launcher.gpus=2", "launcher.workers=4"], "launcher.workers: 4 workers need as many GPUs"),
+        (["launcher.setup=[exit 3]"], ""),
+    ],
+)
+def test_what_is_refused_is_told_in_a_line(overrides: list[str], words: str) -> None:
+    done = headway("train", ON, "algorithm=linear", "data=digits", "job.name=refused", *overrides)
+    if words:
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert words in done.stderr
+    else:  # found out only there
+        assert done.returncode == 1
+        assert "its agents did not start" in done.stderr
+
+
+def test_a_sweep_is_one_array_of_which_so_many_run_at_a_time() -> None:
+    options = ["algorithm=linear", "data=digits", "train.epochs=1", "tracking=none", "job.name=sweep"]
+    seeds = ",".join(str(seed) for seed in range(20))
+    command = ["train", "-m", ON, "launcher.array=true", *options, f"seed={seeds}", "hydra/launcher=headway"]
+    done = headway(*command, "hydra.launcher.parallel=4", timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "20 of 20 completed"
+    jobs = [Job(folder) for folder in Path("runs/sweep").absolute().iterdir() if folder.is_dir()]
+    arrays = {number_of(job).partition("_")[0] for job in jobs}
+    assert len(arrays) == 1
+    assert sorted(int(number_of(job).partition("_")[2]) for job in jobs) == list(range(20))
+    assert "%4" in Path("runs/sweep/sweep.sbatch").read_text()
+    moments = sorted([(job.events()[1]["time"], 1) for job in jobs] + [(job.events()[-1]["time"], -1) for job in jobs])
+    running = [sum(change for _, change in moments[: i + 1]) for i in range(len(moments))]
+    assert max(running) <= 4

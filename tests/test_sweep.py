@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer import config as schema
+from trainer.composing import compose
+from trainer.job import Job, State
+from trainer.running import write
+from trainer.sweep import directory, names_of
+
+
+def test_jobs_are_named_by_what_tells_them_apart() -> None:
+    fixed = ["algorithm=linear", "job.name=first"]
+    jobs = [[*fixed, f"algorithm.lr={lr}", f"job.seed={seed}"] for lr in (0.1, 0.03) for seed in (1, 2)]
+    assert names_of(jobs) == ["lr=0.1,seed=1", "lr=0.1,seed=2", "lr=0.03,seed=1", "lr=0.03,seed=2"]
+
+
+def test_keys_of_one_last_name_are_told_in_full() -> None:
+    jobs = [["train.metric=a", "checkpoint.metric=b"], ["train.metric=c", "checkpoint.metric=d"]]
+    assert names_of(jobs)[0] == "train.metric=a,checkpoint.metric=b"
+
+
+def test_what_no_folder_can_be_called_is_replaced_and_long_names_stay_different() -> None:
+    assert names_of([["data.train=/a/b c.csv"], ["data.train=/d"]]) == ["train=_a_b_c.csv", "train=_d"]
+    first, second = names_of([[f"+x={'y' * 300}1"], [f"+x={'y' * 300}2"]])
+    assert first != second
+    assert len(first) <= 100
+
+
+def test_one_job_alone_has_a_name_too() -> None:
+    assert names_of([["algorithm=linear"]]) == ["algorithm=linear"]
+
+
+@pytest.fixture
+def config(folder: Path) -> dict[str, Any]:
+    return schema.check(compose(["algorithm=linear", "data=digits"]))
+
+
+def test_the_same_job_has_the_same_directory_again(folder: Path, config: dict[str, Any]) -> None:
+    place = directory(config, "lr=0.1", [])
+    assert Path(place) == folder / "runs/linear-digits-sweep/lr=0.1"
+    write(Job(Path(place)), config, True)
+    assert directory(config, "lr=0.1", []) == place
+
+
+def test_another_job_never_gets_a_directory_that_is_taken(config: dict[str, Any]) -> None:
+    place = directory(config, "lr=0.1", [])
+    write(Job(Path(place)), config, True).add_event(State.COMPLETED)
+    other = {**config, "train": {**config["train"], "epochs": 3.0}}
+    assert directory(other, "lr=0.1", []) == f"{place}-2"
+    assert directory(other, "lr=0.1", [f"{place}-2"]) == f"{place}-3"
+
+
+def test_the_sweep_is_where_the_job_was_to_be(config: dict[str, Any]) -> None:
+    config["job"]["name"] = "mine"
+    assert directory(config, "lr=0.1", []) == str(Path("runs/mine/lr=0.1").absolute())
+    config["job"]["dir"] = "s3://bucket/sweep/"
+    assert directory(config, "lr=0.1", []) == "s3://bucket/sweep/lr=0.1"

@@ -1,0 +1,221 @@
+"""Many jobs at once: started as there is room, followed together, stopped together, told in a table at the end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from trainer.bundle import complete
+from trainer.errors import HeadwayError
+from trainer.figures import clock
+from trainer.job import Job, State, Status
+from trainer.running import Prepared, prepare, settle, submit
+from trainer.summary import make_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LOOK_SECONDS = 0.1
+STOPPED = 130
+
+
+@dataclass
+class Sweep:
+    """waiting: what starts next, in order; live: what runs, since when; ended: the rest."""
+
+    waiting: list[Prepared]
+    parallel: int
+    live: dict[str, Prepared] = field(default_factory=dict)
+    ended: list[Job] = field(default_factory=list)
+    stopping: int = 0  # how often it was asked to
+
+    @property
+    def total(self) -> int:
+        return len(self.waiting) + len(self.live) + len(self.ended)
+
+
+def run(configs: list[dict[str, Any]], parallel: int | None) -> int:
+    """Runs the jobs of these checked configs, so many at a time. The exit code: 0 if all are completed.
+
+    What is completed already is left as it is, what runs already is followed. Raises UserError before anything starts.
+    """
+    prepared = [prepare(config, attach=True) for config in configs]
+    if any(config["job"]["dry_run"] for config in configs):
+        for one in prepared:
+            print(f"{one.plan}\n")
+        return 0
+    console = make_console()
+    sweep = Sweep([one for one in prepared if not one.is_done], parallel or _room(prepared))
+    sweep.ended += [one.job for one in prepared if one.is_done]
+    for one in [one for one in sweep.waiting if one.is_alive]:
+        sweep.waiting.remove(one)
+        sweep.live[one.job.name] = one
+    _share_code(sweep, configs)
+    _head(console, prepared, sweep)
+    if configs[0]["job"]["detach"]:
+        return _detach(console, sweep)
+    _limit_threads(sweep)
+    _all_at_once(console, sweep)
+    _follow(console, sweep)
+    return _tell(console, [one.job for one in prepared], sweep)
+
+
+def _room(prepared: list[Prepared]) -> int:
+    here = [one for one in prepared if getattr(one.launcher, "runs_here", False)]
+    if not here:
+        return len(prepared)
+    widest = max(one.launcher.world_size() or 1 for one in here)
+    return max(1, len(os.sched_getaffinity(0)) // widest)
+
+
+def _head(console: Console, prepared: list[Prepared], sweep: Sweep) -> None:
+    folder = prepared[0].job.dir.parent
+    done = f", {len(sweep.ended)} completed before" if sweep.ended else ""
+    done += f", {len(sweep.live)} under way" if sweep.live else ""
+    console.print(
+        f"sweep  {os.path.relpath(folder)}: {len(prepared)} jobs{done}, {sweep.parallel} at a time", soft_wrap=True
+    )
+
+
+def _share_code(sweep: Sweep, configs: list[dict[str, Any]]) -> None:
+    """All run what was there when the sweep was submitted, however late they start: the first takes it for all."""
+    for i, one in enumerate(sweep.waiting):
+        leads = i == 0
+        sweep.waiting[i] = replace(one, together=configs) if leads else replace(one, like=sweep.waiting[0].job.dir)
+
+
+def _tell_of_code(console: Console, one: Prepared, told: list[str]) -> None:
+    """To be called before the others share what the first has taken."""
+    for line in told + (complete(one.job.dir) if one.like is None else []):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _limit_threads(sweep: Sweep) -> None:
+    """Jobs that share this machine share its processors too."""
+    for i, one in enumerate(sweep.waiting):
+        if not getattr(one.launcher, "runs_here", False) or "OMP_NUM_THREADS" in os.environ or one.plan is None:
+            continue
+        workers = sweep.parallel * (one.launcher.world_size() or 1)
+        threads = max(1, len(os.sched_getaffinity(0)) // workers)
+        env = {**one.plan.env, "OMP_NUM_THREADS": str(threads)}
+        sweep.waiting[i] = replace(one, plan=replace(one.plan, env=env))
+        if hasattr(one.launcher, "keep_warm"):
+            one.launcher.keep_warm()
+
+
+def _all_at_once(console: Console, sweep: Sweep) -> None:
+    """A backend that takes many jobs in one request gets them so."""
+    launcher = sweep.waiting[0].launcher if sweep.waiting else None
+    if launcher is None or not launcher.takes_many([(one.job, one.plan) for one in sweep.waiting]):
+        return
+    for one in sweep.waiting:
+        _tell_of_code(console, one, one.write())
+    launcher.submit_many([(one.job, one.plan) for one in sweep.waiting], sweep.parallel)
+    sweep.live.update({one.job.name: one for one in sweep.waiting})
+    sweep.waiting.clear()
+
+
+def _detach(console: Console, sweep: Sweep) -> int:
+    _all_at_once(console, sweep)
+    for one in sweep.waiting:
+        _tell_of_code(console, one, submit(one, detached=True))
+    console.print("all are submitted; the same command without job.detach follows them", soft_wrap=True)
+    return 0
+
+
+def _follow(console: Console, sweep: Sweep) -> None:
+    began = time.monotonic()
+    with _line(console) as show:
+        while sweep.waiting or sweep.live:
+            try:
+                _start(console, sweep)
+                for one in list(sweep.live.values()):
+                    _look(console, sweep, one)
+                show(_standing(sweep, time.monotonic() - began))
+                time.sleep(LOOK_SECONDS if sweep.live else 0)
+            except KeyboardInterrupt:
+                _stop(console, sweep)
+
+
+def _start(console: Console, sweep: Sweep) -> None:
+    while sweep.waiting and len(sweep.live) < sweep.parallel and not sweep.stopping:
+        one = sweep.waiting.pop(0)
+        try:
+            _tell_of_code(console, one, submit(one))
+            sweep.live[one.job.name] = one
+        except HeadwayError as error:
+            sweep.ended.append(one.job)
+            console.print(f"failed     {one.job.name}: {error}", style="red", soft_wrap=True)
+
+
+def _look(console: Console, sweep: Sweep, one: Prepared) -> None:
+    status: Status = one.launcher.status(one.job)
+    if status.alive:
+        return
+    settle(one.job, status)
+    del sweep.live[one.job.name]
+    sweep.ended.append(one.job)
+    result = one.job.result() or {}
+    why = (result.get("error") or {}).get("message") or status.reason
+    style = {State.COMPLETED: "", State.FAILED: "red"}.get(status.state, "yellow")
+    line = f"{status.state.value.lower():<11}{one.job.name}{_best(result)}"
+    console.print(line + (f": {str(why).splitlines()[0]}" if why else ""), style=style, soft_wrap=True, markup=False)
+
+
+def _best(result: Mapping[str, Any]) -> str:
+    from trainer.summary import prominence
+
+    metrics = result.get("metrics") or {}
+    name = min(metrics, key=prominence, default=None)
+    return f"  {name} {metrics[name]['best']['value']:.4g}" if name else ""
+
+
+def _standing(sweep: Sweep, seconds: float) -> str:
+    parts = [f"{len(sweep.ended)} of {sweep.total} done", f"{len(sweep.live)} at work", clock(seconds)]
+    return "  ".join(parts)
+
+
+def _stop(console: Console, sweep: Sweep) -> None:
+    """The first time in order, the state saved; the second time at once. Nothing more is started."""
+    sweep.stopping += 1
+    sweep.ended += [one.job for one in sweep.waiting]
+    sweep.waiting.clear()
+    words = "stopping {} after this step, their states saved; Ctrl-C again ends them at once"
+    console.print((words if sweep.stopping == 1 else "ending {} now").format(f"{len(sweep.live)} jobs"), soft_wrap=True)
+    for one in list(sweep.live.values()):
+        try:
+            one.launcher.stop(one.job, now=sweep.stopping > 1)
+        except HeadwayError:
+            continue  # it has just ended
+
+
+def _tell(console: Console, jobs: list[Job], sweep: Sweep) -> int:
+    from trainer.listing import table
+
+    console.print()
+    begun = [job for job in jobs if job.exists()]
+    table(begun, root=jobs[0].dir.parent)
+    states = [job.state() for job in begun]
+    bad = [job.name for job, state in zip(begun, states, strict=True) if state is State.FAILED]
+    completed = states.count(State.COMPLETED)
+    console.print(f"\n{completed} of {len(jobs)} completed" + (f", {len(bad)} failed" if bad else ""), soft_wrap=True)
+    if sweep.stopping:
+        return STOPPED
+    return 0 if completed == len(jobs) else 1 if bad else 75
+
+
+@contextmanager
+def _line(console: Console) -> Iterator[Any]:
+    """A line at the bottom of a terminal that is written anew; nothing elsewhere."""
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield lambda text: None
+        return
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+        yield lambda text: live.update(Text(text, "dim", no_wrap=True, overflow="ellipsis"), refresh=True)
