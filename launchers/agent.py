@@ -37,7 +37,7 @@ from launchers.notices import Notice, Watcher, choose
 from launchers.restart import Attempt, why_not
 from launchers.serving import serve
 from launchers.watch import STACK_SECONDS, Beats, HangWatch
-from trainer import checkpoint, memory, node
+from trainer import checkpoint, codepath, memory, node
 from trainer.config import load, seconds
 from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State, write_json
@@ -85,7 +85,7 @@ def run(arguments: list[str]) -> int:
         if name := interface(place.address):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
         os.environ[node.JOB] = str(job.dir.resolve())
-        forking.start(config, folder)
+        held.enter_context(forking.started(config, folder, codepath.folders(job.dir)))
         return Agent(job, config, place, args.workers, folder).run()
 
 

@@ -9,14 +9,17 @@ import multiprocessing.forkserver
 import multiprocessing.process
 import os
 import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer import codepath
 from trainer.errors import UserError
 from trainer.signature import class_constant
 
 ALWAYS = (
     "trainer.worker.main",
+    "algorithms",  # ours, whatever a job's own code calls a package
     "torch._dynamo",  # the first optimizer imports it
     "hydra.utils",  # what builds objects from configs
     "omegaconf._impl",
@@ -30,8 +33,12 @@ BUNDLED = ("Digits", "BreastCancer")  # sources that are numpy arrays
 TENSORBOARD = ("tensorboard.compat.proto.event_pb2", "tensorboard.compat.proto.summary_pb2")
 
 
-def imports(config: dict[str, Any]) -> list[str]:
-    """The modules that a job's workers will import, as far as its config tells."""
+def imports(config: dict[str, Any], own: Sequence[str] = ()) -> list[str]:
+    """The modules that a job's workers will import, as far as its config tells.
+
+    own: folders of the job's own code. What lies there each worker imports itself: a warm agent's next job may have
+    other code of the same name.
+    """
     algorithm, data, tracking = (str(config[noun].get("_target_", "")) for noun in ("algorithm", "data", "tracking"))
     modules = list(ALWAYS)
     source = data.rpartition(".")[2]
@@ -42,17 +49,25 @@ def imports(config: dict[str, Any]) -> list[str]:
     if tracking.endswith(".TensorBoard"):
         modules += TENSORBOARD
     with contextlib.suppress(UserError):  # the worker will say what is wrong with it
-        modules += class_constant(algorithm, "imports") or ()
+        with codepath.first(own):
+            named = class_constant(algorithm, "imports") or ()
+        modules += [name for name in named if not _is_in(own, name.partition(".")[0])]
     return [*modules, "launchers.forked"]
 
 
-def start(config: dict[str, Any], folder: Path) -> None:
+def _is_in(folders: Sequence[str], module: str) -> bool:
+    return any(Path(f, f"{module}.py").is_file() or Path(f, module, "__init__.py").is_file() for f in folders)
+
+
+@contextlib.contextmanager
+def started(config: dict[str, Any], folder: Path, own: Sequence[str]) -> Iterator[None]:
     """Starts the process, without waiting, unless there is one that has imported all that the job needs.
 
-    folder: where its socket goes, unless a warm agent has settled that.
+    folder: where its socket goes, unless a warm agent has settled that. own: folders of the job's own code, which
+    meanwhile come first on the path of this process, and so on that of its workers.
     """
     server: Any = multiprocessing.forkserver._forkserver
-    modules = imports(config)
+    modules = imports(config, own)
     if server._forkserver_pid is not None:
         known = list(server._preload_modules)
         lacking = [name for name in modules if name not in known]
@@ -68,3 +83,5 @@ def start(config: dict[str, Any], folder: Path) -> None:
     told = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     multiprocessing.forkserver.ensure_running()
     signal.signal(signal.SIGTERM, told)
+    with codepath.first(own):
+        yield

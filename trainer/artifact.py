@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer import codepath
 from trainer.algorithm import Algorithm, Estimator, Module
 from trainer.data.schema import Schema
 from trainer.errors import UserError
@@ -148,12 +149,16 @@ class Model:
 
 
 def _fetched(url: str) -> Path:
-    """A model on S3, brought here."""
-    from trainer.storage import S3, staging
+    """A model on S3, brought here, and with it the code of the job that it lies in."""
+    from trainer.pulling import pull_submission
+    from trainer.storage import S3, SCHEME, staging
 
     storage, folder = S3(url), staging(url)
     for name in storage.list():
         storage.download(name, folder / name)
+    job = url.rstrip("/").rpartition("/")[0]
+    if "/" in job.removeprefix(SCHEME):  # else it lies in no folder
+        pull_submission(S3(job), staging(job))
     return folder
 
 
@@ -170,6 +175,7 @@ def load(folder: str | Path) -> Model:
         raise UserError(f"{folder}: format {description['format']} is newer than this Headway; update it")
     from trainer.build import build
 
+    codepath.last(folder.absolute().parent)
     algorithm = build(description["algorithm"], "algorithm")
     algorithm.load(folder)
     schema = Schema.from_dict(description["schema"])

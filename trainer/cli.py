@@ -107,7 +107,7 @@ def _train(arguments: list[str]) -> int:
 
 
 def _resume(arguments: list[str]) -> int:
-    from trainer import terminal
+    from trainer import codepath, terminal
     from trainer.listing import find_job
     from trainer.running import resumed, run
 
@@ -115,7 +115,9 @@ def _resume(arguments: list[str]) -> int:
     parser.add_argument("job", help="its name, or its directory")
     parser.add_argument("overrides", nargs="*", help="what is to be different, such as launcher.workers=4")
     args = parser.parse_args(arguments)
-    config = resumed(find_job(args.job), args.overrides)
+    begun = find_job(args.job)
+    codepath.last(begun.dir)
+    config = resumed(begun, args.overrides)
     job, code = run(config, begin=terminal.header, follow=terminal.follow, announce=print)
     if not config["job"]["detach"]:
         terminal.closing(job)

@@ -1,6 +1,6 @@
 """A job's local folder carried to S3 beside training.
 
-    one pass     small files that changed        config, metrics, logs
+    one pass     small files that changed        config, submission, metrics, logs
                  checkpoints, newest first       data in parallel, then whose job it is, then the manifest
                  the model                       its artifact.json last
                  result.json, then events.jsonl  who sees a final state finds all the rest
@@ -25,6 +25,7 @@ from typing import Any
 
 from trainer import checkpoint
 from trainer.checkpoint import MANIFEST, Retention
+from trainer.codepath import RECORD
 from trainer.errors import HeadwayError
 from trainer.job import Job
 from trainer.ownership import Ownership, Superseded
@@ -177,7 +178,8 @@ class Mirror:
 
     def _changed(self, closing: bool, everything: bool) -> Iterator[tuple[str, Path, Stamp]]:
         job = self._job
-        paths = [job.config_path, job.metrics_path, *sorted(job.logs.rglob("*"))]
+        submission = sorted((job.dir / RECORD).parent.glob("*"))  # the code's archive before the record that names it
+        paths = [job.config_path, *submission, job.metrics_path, *sorted(job.logs.rglob("*"))]
         if closing or not job.result_path.exists():
             paths += [job.result_path, job.events_path]
         for path in paths:

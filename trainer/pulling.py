@@ -15,13 +15,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from trainer import checkpoint
-from trainer.job import Job
+from trainer import bundle, checkpoint
+from trainer.codepath import CODE, RECORD
+from trainer.job import Job, read_json
 from trainer.ownership import be_of_job, known_job, owner
 from trainer.storage import S3, Damaged, Missing, in_parallel
 
 CONFIG, EVENTS = "config.yaml", "events.jsonl"
-SMALL = (CONFIG, EVENTS, "metrics.jsonl", "result.json", "logs/progress.json", "logs/mlflow.json")
+SUBMITTED = (CONFIG, RECORD)  # by whoever submits
+SMALL = (*SUBMITTED, EVENTS, "metrics.jsonl", "result.json", "logs/progress.json", "logs/mlflow.json")
 PARALLEL = 4  # files at once
 
 
@@ -39,6 +41,7 @@ def pull_small(storage: S3, folder: Path, *, logs: bool = False) -> bool:
         if found[CONFIG] is None:
             return Job(folder).exists()
         _take(storage, folder, {name: read and read[0] for name, read in found.items()})
+        pull_code(storage, folder)
         if there and there.get("job"):
             be_of_job(folder, str(there["job"]))
         if logs:
@@ -48,13 +51,32 @@ def pull_small(storage: S3, folder: Path, *, logs: bool = False) -> bool:
     return True
 
 
+def pull_submission(storage: S3, folder: Path) -> None:
+    """Brings what is known of a job's submission, if there is such a job, and its code."""
+    found = storage.read(RECORD)
+    if found is not None and not _is_live(folder):
+        _write(folder / RECORD, found[0])
+        pull_code(storage, folder)
+
+
+def pull_code(storage: S3, folder: Path) -> None:
+    """Brings the copy of the user's own code that the job's record here tells of, unless it is here."""
+    named, archive = (read_json(folder / RECORD) or {}).get("archive"), folder / bundle.ARCHIVE
+    if named is None or (bundle.digest(archive) == named and (folder / CODE).is_dir()):
+        return
+    with contextlib.suppress(Missing):
+        storage.download(bundle.ARCHIVE, archive)
+    if bundle.digest(archive) == named:
+        bundle.unpack(folder)
+
+
 def pull(storage: S3, folder: Path, *, keep_config: bool = True) -> list[str]:
     """Brings all that the workers need to go on: the small files and the newest complete checkpoint, unless a newer one is
     here. Returns a line for each checkpoint that was passed over, and why.
 
     For the agent, which holds the job: `events.jsonl` stays the same file, and the config the submitter's.
     """
-    names = [name for name in SMALL if not (name == CONFIG and keep_config and (folder / CONFIG).exists())]
+    names = [name for name in SMALL if not (name in SUBMITTED and keep_config and (folder / name).exists())]
     with ThreadPoolExecutor(PARALLEL) as pool:
         found = dict(zip(names, in_parallel(pool, storage.read, names), strict=True))
         _take(storage, folder, {name: read and read[0] for name, read in found.items()})
@@ -94,7 +116,7 @@ def _take(storage: S3, folder: Path, found: dict[str, bytes | None]) -> None:
         content = _content(path)
         if name == EVENTS:
             keep = more_events or there is None
-        elif name == CONFIG:
+        elif name in SUBMITTED:
             keep = there is None
         else:
             keep = ahead and content is not None and not (there and there.startswith(content))
@@ -105,10 +127,7 @@ def _take(storage: S3, folder: Path, found: dict[str, bytes | None]) -> None:
         elif name == EVENTS and content is not None:
             _write_in_place(path, there)  # the agent's lock is on this very file
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside = path.with_name(f".{path.name}.{os.getpid()}")
-            beside.write_bytes(there)
-            os.replace(beside, path)
+            _write(path, there)
 
 
 def _fetch(storage: S3, name: str, root: Path, pool: ThreadPoolExecutor) -> str | None:
@@ -173,6 +192,13 @@ def _content(path: Path) -> bytes | None:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else -1
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_bytes(content)
+    os.replace(beside, path)
 
 
 def _write_in_place(path: Path, content: bytes) -> None:

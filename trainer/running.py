@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from trainer import bundle
 from trainer import config as schema
 from trainer.build import build
 from trainer.errors import HeadwayError, UserError, did_you_mean
@@ -103,8 +104,11 @@ def run(
         announce(f"{one.plan}\n\n# {job.config_path}\n{schema.dump(checked)}")
         return job, 0
     detached = bool(checked["job"]["detach"])
-    submit(one, detached=detached)
+    for line in submit(one, detached=detached):
+        announce(line)
     begin(job, checked)
+    for line in bundle.complete(job.dir):
+        announce(line)
     if detached:
         named = job.name if job.dir.parent == ROOT.absolute() else job.dir
         announce(
@@ -127,7 +131,10 @@ def run(
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job that has been checked and placed, and of which nothing is written yet."""
+    """A job that has been checked and placed, and of which nothing is written yet.
+
+    together: the configs of a sweep, whose code this job takes for all; like: the directory of the one that does.
+    """
 
     job: Job
     config: dict[str, Any]
@@ -135,13 +142,21 @@ class Prepared:
     is_new: bool
     plan: Any = None  # none for a job that is done
     is_alive: bool = False
+    together: Sequence[Mapping[str, Any]] = ()
+    like: Path | None = None
 
     @property
     def is_done(self) -> bool:
         return self.plan is None
 
-    def write(self) -> None:
+    def write(self) -> list[str]:
+        """Writes the job's directory. Returns lines that a person should read."""
         write(self.job, self.config, self.is_new)
+        if self.like is not None:
+            bundle.share(self.like, self.job.dir)
+            return []
+        remote = is_remote(str(self.config["job"]["dir"]))
+        return bundle.take(self.job.dir, self.together or [self.config], archived=remote)
 
 
 def prepare(checked: dict[str, Any], *, attach: bool = False) -> Prepared:
@@ -162,14 +177,16 @@ def prepare(checked: dict[str, Any], *, attach: bool = False) -> Prepared:
     return Prepared(job, checked, launcher, is_new, launcher.plan(job))
 
 
-def submit(one: Prepared, *, detached: bool = False) -> None:
-    """Writes the job's directory and submits it. Raises HeadwayError if the backend refuses it."""
-    one.write()
+def submit(one: Prepared, *, detached: bool = False) -> list[str]:
+    """Writes the job's directory and submits it. Returns lines that a person should read. Raises HeadwayError if the
+    backend refuses it."""
+    told = one.write()
     try:
         one.launcher.submit(one.job, one.plan, detached=detached)
     except HeadwayError as error:
         settle(one.job, Status(State.FAILED, False, str(error)))
         raise
+    return told
 
 
 def _storage(config: Mapping[str, Any]) -> S3:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from trainer.bundle import complete
 from trainer.errors import HeadwayError
 from trainer.figures import clock
 from trainer.job import Job, State, Status
@@ -53,11 +54,12 @@ def run(configs: list[dict[str, Any]], parallel: int | None) -> int:
     for one in [one for one in sweep.waiting if one.is_alive]:
         sweep.waiting.remove(one)
         sweep.live[one.job.name] = one
+    _share_code(sweep, configs)
     _head(console, prepared, sweep)
     if configs[0]["job"]["detach"]:
         return _detach(console, sweep)
     _limit_threads(sweep)
-    _all_at_once(sweep)
+    _all_at_once(console, sweep)
     _follow(console, sweep)
     return _tell(console, [one.job for one in prepared], sweep)
 
@@ -79,6 +81,19 @@ def _head(console: Console, prepared: list[Prepared], sweep: Sweep) -> None:
     )
 
 
+def _share_code(sweep: Sweep, configs: list[dict[str, Any]]) -> None:
+    """All run what was there when the sweep was submitted, however late they start: the first takes it for all."""
+    for i, one in enumerate(sweep.waiting):
+        leads = i == 0
+        sweep.waiting[i] = replace(one, together=configs) if leads else replace(one, like=sweep.waiting[0].job.dir)
+
+
+def _tell_of_code(console: Console, one: Prepared, told: list[str]) -> None:
+    """To be called before the others share what the first has taken."""
+    for line in told + (complete(one.job.dir) if one.like is None else []):
+        console.print(line, soft_wrap=True, markup=False)
+
+
 def _limit_threads(sweep: Sweep) -> None:
     """Jobs that share this machine share its processors too."""
     for i, one in enumerate(sweep.waiting):
@@ -92,22 +107,22 @@ def _limit_threads(sweep: Sweep) -> None:
             one.launcher.keep_warm()
 
 
-def _all_at_once(sweep: Sweep) -> None:
+def _all_at_once(console: Console, sweep: Sweep) -> None:
     """A backend that takes many jobs in one request gets them so."""
     launcher = sweep.waiting[0].launcher if sweep.waiting else None
     if launcher is None or not launcher.takes_many([(one.job, one.plan) for one in sweep.waiting]):
         return
     for one in sweep.waiting:
-        one.write()
+        _tell_of_code(console, one, one.write())
     launcher.submit_many([(one.job, one.plan) for one in sweep.waiting], sweep.parallel)
     sweep.live.update({one.job.name: one for one in sweep.waiting})
     sweep.waiting.clear()
 
 
 def _detach(console: Console, sweep: Sweep) -> int:
-    _all_at_once(sweep)
+    _all_at_once(console, sweep)
     for one in sweep.waiting:
-        submit(one, detached=True)
+        _tell_of_code(console, one, submit(one, detached=True))
     console.print("all are submitted; the same command without job.detach follows them", soft_wrap=True)
     return 0
 
@@ -130,7 +145,7 @@ def _start(console: Console, sweep: Sweep) -> None:
     while sweep.waiting and len(sweep.live) < sweep.parallel and not sweep.stopping:
         one = sweep.waiting.pop(0)
         try:
-            submit(one)
+            _tell_of_code(console, one, submit(one))
             sweep.live[one.job.name] = one
         except HeadwayError as error:
             sweep.ended.append(one.job)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.command import FAULTY, HERE
+from tests.integration.command import FAULTY, environment
+from tests.projects import MINE, project
 from trainer.chaos.s3 import Server
 
 URL = "s3://bucket/jobs/one"
@@ -24,7 +25,7 @@ class Machine:
 
     def __init__(self, s3: Server, home: Path) -> None:
         self.cache = home / "cache"
-        self.environment = {**os.environ, **s3.environment(), "PYTHONPATH": str(HERE), "HEADWAY_CACHE": str(self.cache)}
+        self.environment = {**environment(), **s3.environment(), "HEADWAY_CACHE": str(self.cache)}
         self.home = home
         home.mkdir()
 
@@ -126,3 +127,24 @@ def test_a_machine_that_is_lost_with_its_disk_loses_only_what_was_not_up(s3: Ser
     output = machine.headway("resume", URL)
     assert "goes on from step" in output
     assert "Completed" in output
+
+
+@pytest.mark.slow
+def test_a_job_that_goes_on_on_another_machine_brings_its_code(s3: Server, tmp_path: Path) -> None:
+    one, other = Machine(s3, tmp_path / "one"), Machine(s3, tmp_path / "other")
+    tree = project(one.home / "proj")
+    one.environment["PYTHONPATH"] += os.pathsep + str(tree)
+    process = one.start("train", MINE, "data=digits", "train.epochs=20", "checkpoint.every=25", f"job.dir={URL}")
+    end = time.monotonic() + 60
+    while not any(name.endswith("manifest.json") for name in names(s3)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert {"submission/submission.json", "submission/code.zip", "submission/requirements.lock"} <= names(s3)
+    shutil.rmtree(one.home)
+    output = other.headway("resume", URL)
+    assert "goes on from step" in output
+    assert "Completed" in output
+    shutil.rmtree(other.cache)
+    assert "prediction" in other.headway("predict", f"model={URL}/model", "data=digits")

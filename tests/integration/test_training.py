@@ -52,7 +52,16 @@ def test_the_result_says_how_it_went(trained: dict[int, trainer.Result]) -> None
 def test_the_job_directory_is_the_designs(trained: dict[int, trainer.Result]) -> None:
     job = Path(trained[2].dir)
     names = {p.name for p in job.iterdir()}
-    assert names == {"config.yaml", "events.jsonl", "metrics.jsonl", "checkpoints", "model", "logs", "result.json"}
+    assert names == {
+        "config.yaml",
+        "events.jsonl",
+        "metrics.jsonl",
+        "checkpoints",
+        "model",
+        "logs",
+        "result.json",
+        "submission",
+    }
     assert {"attempt-0-rank-0.log", "attempt-0-rank-1.log"} <= {p.name for p in (job / "logs").iterdir()}
     assert [e["state"] for e in Job(job).events()] == ["Pending", "Starting", "Running", "Completed"]
 

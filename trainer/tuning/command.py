@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from trainer import codepath
 from trainer import config as schema
 from trainer.arguments import parser as new_parser
 from trainer.build import build as built
@@ -172,6 +173,7 @@ def resume(arguments: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", help="other ends, such as tune.trials=100 or tune.max_time=2h")
     args = parser.parse_args(arguments)
     directory = find(args.study)
+    codepath.last(directory)
     facts = schema.load(directory / DESCRIPTION)
     facts["options"] = _overridden(facts["options"], args.overrides)
     return run(directory, facts, recommended=False)

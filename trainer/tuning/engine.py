@@ -15,6 +15,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
+from trainer import bundle
 from trainer import config as schema
 from trainer.account import busy_seconds
 from trainer.errors import HeadwayError, UserError, did_you_mean
@@ -172,6 +173,7 @@ class Engine:
             config["job"]["name"] = f"{self.study.name}-{folder}"
             config["job"]["dir"] = str(self.study.dir / TRIALS / folder)
             job = write(Job(self.study.dir / TRIALS / folder), config, True)
+            bundle.point(job.dir, self.study.dir)
             self.scheduler.prepare(frozen, job)
         except UserError as error:
             self._fail(frozen, str(error), "refused")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.build import build
+from trainer.bundle import complete, take
 from trainer.errors import HeadwayError
 from trainer.summary import make_console
 from trainer.tuning.ends import ends_of
@@ -30,6 +31,8 @@ def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
     """Drives the study in a directory, a new one if there is none. Returns the exit code. Raises UserError."""
     with held(directory, facts) as study:
         launcher = build(facts["base"]["launcher"], "launcher")
+        for line in take(directory, _configs(facts)):
+            make_console().print(line, soft_wrap=True)
         engine = engine_of(study)
         _drive(engine, launcher, recommended)
         if engine.failure is not None:
@@ -43,6 +46,15 @@ def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
 
         closing(record)
         return 1 if record.best() is None or (engine.end is not None and engine.end.failed) else 0
+
+
+def _configs(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The base config, and one with each choice of a whole group that the space has."""
+    from trainer.tuning.command import recomposer
+
+    recompose = recomposer(facts["overrides"], facts.get("config_dir"))
+    groups = [p for p in Space.from_yaml(facts["space"]).parameters if "." not in p.key]
+    return [facts["base"], *(recompose({p.key: str(choice)}) for p in groups for choice in p.choices)]
 
 
 def engine_of(study: Study) -> Engine:
@@ -98,6 +110,8 @@ def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
                 engine.scheduler.population, parallel, at_once(bundle, cluster.resources, None), options["ray"]
             )
         board.begins(engine, parallel)
+        for line in complete(study.dir):
+            make_console().print(line, soft_wrap=True)
         study.add_event("resumed" if study.trials() else "started")
         settings = {
             "retries": options["tune"]["retries"],

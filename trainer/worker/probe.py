@@ -64,6 +64,7 @@ def fits(
         "precision": precision,
         "device": ranks.device.type,
         "number": number,
+        "path": sys.path,  # the job's own code
     }
     process = subprocess.Popen([sys.executable, "-m", "trainer.worker.probe"], stdin=subprocess.PIPE, text=True)
     assert process.stdin is not None
@@ -87,6 +88,7 @@ def fits(
 
 def main() -> int:
     request = json.loads(sys.stdin.readline())
+    sys.path[:] = request["path"]
     threading.Thread(target=_end_with_worker, daemon=True).start()
     try:
         steps(request["config"], join(request), request["strategy"], request["precision"])
