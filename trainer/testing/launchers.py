@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -47,8 +47,13 @@ class LauncherSuite:
         os.kill((read_json(job.logs / "node-0.json") or {})["workers"][0], signal.SIGKILL)
 
     @pytest.fixture(autouse=True)
-    def _in_a_folder_of_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _in_a_folder_of_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.chdir(tmp_path)
+        self._followers: list[subprocess.Popen[bytes]] = []
+        yield
+        for follower in self._followers:
+            follower.terminate()
+            follower.wait(self.patience)
 
     # what tests do
 
@@ -66,9 +71,8 @@ class LauncherSuite:
         if self.detaches:
             self.command(*arguments, "job.detach=true")
         else:
-            subprocess.Popen(
-                [sys.executable, "-m", "trainer", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
+            command = [sys.executable, "-m", "trainer", *arguments]
+            self._followers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         job = Job(Path("runs", name).absolute())
         self.until(job.exists, job)
         return job
