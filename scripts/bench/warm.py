@@ -46,7 +46,7 @@ def submit(config: dict[str, Any], *, warm: bool) -> tuple[Job, float]:
     launcher = build(config["launcher"], "launcher")
     if warm:
         launcher.keep_warm()
-    job, is_new = running.place(config, launcher)
+    job, is_new = running.place(config)
     plan = launcher.plan(job)
     job = running.write(job, config, is_new)
     launcher.submit(job, plan)

@@ -291,7 +291,7 @@ def submit(folder: Path, *overrides: str, cold: bool = False) -> tuple[Job, Loca
     launcher = build(config["launcher"], "launcher")
     if not cold:
         launcher.keep_warm()
-    job, is_new = running.place(config, launcher)
+    job, is_new = running.place(config)
     plan = launcher.plan(job)
     job = running.write(job, config, is_new)
     with pytest.MonkeyPatch.context() as patch:
