@@ -25,6 +25,7 @@ from trainer.node import process_lives
 STANDING, ORDER, LOG = "ray.json", "ray-order.json", "ray.log"
 SILENT_SECONDS = 30.0  # without a word from a driver on another machine, after which it is taken for dead
 SUBMIT_SECONDS = 60.0
+QUEUED_SECONDS = 600.0  # that a cluster may take to start a detached job's driver
 
 
 @dataclass(kw_only=True)
@@ -105,15 +106,16 @@ class Ray(Launcher):
         paths = os.environ.get("PYTHONPATH", "")
         command = f"cd {shlex.quote(os.getcwd())} && PYTHONPATH={shlex.quote(paths)} exec {shlex.join(plan.command)}"
         try:
+            from ray.dashboard.utils import get_address_for_submission_client
             from ray.job_submission import JobSubmissionClient
 
-            client = JobSubmissionClient(self.address)
+            client = JobSubmissionClient(get_address_for_submission_client(self.address))
             number = client.submit_job(entrypoint=f"bash -c {shlex.quote(command)}", metadata={"job_name": job.name})
         except (ImportError, ConnectionError, RuntimeError, ValueError) as error:
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(
                 f"job.detach: the Ray at {self.address} takes no jobs ({said}); it needs its dashboard, "
-                'and pip install "ray[default]" here and there'
+                'and pip install "headway[ray]" here and there'
             ) from None
         write_json(job.dir / STANDING, {"time": time.time(), "ray_job": number, "reason": "waits for the cluster"})
 
@@ -131,7 +133,8 @@ class Ray(Launcher):
         elif standing.get("host") == os.uname().nodename:
             alive = process_lives(int(standing["pid"]))
         else:
-            alive = bool(standing) and time.time() - float(standing["time"]) < SILENT_SECONDS
+            patience = SILENT_SECONDS if "host" in standing else QUEUED_SECONDS
+            alive = bool(standing) and time.time() - float(standing["time"]) < patience
         if alive:
             waits = state in (State.PENDING, State.INTERRUPTED)
             return Status(State.PENDING if waits else state, True, str(standing.get("reason", "")) if waits else "")

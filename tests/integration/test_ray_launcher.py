@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ ON = ["launcher=ray", f"launcher.address={ADDRESS}", "tracking=none"]
 # 45 steps an epoch, each of so many seconds
 SLOW = [FAULTY, "data=digits", "+algorithm.seconds=0.08", "checkpoint.every=10", *ON]
 MINE = "HEADWAY_TEST_RAY_NODE"
+HAS_JOBS = str(find_spec("aiohttp") is not None).lower()  # whether its dashboard takes jobs
 
 
 def ray(*arguments: str, **env: str) -> str:
@@ -58,7 +60,7 @@ def cluster() -> Iterator[None]:
     os.environ |= {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
     with own_temporary_folder() as temporary:
         ray("start", "--head", f"--port={PORT}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--disable-usage-stats",
-            "--include-dashboard=false", f"--temp-dir={temporary}/ray", "--object-store-memory=80000000")  # fmt: skip
+            f"--include-dashboard={HAS_JOBS}", "--dashboard-host=127.0.0.1", f"--dashboard-port={PORT + 1}", f"--temp-dir={temporary}/ray", "--object-store-memory=80000000")  # fmt: skip
         add_node("second")
         yield
         for pid, _ in processes(temporary):
@@ -129,6 +131,21 @@ def test_where_no_ray_answers_it_is_said(folder: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "give launcher.address" in done.stderr
+
+
+def test_detached_it_is_one_of_the_clusters_own_jobs() -> None:
+    pytest.importorskip("aiohttp", reason='needs pip install "headway[ray]"')
+    done = headway("train", *SLOW, "launcher.nodes=2", "train.epochs=2", "job.detach=true", "job.name=alone")
+    assert done.returncode == 0, done.stdout + done.stderr
+    job = Job(Path("runs/alone").absolute())
+    until(lambda: ((job.progress() or {}).get("step") or 0) >= 15, job=job)
+    assert headway("show", "alone").stdout.startswith("alone  Running")
+    done = headway("stop", "alone")
+    assert done.stdout == "alone: Stopped\n", done.stderr
+    done = headway("resume", "alone")
+    assert done.returncode == 0, done.stderr
+    until(lambda: job.state() is State.COMPLETED, job=job)
+    assert (job.result() or {})["interruptions"][0]["steps_lost"] == 0
 
 
 # what changes the cluster comes last
