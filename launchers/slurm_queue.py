@@ -50,7 +50,7 @@ def record(number: str, *, since: float) -> tuple[Record | None, str]:
         return None, str(error)
     if number in table:
         return Record(*table[number]), ""
-    return _accounted(number), ""
+    return accounted(number), ""
 
 
 def _table(since: float) -> dict[str, list[str]]:
@@ -100,7 +100,7 @@ def _look() -> dict[str, list[str]]:
 _ended: dict[str, Record | None] = {}
 
 
-def _accounted(number: str) -> Record | None:
+def accounted(number: str) -> Record | None:
     """A batch job that the controller has forgotten, where there is accounting. Asked once: it has ended."""
     if number not in _ended:
         try:

@@ -39,7 +39,7 @@ def status_of(record: Record | None, told: State) -> Status:
         return Status(state, False, reason)
     if told is State.PENDING:
         return Status(State.FAILED, False, "its agents did not start; `headway logs` tells why")
-    return Status(State.INTERRUPTED, False, "its agents died")
+    return Status(State.INTERRUPTED, False, "" if told is State.INTERRUPTED else "its agents died")
 
 
 def waits_for(record: Record) -> str:

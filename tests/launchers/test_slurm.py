@@ -87,6 +87,7 @@ def test_gpus_are_counted_whatever_option_asks_for_them(gpus: Any, gres: str | N
         (Record("CANCELLED"), State.INTERRUPTED, Status(State.STOPPED, False, "cancelled in SLURM")),
         (Record("FAILED"), State.PENDING, Status(State.FAILED, False, "its agents did not start; `headway logs` tells why")),
         (Record("FAILED"), State.RUNNING, Status(State.INTERRUPTED, False, "its agents died")),
+        (Record("COMPLETED"), State.INTERRUPTED, Status(State.INTERRUPTED, False)),
         (None, State.RUNNING, Status(State.INTERRUPTED, False, "SLURM knows nothing of it any more")),
     ],
 )  # fmt: skip
