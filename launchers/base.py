@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from trainer.errors import HeadwayError
+from launchers.notices import problem
+from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State, Status
 
 LOOK_SECONDS = 0.1
@@ -35,6 +36,15 @@ class Plan:
         for path, text in self.files.items():
             lines += ["", f"# {path}", text.rstrip()]
         return "\n".join(lines)
+
+
+def check_nodes(nodes: int, min_nodes: int | None, notices: list[str]) -> None:
+    """What every launcher of agents checks first. Raises UserError."""
+    if min_nodes is not None and min_nodes > nodes:
+        raise UserError(f"launcher.min_nodes: {min_nodes} is more than launcher.nodes={nodes}")
+    wrong = problem(notices)
+    if wrong:
+        raise UserError(wrong)
 
 
 class Launcher(ABC):

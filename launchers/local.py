@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from launchers import child
-from launchers.base import Launcher, Plan
-from launchers.notices import problem
+from launchers.base import Launcher, Plan, check_nodes
 from launchers.warm import Run, Warm, of_this_process
 from trainer.algorithm import Range
 from trainer.errors import HeadwayError, UserError
@@ -67,11 +66,7 @@ class Local(Launcher):
     _warm: Warm | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.min_nodes is not None and self.min_nodes > self.nodes:
-            raise UserError(f"launcher.min_nodes: {self.min_nodes} is more than launcher.nodes={self.nodes}")
-        wrong = problem(self.notices)
-        if wrong:
-            raise UserError(wrong)
+        check_nodes(self.nodes, self.min_nodes, self.notices)
 
     def world_size(self) -> int:
         return self.nodes * self._workers()

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from launchers import child
-from launchers.base import Launcher, Plan
-from launchers.notices import problem
+from launchers.base import Launcher, Plan, check_nodes
 from trainer.algorithm import Range
 from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State, Status, read_json, write_json
@@ -53,15 +52,11 @@ class Ray(Launcher):
     _drivers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.min_nodes is not None and self.min_nodes > self.nodes:
-            raise UserError(f"launcher.min_nodes: {self.min_nodes} is more than launcher.nodes={self.nodes}")
+        check_nodes(self.nodes, self.min_nodes, self.notices)
         if self.workers != "auto" and self.gpus and self.workers > self.gpus:
             raise UserError(
                 f"launcher.workers: {self.workers} workers need as many GPUs, and launcher.gpus is {self.gpus}"
             )
-        wrong = problem(self.notices)
-        if wrong:
-            raise UserError(wrong)
 
     def workers_per_node(self) -> int:
         return (self.gpus or 1) if self.workers == "auto" else self.workers

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from launchers import slurm_queue
-from launchers.base import Launcher, Plan
-from launchers.notices import problem
+from launchers.base import Launcher, Plan, check_nodes
 from launchers.slurm_script import ARRAY, SCRIPT, array_script, asked_of, script
 from launchers.slurm_states import status_of
 from trainer.algorithm import Range
@@ -79,11 +78,7 @@ class Slurm(Launcher):
     warning: Any = "2m"
 
     def __post_init__(self) -> None:
-        if self.min_nodes is not None and self.min_nodes > self.nodes:
-            raise UserError(f"launcher.min_nodes: {self.min_nodes} is more than launcher.nodes={self.nodes}")
-        wrong = problem(self.notices)
-        if wrong:
-            raise UserError(wrong)
+        check_nodes(self.nodes, self.min_nodes, self.notices)
         limit(self.time)
         self._warning()
         self.workers_per_node()
