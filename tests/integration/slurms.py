@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -26,16 +27,23 @@ def nodes_of(job: Job) -> list[str]:
 
 def lose(slurm: Path, node: str) -> None:
     """Kills all that SLURM runs on a node, as if the machine were gone."""
-    pids = [int((slurm / f"run/slurmd-{node}.pid").read_text())]
+    pids = {int((slurm / f"run/slurmd-{node}.pid").read_text())}
     for process in (path for path in Path("/proc").iterdir() if path.name.isdigit()):
         try:
             told = (process / "environ").read_bytes().split(b"\0")
             if f"SLURMD_NODENAME={node}".encode() in told:
-                pids.append(int(process.name))
+                pids |= {int(process.name), *step_of(process)}
         except OSError:
             continue
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    # all are stopped first: a slurmstepd that sees its task die would tell, and a lost machine can't
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+def step_of(process: Path) -> list[int]:
+    """The slurmstepd that started a process: its own environment doesn't name the node."""
+    status = (process / "status").read_text()
+    parent = Path("/proc", status.partition("PPid:")[2].split()[0])
+    return [int(parent.name)] if (parent / "comm").read_text().strip() == "slurmstepd" else []
