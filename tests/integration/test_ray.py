@@ -83,7 +83,7 @@ def test_in_a_terminal_there_is_nothing_of_rays(folder: Path) -> None:
         sys.executable, command, env=environment(), dimensions=(24, width), encoding="utf-8", timeout=200
     )
     child.expect("running, ")
-    child.expect("trial +0 ")
+    child.expect("1 done of 3")
     child.sendintr()  # to the whole group, Ray's processes too
     child.expect(pexpect.EOF)
     child.close()
