@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.command import FAULTY, environment
+from tests.integration.command import FAULTY, environment, processes_of
 from tests.projects import MINE, project
 from trainer.chaos.s3 import Server
 
@@ -141,6 +141,9 @@ def test_a_job_that_goes_on_on_another_machine_brings_its_code(s3: Server, tmp_p
         time.sleep(0.05)
     process.terminate()
     process.communicate(timeout=60)
+    while processes_of(one.staged):  # its agent still brings up what it has saved
+        assert time.monotonic() < end + 60
+        time.sleep(0.05)
     assert {"submission/submission.json", "submission/code.zip", "submission/requirements.lock"} <= names(s3)
     shutil.rmtree(one.home)
     output = other.headway("resume", URL)

@@ -190,7 +190,9 @@ class Board:
         for row in rows:
             table.add_row(*row)
         more = [f"… and {len(shown) - ROWS} more"] if len(shown) > ROWS else []
-        return Group(self._summary(), *([table] if shown else []), *more)
+        summary = self._summary()
+        summary.no_wrap, summary.overflow = True, "ellipsis"
+        return Group(summary, *([table] if shown else []), *more)
 
 
 def _row(live: Live, metric: str) -> list[str]:
