@@ -7,6 +7,7 @@ ends in an unforeseen way ends the agent, as nobody knows what it leaves behind.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import multiprocessing.process
 import os
@@ -64,6 +65,7 @@ def serve(run: Callable[[list[str]], int], folder: str) -> int:
         os.environ.update(env)
         _point(os.devnull, 1, 2)
         _answer(channel, ended=number, code=code)
+        gc.collect()  # the job's store, with its sockets and threads, goes now and not some jobs later
     shutil.rmtree(folder, ignore_errors=True)
     return 0
 
