@@ -161,7 +161,7 @@ class Agent:
         if leave is None or self.job.state().is_final:
             return 0 if self.job.state() is State.COMPLETED else 1 if self.job.state() is State.FAILED else EX_TEMPFAIL
         if self.meeting is None or self.meeting.others() == 0:
-            self._end(leave.state, leave.why, None, {}, started)
+            self._end(leave.state, leave.why, None, {}, started, source=leave.source)
         return EX_TEMPFAIL
 
     def _live(self, meet: Round, started: float) -> int | None:

@@ -55,7 +55,7 @@ def waits_for(record: Record) -> str:
         "JobHeldAdmin": "held by an administrator",
         "JobHeldUser": "held by hand; `scontrol release` lets it go",
     }
-    reason = record.reason.strip("()")
+    reason = record.reason.strip("()").partition(",")[0]  # after it come nodes
     if reason in ("", "None"):
         return ""  # it has just come
     return f"in SLURM's queue: {reason}" + (f", {meant[reason]}" if reason in meant else "")
