@@ -20,9 +20,7 @@ import shlex
 import shutil
 import sys
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,6 @@ from trainer import owncode, worktree
 from trainer.codepath import CODE, RECORD, home, record
 from trainer.errors import UserError
 from trainer.figures import size
-from trainer.installed import lock
 from trainer.job import read_json, write_json
 
 ARCHIVE, LOCK, DIFF = "submission/code.zip", "submission/requirements.lock", "submission/diff.patch"
@@ -123,6 +120,8 @@ def complete(directory: Path) -> list[str]:
 
 
 def _complete(directory: Path) -> None:
+    from trainer.installed import lock  # what reads metadata takes a while to import: agents start meanwhile
+
     told = read_json(directory / RECORD) or {}
     trees: dict[str, dict[str, Any] | None] = {}
     for piece in told.get("code", ()):
@@ -144,6 +143,8 @@ def _complete(directory: Path) -> None:
 
 def unpack(directory: Path) -> None:
     """Puts `code/` back from its archive."""
+    import zipfile
+
     beside = directory / f".{CODE}.partial"
     shutil.rmtree(beside, ignore_errors=True)
     with zipfile.ZipFile(directory / ARCHIVE) as archive:
@@ -252,6 +253,8 @@ def _begin_record(directory: Path, pieces: list[dict[str, Any]], archived: bool)
 
 def _pack(directory: Path) -> str:
     """`code/` in one file. Returns its sum."""
+    import zipfile
+
     archive, code = directory / ARCHIVE, directory / CODE
     archive.unlink(missing_ok=True)  # it may be another job's too
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as file:
@@ -278,6 +281,8 @@ def _write_diff(directory: Path, tree: Path, state: dict[str, Any] | None, folde
 
 def _headway() -> dict[str, Any]:
     """Which Headway this is: its version and, of a checkout, the commit."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         number = version("headway")
     except PackageNotFoundError:  # a folder on the path
