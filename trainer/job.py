@@ -1,6 +1,8 @@
 """A job and its directory: the wire format by which submitter, agents, workers, tuner and people meet.
 
     config.yaml      the resolved config
+    code/            the user's own code, see `trainer.codepath`
+    submission/      when, by which command, of which commit, in which environment: see `trainer.bundle`
     events.jsonl     one line a state change: time, state, attempt, reason, and what else is known (world_size, step)
     metrics.jsonl    one line a report: time, step, epoch, samples, values
     checkpoints/     step-00001200/ …, see `trainer.checkpoint`
