@@ -146,6 +146,7 @@ def check(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> 
     known: one that was checked before; where this one is the same, no class is looked at again.
     """
     from trainer.signature import check as check_target
+    from trainer.vetting import refuse
 
     checked: dict[str, Any] = copy.deepcopy(dict(config))
     for noun in TARGETS:
@@ -156,6 +157,10 @@ def check(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> 
         if not isinstance(node, Mapping) or not node.get("_target_"):
             raise UserError(f"{noun}: no `_target_` names its class; choose one, such as {noun}=NAME (see --help)")
         checked[noun] = check_target(node, str(node["_target_"]), noun)
+        try:
+            refuse(str(node["_target_"]), noun)
+        except UserError as error:
+            raise UserError(f"{noun}._target_: {error}") from None
     _check_train(checked["train"])
     _check_strategy(checked["strategy"], checked["train"])
     checkpoint_interval(checked["checkpoint"]["every"])
