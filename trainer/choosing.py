@@ -1,8 +1,8 @@
 """Classes of the user's own as choices of a config group: Hydra gets a choice that is made from the class's signature.
 
-    algorithm=./my_algorithm.py:Mine     a file, whose folder joins the path
-    algorithm._target_=my_package.Mine   what can be imported
-    algorithm=its_name                   a plugin that brings no config file
+algorithm=./my_algorithm.py:Mine     a file, whose folder joins the path
+algorithm._target_=my_package.Mine   what can be imported
+algorithm=its_name                   a plugin that brings no config file
 """
 
 from __future__ import annotations
@@ -189,4 +189,3 @@ def is_plain(value: Any) -> bool:
     if isinstance(value, str):
         return value not in (UNKNOWN, "???") and "${" not in value
     return value is None or isinstance(value, bool | int | float)
-

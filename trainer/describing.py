@@ -12,33 +12,39 @@ from trainer.algorithm import Algorithm, Range
 from trainer.ancestry import doc, kind
 from trainer.conversion import describe, shown
 from trainer.help import bases, file_of, keys
-from trainer.signature import UNKNOWN, class_constant, read_signature
+from trainer.signature import class_constant, read_signature
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One key. default: as a config spells it, None where one is needed. range: in words, empty if all values go."""
+    """One key. default: `…` for one that its source alone doesn't tell. range: in words, empty if all values go."""
 
     name: str
     type: str
-    default: str | None
+    default: Any
+    required: bool
     range: str
     doc: str
 
 
 def settings(target: str, noun: str = "", choice: str = "") -> list[Setting]:
     """What a target takes; where a choice's file says more of a key, what that says."""
+    import yaml
+
     signature = read_signature(target)
     told = {key.name: key for key in keys(noun, choice)} if choice else {}
     found = []
     for p in signature.parameters if signature else ():
         key = told.get(p.name)
-        default = None if p.required else "…" if p.default == UNKNOWN else shown(p.default)
-        kind_, bounds = described(p.type)
-        found.append(Setting(p.name, kind_, key.default if key else default, bounds, (key and key.comment) or p.doc))
+        type_, bounds = described(p.type)
+        default = yaml.safe_load(key.default) if key else p.default
+        required = p.required and default in (None, "???")
+        comment = (key.comment if key else "") or p.doc
+        found.append(Setting(p.name, type_, None if required else default, required, bounds, comment))
     names = {s.name for s in found}
     if signature is None or signature.open:
-        found += [Setting(k.name, "", k.default, "", k.comment) for k in told.values() if k.name not in names]
+        others = [key for key in told.values() if key.name not in names]
+        found += [Setting(k.name, "", yaml.safe_load(k.default), False, "", k.comment) for k in others]
     return found
 
 
@@ -46,8 +52,7 @@ def described(type_: Any) -> tuple[str, str]:
     """A type, and the bounds within it, in a person's words."""
     if type_ is Any:
         return "anything", ""
-    bounds = [b for b in _bounds(type_)]
-    return describe(type_), ", ".join(dict.fromkeys(bounds))
+    return describe(type_), ", ".join(dict.fromkeys(_bounds(type_)))
 
 
 def _bounds(type_: Any) -> list[str]:
@@ -103,7 +108,8 @@ def page(title: str, noun: str, target: str, choice: str = "") -> str:
         lines += [f"  takes {', '.join(told['takes'])} data, {label}"]
     lines += ["", "Settings" if told["settings"] else "It has no settings."]
     for setting in told["settings"]:
-        value = f"={setting['default']}" if setting["default"] is not None else "=…  (needed)"
+        default = setting["default"]
+        value = "=…  (needed)" if setting["required"] else f"={default if isinstance(default, str) else shown(default)}"
         kind_ = ", ".join(filter(None, (setting["type"], setting["range"])))
         lines += [f"  {noun}.{setting['name']}{value}" + (f"  {kind_}" if kind_ else "")]
         lines += textwrap.wrap(setting["doc"], 100, initial_indent=" " * 6, subsequent_indent=" " * 6)

@@ -162,7 +162,9 @@ def _documented(signature: Signature, doc: str | None) -> Signature:
     told = described(doc, bare)
     if not told:
         return signature
-    return replace(signature, parameters=tuple(replace(p, doc=p.doc or told.get(p.name, "")) for p in signature.parameters))
+    return replace(
+        signature, parameters=tuple(replace(p, doc=p.doc or told.get(p.name, "")) for p in signature.parameters)
+    )
 
 
 def _constructor(module: Source, node: ast.ClassDef) -> Signature | None:
