@@ -57,14 +57,19 @@ def resolved(arguments: Sequence[str]) -> list[str]:
             continue
         noun, value = match["noun"], _unquoted(match["value"])
         values = [value] if FILE.fullmatch(value) and Path(value.rpartition(":")[0]).is_file() else value.split(",")
-        targets = [_target(noun, v.strip(), bool(match["target"])) for v in values]
+        try:
+            targets = [_target(noun, v.strip(), bool(match["target"])) for v in values]
+        except UserError:
+            if not match["target"]:
+                raise
+            targets = [None]  # composed all the same; the check says what is wrong
         if any(targets):
             names = [store(noun, t) if t else v for t, v in zip(targets, values, strict=True)]
             found = [a for a in found if not a.startswith(f"{noun}=")] if match["target"] else found
             found.append(f"{noun}={','.join(names)}")
         else:
             found.append(argument)
-        if any(targets) or any(v not in own_choices(noun) for v in values):
+        if any(targets) or match["target"] or any(v not in own_choices(noun) for v in values):
             open_nouns.add(noun)
     return [_opened(argument, open_nouns) for argument in found]
 
