@@ -62,9 +62,11 @@ class Status:
 
 @dataclass(frozen=True)
 class Job:
-    """A job is its directory."""
+    """A job is its directory. url: where that lies on S3, if those who work on the job have folders of their own; `dir` is
+    then this machine's."""
 
     dir: Path
+    url: str | None = None
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from trainer import bundle
+from trainer import bundle, sending
 from trainer import config as schema
 from trainer.build import build
 from trainer.errors import HeadwayError, UserError, did_you_mean
@@ -109,6 +109,8 @@ def run(
     begin(job, checked)
     for line in bundle.complete(job.dir):
         announce(line)
+    if one.is_apart:
+        sending.complete(job)
     if detached:
         named = job.name if job.dir.parent == ROOT.absolute() else job.dir
         announce(
@@ -146,17 +148,26 @@ class Prepared:
     like: Path | None = None
 
     @property
+    def is_apart(self) -> bool:
+        """Whether its agents work in folders of their own, and see of this machine only what is on S3."""
+        return self.job.url is not None and not self.launcher.runs_here
+
+    @property
     def is_done(self) -> bool:
         return self.plan is None
 
     def write(self) -> list[str]:
-        """Writes the job's directory. Returns lines that a person should read."""
+        """Writes the job's directory, on S3 too if agents are to see it there. Returns lines that a person should read."""
         write(self.job, self.config, self.is_new)
+        told = []
         if self.like is not None:
             bundle.share(self.like, self.job.dir)
-            return []
-        remote = is_remote(str(self.config["job"]["dir"]))
-        return bundle.take(self.job.dir, self.together or [self.config], archived=remote)
+        else:
+            remote = is_remote(str(self.config["job"]["dir"]))
+            told = bundle.take(self.job.dir, self.together or [self.config], archived=remote)
+        if self.is_apart:
+            sending.send(self.job)
+        return told
 
 
 def prepare(checked: dict[str, Any], *, attach: bool = False) -> Prepared:
@@ -270,6 +281,8 @@ def settle(job: Job, status: Status) -> None:
         last={**event, "time": now},
     )
     job.add_event(status.state, **event)
+    if job.url:
+        sending.end(job)
 
 
 def exit_code(job: Job) -> int:
@@ -298,7 +311,7 @@ def place(config: dict[str, Any]) -> tuple[Job, bool]:
         directory = _fresh(config)
     else:
         directory = Path(options["dir"]).expanduser() if options["dir"] else ROOT / str(name)
-    job = Job(directory.absolute())
+    job = Job(directory.absolute(), url)
     options["name"], options["dir"] = name or job.name, url or str(job.dir)
     if not job.exists():
         if url is None and job.dir.exists() and (not job.dir.is_dir() or any(job.dir.iterdir())):

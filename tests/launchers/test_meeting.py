@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from launchers import board
 from launchers import meeting as module
+from launchers.board import Files
 from launchers.meeting import Events, Meeting, Place, Round
 from launchers.notices import Notice, of_signal
 from trainer.job import Job, read_json, write_json
@@ -280,7 +282,7 @@ def far_away(job: Job, beat: int) -> None:
 def test_a_node_on_another_machine_lives_as_long_as_it_beats(
     make: Callable[..., Node], job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOST_SECONDS", 0.8)
+    monkeypatch.setattr(Files, "lost", 0.8)
     far_away(job, 0)
     one = make(0)
     assert one.join().nodes == 2
@@ -297,7 +299,7 @@ def test_a_signal_at_any_moment_of_joining_is_told(make: Callable[..., Node], mo
     """Its handler runs in the thread that joins, between any two lines of it."""
     one, two = make(0), make(1)
     together(one, two)
-    real, caught = module.write_json, []
+    real, caught = board.write_json, []
 
     def interrupted(path: Path, value: Any, **more: Any) -> None:
         real(path, value, **more)
@@ -305,7 +307,7 @@ def test_a_signal_at_any_moment_of_joining_is_told(make: Callable[..., Node], mo
             caught.append(path.name)
             signal.raise_signal(signal.SIGUSR1)
 
-    monkeypatch.setattr(module, "write_json", interrupted)
+    monkeypatch.setattr(board, "write_json", interrupted)
     known = signal.signal(signal.SIGUSR1, lambda number, frame: one.meeting.tell(of_signal(number)))
     try:
         other = threading.Thread(target=two.join, daemon=True)

@@ -128,7 +128,9 @@ def train_together(
     def told() -> None:
         beat[1] += 1
 
-    saver = Saver(job.checkpoints, ranks, str(attempt), retention, told, job.metrics_path)
+    saver = Saver(
+        job.checkpoints, ranks, str(attempt), retention, told, job.metrics_path, apart=bool(os.environ.get(node.APART))
+    )
     interruption = Interruption(ranks, node_folder)
     interruption.save_seconds = lambda: saver.seconds
     cadence = Cadence(ranks, **checkpoint_interval(options["every"]))
