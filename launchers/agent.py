@@ -276,7 +276,8 @@ class Agent:
         continued = stays or (goes_on and leave.here and others >= self.place.min_nodes)
         if not continued:
             if meet.leads:
-                self._end(leave.state, leave.why, None, {"step": step or 0, **outcome}, started, source=leave.source)
+                why = "; ".join(filter(None, (leave.why, outcome.get("note"))))
+                self._end(leave.state, why, None, {"step": step or 0, **outcome}, started, source=leave.source)
             return EX_TEMPFAIL
         if meet.leads:
             self._interrupted(attempt, step, leave.source, {"message": leave.why})
