@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
