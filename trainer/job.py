@@ -7,6 +7,7 @@
     metrics.jsonl    one line a report: time, step, epoch, samples, values
     checkpoints/     step-00001200/ …, see `trainer.checkpoint`
     model/           the artifact
+    opt/, output/    of a script: its containers' folders; model.tar.gz, output.tar.gz and failure, as SageMaker has them
     logs/            attempt-0-rank-0.log …, node-0.log (the agent's), progress.json (where the job stands right now)
     result.json      how it ended
 
@@ -85,6 +86,11 @@ class Job:
     @property
     def checkpoints(self) -> Path:
         return self.dir / "checkpoints"
+
+    @property
+    def own_state(self) -> Path:
+        """What a script keeps by itself, to go on from; see `algorithms.script`."""
+        return self.dir / "opt" / "ml" / "checkpoints"
 
     @property
     def model(self) -> Path:

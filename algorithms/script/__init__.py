@@ -62,6 +62,7 @@ class Script(Estimator):
         self.maximize = Algorithm.maximize | frozenset(better)  # type: ignore[misc]
         self._counts: dict[str, int] = {}
         self._counter: int | None = None
+        self._noted = False
         self._models: list[Path] = []
 
     def check(self, folder: Path) -> None:
@@ -93,7 +94,7 @@ class Script(Estimator):
         began_before = (context.job / OPT).is_dir()
         self._agree(context, lambda: starting.prepare(self, context, container) if host.leads else None)
         if began_before and not _has_files(container.checkpoints):
-            context.note(f"{self.entry} keeps nothing in SageMaker's /opt/ml/checkpoints, so it starts over")
+            self._note(context, "starts over")
         command = starting.command(container)
         env, mounts = starting.surroundings(self, context, container, host)
         process = None
@@ -108,6 +109,13 @@ class Script(Estimator):
             if process is not None:
                 process.end()
         self._finish(context, container, command, process, stopped)
+
+    def _note(self, context: Context, what: str) -> None:
+        if not self._noted:
+            context.note(
+                f"{self.entry} keeps nothing in its checkpoint folder (SageMaker's /opt/ml/checkpoints): it {what}"
+            )
+        self._noted = True
 
     def _agree(self, context: Context, work: Any) -> None:
         """Does what a node's first worker does for all of it. Raises UserError, on every worker, if one could not."""
@@ -179,7 +187,7 @@ class Script(Estimator):
             if left is None or left > 10 * SPARE_SECONDS:
                 _pack(context.job / "output", roots, with_model=failed is None)
             if stopped and not _has_files(container.checkpoints):
-                context.note(f"{self.entry} keeps nothing in SageMaker's /opt/ml/checkpoints, so it would start over")
+                self._note(context, "would start over")
         reason = context.broadcast(reason)
         if reason:
             raise ExecuteUserScriptError(reason)

@@ -32,6 +32,11 @@ OF_JOB = tuple(
         "s3_output",
     )
 )
+# parameters of the framework any of which makes a job a distributed one
+DISTRIBUTED = (
+    *("mpi", "parameter_server", "distributed_dataparallel", "pytorch_ddp", "pytorch_xla_multi_worker"),
+    *("multi_worker_mirrored_strategy", "torch_distributed"),
+)
 GROUP, INSTANCE = "homogeneousCluster", "local"
 
 
@@ -197,16 +202,17 @@ def _told(container: Container) -> dict[str, Any]:
     """The training environment, which is a variable of its own too."""
     resources, root = container.resources(), container.root
     group = resources["instance_groups"][0]
-    hosts = list(container.hosts)
+    hosts, parameters = list(container.hosts), container.framework_parameters()
+    distributed = any(parameters.get(f"{PREFIX}{name}_enabled") for name in DISTRIBUTED)
     return {
-        "additional_framework_parameters": container.framework_parameters(),
+        "additional_framework_parameters": parameters,
         "channel_input_dirs": {name: str(container.data / name) for name in container.channels},
         "current_host": container.current_host,
         "current_instance_group": GROUP,
         "current_instance_group_hosts": hosts,
         "current_instance_type": INSTANCE,
-        "distribution_hosts": hosts if container.distributed else [],
-        "distribution_instance_groups": [GROUP] if container.distributed else [],
+        "distribution_hosts": hosts if distributed else [],
+        "distribution_instance_groups": [GROUP] if distributed else [],
         "framework_module": None,
         "hosts": hosts,
         "hyperparameters": container.own_hyperparameters(),

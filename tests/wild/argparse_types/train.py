@@ -1,4 +1,5 @@
 """Arguments of all the types that people parse, booleans in the ways that work on SageMaker."""
+
 import argparse
 import ast
 import json

@@ -1,4 +1,5 @@
 """Keeps its state under --checkpoint-path, /opt/ml/checkpoints unless it is told otherwise, and goes on from it."""
+
 import argparse
 import json
 import os

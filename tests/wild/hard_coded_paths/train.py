@@ -1,4 +1,5 @@
 """A container of one's own, of the kind that knows no variables: everything is below /opt/ml."""
+
 import json
 import os
 

@@ -1,4 +1,5 @@
 """Keeps nothing, and starts a process of its own that must not outlive it."""
+
 import subprocess
 import sys
 import time

@@ -1,4 +1,5 @@
 """Data-parallel training as estimators with distribution={"torch_distributed": {"enabled": True}} start it."""
+
 import argparse
 import json
 import os

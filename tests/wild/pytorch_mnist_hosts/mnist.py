@@ -1,4 +1,5 @@
 """The older way: one process a host, which finds its rank among SM_HOSTS, as in the SDK's MNIST example."""
+
 import argparse
 import json
 import logging

@@ -1,4 +1,5 @@
 """Reads everything from variables and from the files of /opt/ml/input/config."""
+
 import json
 import os
 

@@ -1,4 +1,5 @@
 """A decision tree on the csv files of a channel, after the SDK's scikit-learn example."""
+
 from __future__ import print_function
 
 import argparse

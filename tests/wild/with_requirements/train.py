@@ -1,4 +1,5 @@
 """Needs a package that isn't installed."""
+
 import os
 
 from tabulate import tabulate

@@ -1,4 +1,5 @@
 """Says in its own words why it fails, as containers of one's own do."""
+
 import os
 import sys
 import traceback

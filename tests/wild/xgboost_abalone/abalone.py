@@ -1,4 +1,5 @@
 """xgboost in script mode, which goes on from the checkpoints it keeps."""
+
 import argparse
 import os
 import pickle as pkl
