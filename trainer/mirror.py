@@ -2,7 +2,8 @@
 
     one pass     small files that changed        config, submission, metrics, logs
                  checkpoints, newest first       data in parallel, then whose job it is, then the manifest
-                 the model                       its artifact.json last
+                 what a script keeps by itself   as it is
+    the model                       its artifact.json last
                  result.json, then events.jsonl  who sees a final state finds all the rest
                  checkpoints that were replaced  the manifest first
 
@@ -29,6 +30,7 @@ from trainer.codepath import RECORD
 from trainer.errors import HeadwayError
 from trainer.job import Job
 from trainer.ownership import Ownership, Superseded
+from trainer.ownstate import OwnState
 from trainer.storage import S3, Conflict
 
 INTERVAL = 2.0  # seconds between passes
@@ -74,6 +76,7 @@ class Mirror:
         self._up: dict[str, bytes] | None = None  # complete checkpoints on S3, with their manifests
         self._landed: set[tuple[str, bytes]] = set()  # data files carried, of which manifest
         self._model: dict[str, Stamp] | None = None
+        self._own_state = OwnState(storage, self._job, lambda: self._ownership.renew(self._step()))
 
     # for the agent
 
@@ -148,6 +151,7 @@ class Mirror:
             self._ownership.renew(self._step())
         self._send_small(closing=False, everything=everything)
         self._send_checkpoints()
+        self._own_state.send(self._pool, everything=everything or ended)
         self._send_model()
         self._send_small(closing=ended, everything=everything)
 
@@ -179,7 +183,8 @@ class Mirror:
     def _changed(self, closing: bool, everything: bool) -> Iterator[tuple[str, Path, Stamp]]:
         job = self._job
         submission = sorted((job.dir / RECORD).parent.glob("*"))  # the code's archive before the record that names it
-        paths = [job.config_path, *submission, job.metrics_path, *sorted(job.logs.rglob("*"))]
+        outputs = sorted((job.dir / "output").glob("*"))  # of a script
+        paths = [job.config_path, *submission, job.metrics_path, *sorted(job.logs.rglob("*")), *outputs]
         if closing or not job.result_path.exists():
             paths += [job.result_path, job.events_path]
         for path in paths:

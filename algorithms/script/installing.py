@@ -84,5 +84,6 @@ def _pip(arguments: list[str], code: Path) -> None:
     if done.returncode:
         print(done.stdout, done.stderr, sep="\n", flush=True)
         said = [line.strip() for line in done.stderr.splitlines() if line.lstrip().startswith("ERROR")]
+        said = [line for line in said if "Ignored the following" not in line]
         said = said or done.stderr.strip().splitlines()[-1:] or ["pip failed"]
         raise UserError(f"requirements.txt: {said[0].removeprefix('ERROR: ')}; the rest is in the log")
