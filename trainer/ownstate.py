@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ from trainer.job import Job
 from trainer.storage import S3, Missing, in_parallel
 
 PREFIX, INDEX = "opt/ml/checkpoints/", "opt/ml/checkpoints.json"
+PATIENCE = 10.0  # seconds after which a file is carried that is never left alone
 Stamps = dict[str, list[int]]
 
 
@@ -37,17 +39,17 @@ class OwnState:
     def __init__(self, storage: S3, job: Job, claim: Callable[[], None]) -> None:
         self._storage, self._folder, self._claim = storage, job.own_state, claim
         self._sent: Stamps | None = None
-        self._seen: Stamps = {}
+        self._seen: dict[str, tuple[list[int], int, float]] = {}  # stamp, inode, and since when it has been changing
 
     def send(self, pool: ThreadPoolExecutor, *, everything: bool) -> None:
-        """Carries what has rested since the last call, or everything, and deletes what is gone."""
+        """Carries what is not being written just now, or everything, and deletes what is gone."""
         if not self._folder.is_dir():
             return
         if self._sent is None:
             self._sent = _index(self._storage) or {}
         sent, now = self._sent, stamps(self._folder)
-        rested = {name: stamp for name, stamp in now.items() if everything or self._seen.get(name) == stamp}
-        self._seen = now
+        rested = {name: stamp for name, stamp in now.items() if self._is_whole(name, stamp) or everything}
+        self._seen = {name: seen for name, seen in self._seen.items() if name in now}
         changed = [name for name, stamp in rested.items() if sent.get(name) != stamp]
         gone = [name for name in sent if name not in now]
         if not changed and not gone:
@@ -67,6 +69,18 @@ class OwnState:
         self._storage.write(INDEX, json.dumps(kept).encode())
         self._storage.delete(PREFIX + name for name in gone)
         self._sent = kept
+
+    def _is_whole(self, name: str, stamp: list[int]) -> bool:
+        """Whether a file is as it was at the last call, or has been put in place by a rename; or has kept changing for long."""
+        clock = time.monotonic()
+        before, inode, since = self._seen.get(name, (None, None, clock))
+        try:
+            now = (self._folder / name).stat().st_ino
+        except FileNotFoundError:
+            return False
+        whole = stamp == before or (inode is not None and now != inode) or clock - since > PATIENCE
+        self._seen[name] = (stamp, now, clock if whole else since)
+        return whole
 
 
 def bring(storage: S3, job: Job, pool: ThreadPoolExecutor) -> None:

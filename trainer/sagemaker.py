@@ -5,7 +5,7 @@
     checkpoints                         holds the job's directory, so that an interrupted job goes on
     model, output/data, output/failure  the trained model, the figures, and why it failed
 
-Standard library only. The opposite way, a script in a container of ours, is `algorithms.script`.
+The opposite way, a script in a container of ours, is `algorithms.script`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 from trainer.errors import HeadwayError, UserError
 from trainer.help import choices, groups
 from trainer.job import Job
+from trainer.storage import is_remote, staging
 
 BASE = "SAGEMAKER_BASE_DIR"
 PREFIX, HIDDEN = "sagemaker_", ("_tuning_objective_metric", "default_user_module_name")
@@ -48,6 +49,8 @@ class Container:
     def job(self) -> Job:
         """Where the job's directory is, unless a hyperparameter puts it elsewhere."""
         given = self.hyperparameters.get("job.dir")
+        if given and is_remote(str(given)):
+            return Job(staging(str(given)))
         return Job(Path(str(given)) if given else self.base / "checkpoints" / "job")
 
     def overrides(self) -> list[str]:

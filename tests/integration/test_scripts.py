@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import tarfile
 import time
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.command import headway, start
+from tests.integration.test_s3 import Machine
 from trainer import node
+from trainer.chaos.s3 import Server
 from trainer.job import Job, State
 
 WILD = Path(__file__).parents[1] / "wild"
@@ -361,3 +364,26 @@ def test_a_mistake_is_one_line_before_anything_starts(folder: Path, more: list[s
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert not Path("runs").exists()
+
+
+def test_a_scripts_checkpoints_are_on_s3_and_brought_to_another_machine(tmp_path: Path) -> None:
+    url = "s3://bucket/jobs/one"
+    with Server("bucket", seed=1) as s3:
+        one, other = Machine(s3, tmp_path / "one"), Machine(s3, tmp_path / "other")
+        channel = [f"+data.channels.training={url.replace('jobs/one', 'data')}", f"job.dir={url}"]
+        s3.put("bucket", "data/rows.csv", b"1,2\n")
+        script = ["algorithm=script", f"algorithm.source_dir={WILD / 'checkpoints'}", LOSS, EPOCH]
+        process = one.start("train", *script, "+algorithm.hyperparameters.epochs=60", *channel)
+        until = time.monotonic() + WAIT
+        while "jobs/one/opt/ml/checkpoints.json" not in s3.stored("bucket"):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        agent = json.loads((one.staged / "logs/node-0.json").read_text())["agent"]
+        os.kill(agent, signal.SIGKILL)
+        process.communicate(timeout=WAIT)
+        shutil.rmtree(one.staged)
+        other.headway("resume", url)
+        state = json.loads(s3.stored("bucket")["jobs/one/model/state.json"].data)
+        assert state == {"epoch": 60, "sessions": 2}
+        assert "jobs/one/output/model.tar.gz" in s3.stored("bucket")
+        assert (other.staged / "opt/ml/input/data/training/rows.csv").read_text() == "1,2\n"
