@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from algorithms.script import starting
 from algorithms.script.contract import Container
 from algorithms.script.process import Metric, Process, failure_text, last_words, leave
-from trainer.algorithm import Algorithm, Context, Estimator
+from trainer.algorithm import Context, Estimator
 from trainer.errors import HeadwayError, UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ GRACE_SECONDS = 110.0  # between SIGTERM and SIGKILL; the agent kills the worker
 SPARE_SECONDS = 3.0  # of a deadline, for what comes after the script
 FAILURE_CHARACTERS = 1024  # of the failure file, as many as are told
 COUNTERS = ("step", "epoch")  # metrics by these names say where the script stands
+LOST = re.compile(
+    r"Connection (?:closed|reset|refused)|Broken pipe|NCCL|TCPStore"
+)  # of who only lost the one that failed
 DISTRIBUTIONS = ("torch_distributed", "pytorchddp")
 OPT = "opt"  # of the job's directory: where its containers' folders are
 
@@ -58,8 +61,6 @@ class Script(Estimator):
     def __post_init__(self) -> None:
         self.distributed = _distributed(self.distribution)
         self._metrics = _metrics(self.metrics, self.metric_definitions)
-        better = [m.name for m in self._metrics if set(re.split(r"[^a-z0-9]+", m.name.lower())) & Algorithm.maximize]
-        self.maximize = Algorithm.maximize | frozenset(better)  # type: ignore[misc]
         self._counts: dict[str, int] = {}
         self._counter: int | None = None
         self._noted = False
@@ -91,24 +92,24 @@ class Script(Estimator):
     def fit(self, context: Context) -> None:
         host = starting.Host.here()
         container = starting.container(self, context, host)
-        began_before = (context.job / OPT).is_dir()
+        began_before = all(context.gather((context.job / OPT).is_dir()))
         self._agree(context, lambda: starting.prepare(self, context, container) if host.leads else None)
         if began_before and not _has_files(container.checkpoints):
             self._note(context, "starts over")
         command = starting.command(container)
         env, mounts = starting.surroundings(self, context, container, host)
-        process = None
+        process = code = None
         try:
             if host.leads or self.distributed:
                 process = Process(command, folder=container.code, env=env, mounts=mounts, metrics=self._metrics)
-            stopped = self._follow(context, process)
+            stopped, code = self._follow(context, process)
             if stopped and process is not None:
                 left = context.seconds_left()
                 leave(process, GRACE_SECONDS if left is None else max(0.0, min(GRACE_SECONDS, left - SPARE_SECONDS)))
         finally:
             if process is not None:
                 process.end()
-        self._finish(context, container, command, process, stopped)
+        self._finish(context, container, command, process, None if stopped else code)
 
     def _note(self, context: Context, what: str) -> None:
         if not self._noted:
@@ -128,8 +129,9 @@ class Script(Estimator):
             if reason:
                 raise UserError(reason)
 
-    def _follow(self, context: Context, process: Process | None) -> bool:
-        """Hears the script out. Returns whether it is to leave before its end: if not, it has ended, well or not."""
+    def _follow(self, context: Context, process: Process | None) -> tuple[bool, int]:
+        """Hears the scripts out. Returns whether they are to leave before their end, and else how this one has ended: 0 too
+        if it has not, and another one has failed."""
         while True:
             code = 0 if process is None else process.wait(LOOK_SECONDS)
             if process is None:
@@ -138,9 +140,9 @@ class Script(Estimator):
             self._report(context, [figures for _, figures in told])
             codes = [one for one, _ in told]
             if any(codes) or all(one == 0 for one in codes):
-                return False
+                return False, code or 0
             if context.should_stop():
-                return True
+                return True, 0
 
     def _report(self, context: Context, told: Sequence[Sequence[dict[str, float]]]) -> None:
         """Figures by worker, in the order of their lines. Where several tell the same metric, the first one's count."""
@@ -166,17 +168,17 @@ class Script(Estimator):
                 context.report(step or 0, values)
 
     def _finish(
-        self, context: Context, container: Container, command: list[str], process: Process | None, stopped: bool
+        self, context: Context, container: Container, command: list[str], process: Process | None, code: int | None
     ) -> None:
-        """What follows from how all have ended: outputs are packed, or the failure is told. Raises ExecuteUserScriptError."""
+        """What follows from how all have ended: outputs are packed, or the failure is told. code: None for one that was
+        stopped. Raises ExecuteUserScriptError."""
         lines = process.heard.lines if process else []
         said, where = last_words(list(lines), container.code)
-        told = context.gather(
-            [process.code if process else 0, said, where, str(container.root), process.heard.take() if process else []]
-        )
+        told = context.gather([code, said, where, str(container.root), process.heard.take() if process else []])
         self._report(context, [one[4] for one in told])
         roots = [Path(one[3]) for one in told]
-        failed = next((one for one in told if one[0] and not stopped), None)
+        failures = sorted((one for one in told if one[0]), key=lambda one: bool(LOST.search(one[1])))
+        failed = failures[0] if failures else None
         reason = ""
         if context.rank == 0:
             roots = list(dict.fromkeys(roots))
@@ -186,7 +188,7 @@ class Script(Estimator):
             left = context.seconds_left()
             if left is None or left > 10 * SPARE_SECONDS:
                 _pack(context.job / "output", roots, with_model=failed is None)
-            if stopped and not _has_files(container.checkpoints):
+            if code is None and not _has_files(container.checkpoints):
                 self._note(context, "would start over")
         reason = context.broadcast(reason)
         if reason:
@@ -199,6 +201,7 @@ class Script(Estimator):
         if written:
             return " ".join(written[0].read_text("utf-8", "replace").split())[:FAILURE_CHARACTERS] or "failed"
         path = Path(failed[3]) / "output" / "failure"
+        path.parent.mkdir(parents=True, exist_ok=True)  # another node's may lie on a disk of its own
         path.write_text(failure_text(code, said, command), encoding="utf-8")
         ended = f"ended with exit code {code}"
         if code == 137:

@@ -17,6 +17,7 @@ from algorithms.script.process import Heard, Metric, failure_text, last_words
 from algorithms.script.starting import command
 from tests.algorithms import toolkit
 from trainer.errors import UserError
+from trainer.result import more_is_better
 
 OF_EVERY_TYPE: dict[str, Any] = {
     "epochs": 10,
@@ -167,7 +168,13 @@ def test_a_line_may_come_in_parts_and_be_drawn_over() -> None:
 def test_metric_definitions_are_taken_as_sagemaker_spells_them() -> None:
     script = Script(metric_definitions=[{"Name": "validation:auc", "Regex": "auc=(.*)"}])
     assert [m.name for m in script._metrics] == ["validation:auc"]
-    assert "validation:auc" in script.maximize
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("validation:auc", True), ("val_accuracy", True), ("Accuracy", True), ("validation:rmse", False)]
+)
+def test_of_some_figures_more_is_better(name: str, more: bool) -> None:
+    assert more_is_better(name, Script.maximize) == more
 
 
 @pytest.mark.parametrize(

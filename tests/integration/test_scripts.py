@@ -387,3 +387,22 @@ def test_a_scripts_checkpoints_are_on_s3_and_brought_to_another_machine(tmp_path
         assert state == {"epoch": 60, "sessions": 2}
         assert "jobs/one/output/model.tar.gz" in s3.stored("bucket")
         assert (other.staged / "opt/ml/input/data/training/rows.csv").read_text() == "1,2\n"
+
+
+def test_of_several_hosts_the_one_that_failed_is_told(folder: Path) -> None:
+    (folder / "src").mkdir()
+    text = (
+        "import os, time\n"
+        "time.sleep(0.5)\n"
+        "if os.environ['SM_CURRENT_HOST'] == 'algo-2':\n"
+        "    raise RuntimeError('a bad host')\n"
+        "time.sleep(60)\n"
+    )
+    (folder / "src" / "train.py").write_text(text, encoding="utf-8")
+    nodes = ["launcher.nodes=2", "launcher.workers=2"]
+    done = headway("train", "algorithm=script", "algorithm.source_dir=src", "job.name=one", *nodes)
+    assert done.returncode == 1
+    job = Job(folder / "runs/one")
+    error = (job.result() or {})["error"]
+    assert error["message"] == "train.py ended with exit code 1: RuntimeError: a bad host (train.py:4)"
+    assert "keeps nothing" not in log(job)
