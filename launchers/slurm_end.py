@@ -3,20 +3,25 @@
 Called at the end of the batch script. An interrupted job is queued again, by itself and once: where SLURM has
 preempted it and queues it again too, the second request finds nothing to do. A job whose agents were killed is
 queued again as long as that leads anywhere. Exits as the job ended: 0 completed, 1 failed, 130 stopped.
+
+With --survivor it is called by each node after its agent, for a job that may go on without some of its nodes: SLURM lets the
+batch job run on when the node with the batch script is lost, and without it nobody would end it, or queue it again.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from launchers.slurm_queue import requeue
+from launchers.meeting import LOST_SECONDS
+from launchers.slurm_queue import requeue, scancel
 from trainer import checkpoint
 from trainer.config import load
 from trainer.errors import HeadwayError
-from trainer.job import Job, State
+from trainer.job import Job, State, read_json
 
 CODES = {State.COMPLETED: 0, State.FAILED: 1, State.STOPPED: 130}
 
@@ -41,6 +46,27 @@ def end(job: Job, srun: int, number: str) -> int:
     return 0
 
 
+def survive(job: Job, code: int, number: str) -> int:
+    """What `end` does, if all agents are gone and the first node with the batch script was lost. Otherwise the agent's code."""
+    left = _beats(job)
+    if 0 not in left:  # its agent left in order, and the batch script goes on
+        return code
+    time.sleep(LOST_SECONDS)
+    if _beats(job) != left:
+        return code
+    print("the node with the batch script was lost", flush=True)
+    ended = end(job, code, number)
+    if job.state().is_final:
+        scancel(number)
+    return ended
+
+
+def _beats(job: Job) -> dict[int, int]:
+    """The nodes whose agents live or were lost, each with a count that moves while it lives."""
+    records = [read_json(path) or {} for path in (job.dir / "nodes").glob("node-*.json")]
+    return {int(record["node"]): int(record["beat"]) for record in records if record}
+
+
 def leads_anywhere(job: Job) -> bool:
     """Whether killed agents have left a newer checkpoint within as many lives as the workers have restarts."""
     limit = int(load(job.config_path)["launcher"].get("max_restarts", 3))
@@ -57,10 +83,11 @@ def _written(place: Path) -> float:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m launchers.slurm_end", description=__doc__.splitlines()[0])
     parser.add_argument("job", type=Path)
-    parser.add_argument("--exit-code", type=int, required=True, help="srun's")
+    parser.add_argument("--exit-code", type=int, required=True, help="srun's, or the agent's")
     parser.add_argument("--number", required=True, help="the batch job's")
+    parser.add_argument("--survivor", action="store_true", help="called on a node, not by the batch script")
     args: Any = parser.parse_args(arguments)
-    return end(Job(args.job), args.exit_code, args.number)
+    return (survive if args.survivor else end)(Job(args.job), args.exit_code, args.number)
 
 
 if __name__ == "__main__":

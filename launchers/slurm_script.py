@@ -27,11 +27,18 @@ printf '{{"id": "%s", "time": %s}}\\n' "$number" "$(date +%s.%N)" >"$job/.slurm.
 
 # one agent a node; they hear SLURM's warnings themselves, and meet in the job's directory
 srun {srun} bash -c '
-    exec "$0" -m launchers.agent "$@" --node "$SLURM_NODEID" --towards "${{SLURM_LAUNCH_NODE_IPADDR:-127.0.0.1}}"
+    {task}
 ' "$python" "$job" {agent}
 
 # queues the job again if it was interrupted
 exec "$python" -m launchers.slurm_end "$job" --exit-code $? --number "$number"
+"""
+TASK = 'exec "$0" -m launchers.agent "$@" --node "$SLURM_NODEID" --towards "${SLURM_LAUNCH_NODE_IPADDR:-127.0.0.1}"'
+# where the job outlives nodes it may outlive the one with this script, and then an agent that leaves ends the batch job
+SURVIVOR = """\
+trap : INT QUIT TERM HUP USR1 USR2
+    {agent}
+    exec "$0" -m launchers.slurm_end "$1" --exit-code $? --number "{number}" --survivor\
 """
 NUMBER = "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"
 
@@ -68,6 +75,7 @@ def script(
         setup="\n# launcher.setup\n" + "\n".join(setup) + "\n" if setup else "",
         number=NUMBER,
         srun=given,
+        task=SURVIVOR.format(agent=TASK.removeprefix("exec "), number=NUMBER) if options.get("no-kill") else TASK,
         agent=shlex.join(agent),
     )
     return "\n".join(head) + "\n" + body
