@@ -330,11 +330,7 @@ class Agent:
 
     def _saved_since(self, running: dict[str, Any] | None) -> int | None:
         """The newest complete checkpoint that these workers wrote. Older ones may be damaged where only a sum shows it."""
-        saved = None
-        if running and any(
-            p.stat().st_mtime >= float(running["time"]) for p in self.job.own_state.rglob("*") if p.is_file()
-        ):
-            saved = int(running["step"]) + 1  # a script goes on by itself: how far is its own affair
+        saved = int(running["step"]) + 1 if running and self.job.kept_since(float(running["time"])) else None
         for place in checkpoint.listing(self.job.checkpoints) if running else ():
             if checkpoint.problem(place, content=False) is None and running:
                 written = (place / checkpoint.MANIFEST).stat().st_mtime >= float(running["time"])

@@ -92,6 +92,10 @@ class Job:
         """What a script keeps by itself, to go on from; see `algorithms.script`."""
         return self.dir / "opt" / "ml" / "checkpoints"
 
+    def kept_since(self, time: float) -> bool:
+        """Whether a script has kept something since then, in seconds of the epoch."""
+        return any(path.is_file() and path.stat().st_mtime >= time for path in self.own_state.rglob("*"))
+
     @property
     def model(self) -> Path:
         return self.dir / "model"
