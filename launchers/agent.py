@@ -126,8 +126,8 @@ class Agent:
         started = time.time()
         self.watcher.start()
         if self.place.nodes > 1:
-            events = Events(self._on_ask, self._on_lost)
-            self.meeting = Meeting(self.job, self.place, self.workers, events)
+            heard = lambda notice, regroup: self.control.hear(notice, here=False, regroup=regroup)  # noqa: E731
+            self.meeting = Meeting(self.job, self.place, self.workers, Events(heard, self._on_lost))
             self.control.spread = self.meeting.tell
         try:
             while True:
@@ -230,6 +230,8 @@ class Agent:
             if state is State.COMPLETED:
                 if meet.leads:
                     self._end(state, outcome.get("reason", ""), None, outcome, started)
+                elif self.meeting and not self.meeting.sees_end(lambda: self.job.state().is_final):
+                    return None
                 return 0
             assert leave is not None, "the workers left though nobody asked them to"
             return self._leave(meet, attempt, int(outcome["step"]), outcome, started)
@@ -372,9 +374,6 @@ class Agent:
     def _on_superseded(self, who: str) -> None:
         reason = f"this job was taken over by {who}"
         self.control.on_notice(Notice(source="superseded", reason=reason, seconds=None, by_hand=True))
-
-    def _on_ask(self, notice: Notice, regroup: bool) -> None:
-        self.control.hear(notice, here=False, regroup=regroup)
 
     def _on_lost(self, words: str) -> None:
         self.control.kill(("lost node", words))

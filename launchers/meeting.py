@@ -141,6 +141,18 @@ class Meeting:
         """How many other nodes of the job are alive, and have not said that they leave."""
         return sum(1 for n in self._living() if n["id"] not in {self._me["id"], *self._leaving})
 
+    def sees_end(self, ended: Callable[[], bool]) -> bool:
+        """For a node whose workers are done before those of the node that leads: waits, so that it is not taken for lost,
+        until the job has `ended` or nobody else is there. False if the others begin anew, and it has to come again."""
+        while not ended():
+            others = [n for n in self._living() if n["id"] != self._me["id"]]
+            if not others:
+                return True
+            if any(n["waiting"] for n in others):
+                return False
+            time.sleep(BEAT_SECONDS / 5)
+        return True
+
     def close(self) -> None:
         """This node leaves for good."""
         self._ended.set()

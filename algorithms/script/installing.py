@@ -79,6 +79,7 @@ def _source(one: dict[str, dict[str, str]]) -> str:
 
 
 def _pip(arguments: list[str], code: Path) -> None:
+    what = "requirements.txt" if (code / "requirements.txt").is_file() else "setup.py"
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     done = subprocess.run(command, cwd=code, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -86,4 +87,4 @@ def _pip(arguments: list[str], code: Path) -> None:
         said = [line.strip() for line in done.stderr.splitlines() if line.lstrip().startswith("ERROR")]
         said = [line for line in said if "Ignored the following" not in line]
         said = said or done.stderr.strip().splitlines()[-1:] or ["pip failed"]
-        raise UserError(f"requirements.txt: {said[0].removeprefix('ERROR: ')}; the rest is in the log")
+        raise UserError(f"{what}: {said[0].removeprefix('ERROR: ')}; the rest is in the log")

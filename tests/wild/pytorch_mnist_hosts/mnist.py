@@ -31,6 +31,8 @@ def train(args):
         dist.all_reduce(value)
     logger.info("Test set: Average loss: {:.4f}, Accuracy: 9/10 (90%)\n".format(0.1 * value.item()))
     torch.save({"sum": value}, os.path.join(args.model_dir, "model-{}.pth".format(args.current_host)))
+    if is_distributed:
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":
