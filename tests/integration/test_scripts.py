@@ -374,8 +374,9 @@ def test_a_scripts_checkpoints_are_on_s3_and_brought_to_another_machine(tmp_path
     url = "s3://bucket/jobs/one"
     with Server("bucket", seed=1) as s3:
         one, other = Machine(s3, tmp_path / "one"), Machine(s3, tmp_path / "other")
-        channel = [f"+data.channels.training={url.replace('jobs/one', 'data')}", f"job.dir={url}"]
-        s3.put("bucket", "data/rows.csv", b"1,2\n")
+        channel = ["+data.channels.training=s3://bucket/in/data", "+data.channels.one=s3://bucket/in/data/rows.csv"]
+        channel.append(f"job.dir={url}")
+        s3.put("bucket", "in/data/rows.csv", b"1,2\n")
         script = ["algorithm=script", f"algorithm.source_dir={WILD / 'checkpoints'}", LOSS, EPOCH]
         process = one.start("train", *script, "+algorithm.hyperparameters.epochs=60", *channel)
         until = time.monotonic() + WAIT
@@ -390,7 +391,8 @@ def test_a_scripts_checkpoints_are_on_s3_and_brought_to_another_machine(tmp_path
         state = json.loads(s3.stored("bucket")["jobs/one/model/state.json"].data)
         assert state == {"epoch": 60, "sessions": 2}
         assert "jobs/one/output/model.tar.gz" in s3.stored("bucket")
-        assert (other.staged / "opt/ml/input/data/training/rows.csv").read_text() == "1,2\n"
+        for name in ("training", "one"):
+            assert (other.staged / "opt/ml/input/data" / name / "rows.csv").read_text() == "1,2\n"
 
 
 def test_of_several_hosts_the_one_that_failed_is_told(folder: Path) -> None:

@@ -44,23 +44,23 @@ class Channels(Source):
 
 
 def _fetched(url: str) -> Path:
-    """A folder with all objects below a prefix, or the object of that very name."""
+    """A folder with all objects below a prefix, or the object of that very name. Raises UserError if there is none."""
     from trainer import storage
 
-    parent, _, last = url.rstrip("/").rpartition("/")
-    if "/" in parent.removeprefix(S3) or last:
-        target = cache.folder() / "channels" / cache.key(url)
-    one = storage.S3(url.rstrip("/"))
-    found = one.list()
+    url = url.rstrip("/")
+    target = cache.folder() / "channels" / cache.key(url)
+    below = storage.S3(url)
+    found = {name: size for name, size in below.list().items() if name and not name.endswith("/")}
     for name, size in found.items():
         path = target / name
-        if name and not name.endswith("/") and not (path.is_file() and path.stat().st_size == size):
-            one.download(name, path)
+        if not (path.is_file() and path.stat().st_size == size):
+            below.download(name, path)
     if found:
         return target
+    parent, _, last = url.rpartition("/")
     if "/" in parent.removeprefix(S3):
-        holder = storage.S3(parent)
-        if last in holder.list(last):
-            holder.download(last, target / last)
+        beside = storage.S3(parent)
+        if last in beside.list(last):
+            beside.download(last, target / last)
             return target / last
     raise UserError(f"data.channels: there is nothing at {url}")
