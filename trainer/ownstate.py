@@ -18,7 +18,7 @@ from trainer.job import Job
 from trainer.storage import S3, Missing, in_parallel
 
 PREFIX, INDEX = "opt/ml/checkpoints/", "opt/ml/checkpoints.json"
-PATIENCE = 10.0  # seconds after which a file is carried that is never left alone
+PATIENCE = 5.0  # seconds after which a file is carried that is never left alone
 Stamps = dict[str, list[int]]
 
 

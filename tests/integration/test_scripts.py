@@ -378,7 +378,8 @@ def test_a_scripts_checkpoints_are_on_s3_and_brought_to_another_machine(tmp_path
         channel.append(f"job.dir={url}")
         s3.put("bucket", "in/data/rows.csv", b"1,2\n")
         script = ["algorithm=script", f"algorithm.source_dir={WILD / 'checkpoints'}", LOSS, EPOCH]
-        process = one.start("train", *script, "+algorithm.hyperparameters.epochs=60", *channel)
+        slow = ["+algorithm.hyperparameters.epochs=60", "+algorithm.hyperparameters.sleep=0.4"]
+        process = one.start("train", *script, *slow, *channel)
         until = time.monotonic() + WAIT
         while "jobs/one/opt/ml/checkpoints.json" not in s3.stored("bucket"):
             assert time.monotonic() < until
