@@ -128,8 +128,8 @@ class Agent:
         started = time.time()
         self.watcher.start()
         if self.place.nodes > 1:
-            events = Events(self._on_ask, self._on_lost)
-            self.meeting = Meeting(self.job, self.place, self.workers, events, board_of(self.job))
+            heard = lambda notice, regroup: self.control.hear(notice, here=False, regroup=regroup)  # noqa: E731
+            self.meeting = Meeting(self.job, self.place, self.workers, Events(heard, self._on_lost), board_of(self.job))
             self.control.spread = self.meeting.tell
         try:
             while True:
@@ -250,6 +250,8 @@ class Agent:
             if state is State.COMPLETED:
                 if meet.leads:
                     self._end(state, outcome.get("reason", ""), None, outcome, started)
+                elif self.meeting and not self.meeting.sees_end(lambda: self._final() is not None):
+                    return None
                 return 0
             assert leave is not None, "the workers left though nobody asked them to"
             return self._leave(meet, attempt, int(outcome["step"]), outcome, started)
@@ -298,7 +300,8 @@ class Agent:
         continued = stays or (goes_on and leave.here and others >= self.place.min_nodes)
         if not continued:
             if meet.leads:
-                self._end(leave.state, leave.why, None, {"step": step or 0, **outcome}, started, source=leave.source)
+                why = "; ".join(filter(None, (leave.why, outcome.get("note"))))
+                self._end(leave.state, why, None, {"step": step or 0, **outcome}, started, source=leave.source)
             return EX_TEMPFAIL
         if meet.leads:
             self._interrupted(attempt, step, leave.source, {"message": leave.why})
@@ -353,9 +356,6 @@ class Agent:
     def _on_superseded(self, who: str) -> None:
         reason = f"this job was taken over by {who}"
         self.control.on_notice(Notice(source="superseded", reason=reason, seconds=None, by_hand=True))
-
-    def _on_ask(self, notice: Notice, regroup: bool) -> None:
-        self.control.hear(notice, here=False, regroup=regroup)
 
     def _on_lost(self, words: str) -> None:
         self.control.kill(("lost node", words))

@@ -23,7 +23,7 @@ def running(job: Job, attempt: int) -> dict[str, Any] | None:
 
 def saved_since(job: Job, running: dict[str, Any] | None) -> int | None:
     """The newest complete checkpoint that these workers wrote. Older ones may be damaged where only a sum shows it."""
-    saved = None
+    saved = int(running["step"]) + 1 if running and job.kept_since(float(running["time"])) else None
     for place in checkpoint.listing(job.checkpoints) if running else ():
         if checkpoint.problem(place, content=False, apart=True) is None and running:
             written = (place / checkpoint.MANIFEST).stat().st_mtime >= float(running["time"])

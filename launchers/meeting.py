@@ -160,6 +160,18 @@ class Meeting:
             return None
         return State(said["state"]) if said and int(said["round"]) > self._began else None
 
+    def sees_end(self, ended: Callable[[], bool]) -> bool:
+        """For a node whose workers are done before those of the node that leads: waits, so that it is not taken for lost,
+        until the job has `ended` or nobody else is there. False if the others begin anew, and it has to come again."""
+        while not ended():
+            others = [n for n in self._living() if n["id"] != self._me["id"]]
+            if not others:
+                return True
+            if any(n["waiting"] for n in others):
+                return False
+            time.sleep(self._board.look)
+        return True
+
     def close(self) -> None:
         """This node leaves for good."""
         self._ended.set()

@@ -72,6 +72,19 @@ def _train(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(train_page(arguments))
         return 0
+    from trainer import sagemaker
+
+    container = sagemaker.found()
+    if container is None:
+        return _train_all(arguments)
+    with container.entered():
+        code = _train_all([*container.overrides(), *arguments])
+    container.finish()
+    return code
+
+
+def _train_all(arguments: list[str]) -> int:
+    """One job, or those of a sweep."""
     from trainer.composing import run_hydra
 
     finished: list[Any] = []

@@ -32,6 +32,10 @@ EXAMPLES = [
         "headway train algorithm=gpt data=text data.train=corpus.txt train.max_steps=500",
         "a small language model",
     ),
+    (
+        "headway train algorithm=script algorithm.source_dir=src algorithm.entry=train.py +data.channels.training=data",
+        "a script written for SageMaker",
+    ),
     ("headway train -m algorithm.lr=0.1,0.01 algorithm=linear data=digits", "a sweep: one job a value"),
     (
         "headway train -m hydra/sweeper=headway algorithm=linear data=digits 'algorithm.lr=interval(0.01,1)'",

@@ -2,7 +2,8 @@
 
     one pass     small files that changed        config, submission, metrics, logs
                  checkpoints, newest first       data in parallel, then whose job it is, then the manifest
-                 the model                       its artifact.json last
+                 what a script keeps by itself   as it is
+    the model                       its artifact.json last
                  result.json, then events.jsonl  who sees a final state finds all the rest
                  checkpoints that were replaced  the manifest first
 
@@ -30,6 +31,7 @@ from trainer.codepath import RECORD
 from trainer.errors import HeadwayError
 from trainer.job import Job
 from trainer.ownership import Ownership, Superseded
+from trainer.ownstate import OwnState
 from trainer.storage import S3, Conflict
 
 INTERVAL = 2.0  # seconds between passes
@@ -76,6 +78,7 @@ class Mirror:
         self._landed: set[tuple[str, bytes]] = set()  # data files carried, of which manifest
         self._model: dict[str, Stamp] | None = None
         self.lacking: str | None = None  # a checkpoint of which other nodes' files have not come yet
+        self._own_state = OwnState(storage, self._job, lambda: self._ownership.renew(self._step()))
 
     # for the agent
 
@@ -155,6 +158,7 @@ class Mirror:
             self._ownership.renew(self._step())
         self._send_small(closing=False, everything=everything)
         self._send_checkpoints()
+        self._own_state.send(self._pool, everything=everything or ended)
         self._send_model()
         self._send_small(closing=ended, everything=everything)
 
@@ -198,7 +202,8 @@ class Mirror:
     def _changed(self, closing: bool, everything: bool) -> list[Path]:
         job = self._job
         submission = sorted((job.dir / RECORD).parent.glob("*"))  # the code's archive before the record that names it
-        paths = [job.config_path, *submission, job.metrics_path, *sorted(job.logs.rglob("*"))]
+        outputs = sorted((job.dir / "output").glob("*"))  # of a script
+        paths = [job.config_path, *submission, job.metrics_path, *sorted(job.logs.rglob("*")), *outputs]
         if closing or not job.result_path.exists():
             paths += [job.result_path, job.events_path]
         return [path for path in paths if self._is_due(path, everything)]

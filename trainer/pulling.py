@@ -22,6 +22,7 @@ from trainer.codepath import CODE, RECORD
 from trainer.errors import HeadwayError
 from trainer.job import Job, read_json
 from trainer.ownership import be_of_job, known_job, owner
+from trainer.ownstate import bring as bring_own_state
 from trainer.storage import S3, Damaged, Encryption, Missing, in_parallel
 
 CONFIG, EVENTS = "config.yaml", "events.jsonl"
@@ -108,6 +109,7 @@ def pull(storage: S3, folder: Path, *, keep_config: bool = True) -> list[str]:
         energy = [name for name in storage.list("logs/") if name.endswith(".gpu.json")]  # the result sums all attempts
         missing = [name for name in energy if not (folder / name).exists()]
         in_parallel(pool, lambda name: storage.download(name, folder / name), missing)
+        bring_own_state(storage, Job(folder), pool)
         root = Job(folder).checkpoints
         here = _newest_here(root, content=True)
         passed_over = []

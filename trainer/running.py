@@ -184,6 +184,7 @@ def prepare(checked: dict[str, Any], *, attach: bool = False) -> Prepared:
         if alive:
             return Prepared(job, checked, launcher, is_new, launcher.plan(job), is_alive=True)
     refuse_impossible(checked, launcher)
+    check_algorithm(checked, job)
     check_data(checked)
     return Prepared(job, checked, launcher, is_new, launcher.plan(job))
 
@@ -353,6 +354,18 @@ def refuse_impossible(config: Mapping[str, Any], launcher: Any) -> None:
         raise UserError('strategy=deepspeed: the package is not installed; pip install "headway[deepspeed]"')
 
 
+def check_algorithm(config: Mapping[str, Any], job: Job) -> None:
+    """What an algorithm that brings a folder of its own can tell of its settings. Raises UserError."""
+    from trainer import codepath
+    from trainer.signature import class_constant
+
+    node = config["algorithm"]
+    if key := class_constant(str(node["_target_"]), "travels"):
+        algorithm = build(node, "algorithm")
+        folder = Path(str(getattr(algorithm, key)))
+        algorithm.check(folder if folder.is_dir() else codepath.copy_of(job.dir, folder) or folder)
+
+
 def check_data(config: Mapping[str, Any]) -> None:
     """What can be known of the data without reading it all."""
     from trainer.signature import class_constant
@@ -360,6 +373,10 @@ def check_data(config: Mapping[str, Any]) -> None:
     algorithm = str(config["algorithm"]["_target_"])
     takes_text = "text" in (class_constant(algorithm, "takes") or ())
     source = build(config["data"], "data")
+    takes_channels = "channels" in (class_constant(algorithm, "takes") or ())
+    if takes_channels != (source.name == "channels"):
+        wanted = "takes data=channels" if takes_channels else "does not take data=channels; choose a table or text"
+        raise UserError(f"data={source.name}: {short_name(algorithm)} {wanted}")
     source.check("train", takes_text=takes_text)
     supervised = not takes_text and class_constant(algorithm, "supervised") is not False
     if supervised and not source.labelled and source.label is None:

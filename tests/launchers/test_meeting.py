@@ -328,3 +328,31 @@ def test_a_round_is_one_of_its_own(make: Callable[..., Node], job: Job) -> None:
     after = together(make(0), make(1))[0]
     assert after.number > before.number
     assert replace(after, number=before.number) == before
+
+
+def test_a_node_that_is_done_first_stays_until_the_job_has_ended(make: Callable[..., Node]) -> None:
+    one, two = make(0), make(1)
+    together(one, two)
+    ended, answers = threading.Event(), list[bool]()
+    waiting = threading.Thread(target=lambda: answers.append(two.meeting.sees_end(ended.is_set)), daemon=True)
+    waiting.start()
+    time.sleep(0.5)
+    assert not one.lost
+    assert not answers
+    ended.set()
+    waiting.join(20)
+    assert answers == [True]
+
+
+def test_a_node_that_is_done_comes_again_if_the_others_begin_anew(make: Callable[..., Node]) -> None:
+    one, two = make(0), make(1)
+    together(one, two)
+    threading.Thread(target=lambda: one.meeting.join(lambda: one.given_up), daemon=True).start()
+    assert not two.meeting.sees_end(lambda: False)
+
+
+def test_a_node_that_is_done_leaves_if_nobody_else_is_there(make: Callable[..., Node]) -> None:
+    one, two = make(0), make(1)
+    together(one, two)
+    one.meeting.close()
+    assert two.meeting.sees_end(lambda: False)

@@ -111,7 +111,7 @@ def train_together(
     source = build(config["data"], "data")
     seed = config["job"]["seed"]
     opened = open_data(source, algorithm, seed=seed, lead=ranks.local_rank == 0, wait=ranks.barrier)
-    if opened.train.rows < ranks.world_size:
+    if 0 < opened.train.rows < ranks.world_size:
         raise UserError(
             f"data: {opened.train.rows} training samples are too few for {ranks.world_size} workers; "
             f"lower launcher.workers or data.validation"
