@@ -327,6 +327,8 @@ class Agent:
         job.reserve.unlink(missing_ok=True)
         user_error = bool(error and error.get("user_error"))
         address = str(self.config["job"]["dir"])
+        if job.url and error and error.get("log"):  # in a folder of some node
+            error = {**error, "log": f"{job.url}/logs/{Path(error['log']).name}"}
         event = {"attempt": attempt, "reason": reason, "source": source, "user_error": user_error}
         # the result is written before the event: who sees a final state finds it
         now = time.time()

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from launchers import slurm_queue
 from launchers.base import Launcher, Plan, check_nodes
@@ -35,6 +35,7 @@ SUBMIT_SECONDS = 60.0  # between the event that says a job goes on and the batch
 class Slurm(Launcher):
     """Workers on the nodes of a SLURM cluster. They share this machine's folders, or the job's directory is on S3."""
 
+    apart: ClassVar[bool] = True
     # nodes of the batch job
     nodes: Annotated[int, Range(min=1)] = 1
     # workers to start on each node: a number, or auto for one per GPU asked for, else one

@@ -38,6 +38,7 @@ INTERVAL = 2.0  # seconds between passes
 HEARTBEAT = 15.0  # seconds after which the owner says again that it lives, when there is nothing to carry
 LONGEST_PAUSE = 30.0
 FILES = 4  # carried at once
+PARTS_SECONDS = 10.0  # that other nodes' files of a checkpoint are waited for, before a newer one is looked for
 ARTIFACT = "artifact.json"
 Stamp = tuple[int, int, int]
 
@@ -252,11 +253,10 @@ class Mirror:
         self._storage.delete(name for name in remains if name != prefix + MANIFEST)
         try:
             self._carry({prefix + n: place / file for n, file in files.items() if n not in kept}, manifest)
-            if others:
-                there = self._storage.list(prefix)
-                if any(there.get(prefix + name) != told["files"][files[name]]["size"] for name in others):
-                    self.lacking = place.name
-                    return False
+            sizes = {prefix + name: told["files"][files[name]]["size"] for name in others}
+            if sizes and not self._awaited(prefix, sizes):
+                self.lacking = place.name
+                return False
             if (place / MANIFEST).read_bytes() != manifest:  # written again meanwhile
                 return False
             self._ownership.renew(step)
@@ -272,6 +272,15 @@ class Mirror:
             raise
         self._landed.clear()
         up[place.name] = manifest
+        return True
+
+    def _awaited(self, prefix: str, files: dict[str, int]) -> bool:
+        """Whether these files, which other nodes carry, are there with these sizes, now or soon."""
+        end = time.monotonic() + PARTS_SECONDS
+        while not files.items() <= self._storage.list(prefix).items():
+            if time.monotonic() > end or self._stopping:
+                return False
+            time.sleep(self._interval / 4)
         return True
 
     def _carry(self, files: dict[str, Path], manifest: bytes) -> None:

@@ -150,7 +150,7 @@ class Prepared:
     @property
     def is_apart(self) -> bool:
         """Whether its agents work in folders of their own, and see of this machine only what is on S3."""
-        return self.job.url is not None and not self.launcher.runs_here
+        return self.job.url is not None and bool(getattr(self.launcher, "apart", False))
 
     @property
     def is_done(self) -> bool:
