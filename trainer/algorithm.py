@@ -105,9 +105,15 @@ class Context(Protocol):
     world_size: int
     seed: int
     threads: int
-    schema: Schema
-    train: Samples
-    validation: Samples | None
+
+    @property
+    def schema(self) -> Schema: ...
+
+    @property
+    def train(self) -> Samples: ...
+
+    @property
+    def validation(self) -> Samples | None: ...
 
     def report(
         self,

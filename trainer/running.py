@@ -342,11 +342,15 @@ def refuse_impossible(config: Mapping[str, Any], launcher: Any) -> None:
 
 def check_data(config: Mapping[str, Any]) -> None:
     """What can be known of the data without reading it all."""
-    from trainer.signature import class_constant
+    from trainer.signature import class_constant, is_function
 
     algorithm = str(config["algorithm"]["_target_"])
     takes_text = "text" in (class_constant(algorithm, "takes") or ())
     source = build(config["data"], "data")
+    if source.name == "none" and not is_function(algorithm):
+        raise UserError(f"data=none: {short_name(algorithm)} learns from data; choose some, such as data=csv")
+    if is_function(algorithm):  # it may read its own
+        return
     source.check("train", takes_text=takes_text)
     supervised = not takes_text and class_constant(algorithm, "supervised") is not False
     if supervised and not source.labelled and source.label is None:
