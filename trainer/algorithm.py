@@ -105,11 +105,17 @@ class Context(Protocol):
     world_size: int
     seed: int
     threads: int
-    schema: Schema
-    train: Samples
-    validation: Samples | None
     job: Path  # the job's directory
     step: int  # the last one that an earlier session did; 0 at a fresh start
+
+    @property
+    def schema(self) -> Schema: ...
+
+    @property
+    def train(self) -> Samples: ...
+
+    @property
+    def validation(self) -> Samples | None: ...
 
     def report(
         self,

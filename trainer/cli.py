@@ -63,7 +63,7 @@ def _verb(arguments: list[str]) -> int:
     if verb not in VERBS:
         raise UserError(f"{verb!r} is not a verb of headway; {did_you_mean(verb, VERBS)}")
     verbs = {"train": _train, "resume": _resume, "predict": _predict, "ls": _ls, "show": _show, "logs": _logs}
-    return {**verbs, "stop": _stop, "plan": _plan, "chaos": _chaos, "tune": _tune}[verb](rest)
+    return {**verbs, "stop": _stop, "plan": _plan, "check": _check, "chaos": _chaos, "tune": _tune}[verb](rest)
 
 
 def _train(arguments: list[str]) -> int:
@@ -141,6 +141,17 @@ def _chaos(arguments: list[str]) -> int:
     from trainer.chaos.command import chaos
 
     return chaos(arguments)
+
+
+def _check(arguments: list[str]) -> int:
+    if not arguments or {"--help", "-h"} & set(arguments):
+        from trainer.help import check_page
+
+        print(check_page())
+        return 0
+    from trainer.testing.command import check
+
+    return check(arguments)
 
 
 def _tune(arguments: list[str]) -> int:
@@ -252,7 +263,7 @@ def _complete(arguments: list[str]) -> int:
     typing_verb = len(words) < 2 or (len(words) == 2 and not os.environ["COMP_LINE"].endswith(" "))
     if typing_verb:
         print(" ".join(VERBS))
-    elif words[1] in ("train", "plan", "predict"):
+    elif words[1] in ("train", "plan", "check", "predict"):
         from trainer.composing import run_hydra
 
         os.environ["COMP_LINE"] = os.environ["COMP_LINE"].replace(f" {words[1]}", "", 1)

@@ -13,6 +13,7 @@ VERBS = {
     "train": "train a model: Hydra overrides choose algorithm, data, workers; -m sweeps",
     "tune": "search for the best configuration: many jobs, early stopping, Bayesian search",
     "plan": "tell what a training would need under each strategy, without training",
+    "check": "try whether an algorithm keeps what built-in ones keep",
     "resume": "go on with a job that was interrupted, stopped or failed",
     "predict": "predict with a trained model, or continue a prompt",
     "ls": "list jobs",
@@ -292,6 +293,19 @@ def tune_page(arguments: list[str]) -> str:
     lines += ["", "Examples"]
     for command, comment in TUNE_EXAMPLES:
         lines += [f"  # {comment}", f"  {command}"]
+    return "\n".join(lines)
+
+
+def check_page() -> str:
+    """What `headway check --help` prints."""
+    lines = ["Usage: headway check algorithm=CHOICE [data=CHOICE] [KEY=VALUE …]", ""]
+    lines += ["Trains a few steps, trains again, interrupts and resumes, changes the number of workers, compares the"]
+    lines += [
+        "weights bit by bit, loads the artifact, predicts, and tunes two trials. Ends with 1 if a point fails.",
+        "",
+    ]
+    lines += ["Examples", "  headway check algorithm=linear data=digits"]
+    lines += ["  headway check algorithm._target_=my_module.MyAlgorithm data=csv data.train=train.csv data.label=price"]
     return "\n".join(lines)
 
 

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from trainer.build import build
 from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.job import Job, State, Status
 from trainer.pulling import is_up, pull_small
+from trainer.refusing import check_algorithm, check_data, refuse_impossible
 from trainer.result import write_result
 from trainer.signature import short_name
 from trainer.storage import S3, Encryption, is_remote, staging
@@ -344,44 +344,6 @@ def _fresh(config: Mapping[str, Any]) -> Path:
         number += 1
         directory = ROOT / f"{name}-{number}"
     return directory
-
-
-def refuse_impossible(config: Mapping[str, Any], launcher: Any) -> None:
-    """Raises UserError for a strategy that can't be had with this launcher's workers, or here."""
-    if config["strategy"]["name"] == "single" and (launcher.world_size() or 1) > 1:
-        raise UserError(f"strategy=single trains with one worker, and there are {launcher.world_size()}; choose ddp")
-    if config["strategy"]["name"] == "deepspeed" and find_spec("deepspeed") is None:
-        raise UserError('strategy=deepspeed: the package is not installed; pip install "headway[deepspeed]"')
-
-
-def check_algorithm(config: Mapping[str, Any], job: Job) -> None:
-    """What an algorithm that brings a folder of its own can tell of its settings. Raises UserError."""
-    from trainer import codepath
-    from trainer.signature import class_constant
-
-    node = config["algorithm"]
-    if key := class_constant(str(node["_target_"]), "travels"):
-        algorithm = build(node, "algorithm")
-        folder = Path(str(getattr(algorithm, key)))
-        algorithm.check(folder if folder.is_dir() else codepath.copy_of(job.dir, folder) or folder)
-
-
-def check_data(config: Mapping[str, Any]) -> None:
-    """What can be known of the data without reading it all."""
-    from trainer.signature import class_constant
-
-    algorithm = str(config["algorithm"]["_target_"])
-    takes_text = "text" in (class_constant(algorithm, "takes") or ())
-    source = build(config["data"], "data")
-    takes_channels = "channels" in (class_constant(algorithm, "takes") or ())
-    if takes_channels != (source.name == "channels"):
-        wanted = "takes data=channels" if takes_channels else "does not take data=channels; choose a table or text"
-        raise UserError(f"data={source.name}: {short_name(algorithm)} {wanted}")
-    source.check("train", takes_text=takes_text)
-    supervised = not takes_text and class_constant(algorithm, "supervised") is not False
-    if supervised and not source.labelled and source.label is None:
-        names = ", ".join(source.names(source.files("train")[0])[:20])
-        raise UserError(f"data.label: {short_name(algorithm)} learns from a label; name its column, one of {names}")
 
 
 def write(job: Job, config: Mapping[str, Any], is_new: bool) -> Job:

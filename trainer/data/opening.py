@@ -44,6 +44,8 @@ def open_data(
     lead: whether this worker parses the files; the others call `wait` first, the lead calls it when it is done, so
     with a barrier as `wait` they find everything in the cache. Raises UserError for data that can't be learned from.
     """
+    if source.name == "none":
+        raise UserError("data=none: there is none, and the algorithm asks for it; choose some, such as data=csv")
     if not lead:
         wait()
     if isinstance(source, Channels):

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer import codepath
+from trainer.data.samples import Samples
+from trainer.data.schema import Schema
 from trainer.worker.interruption import LEAVE, OUT_OF_TIME, Verdict
 from trainer.worker.saver import ESTIMATOR, Snapshot
 from trainer.worker.session import Session
@@ -27,11 +29,6 @@ class JobContext:
         self.rank, self.world_size = session.ranks.rank, session.ranks.world_size
         self.seed: int = session.config["job"]["seed"]
         self.threads = threads
-        self.schema, self.train, self.validation = (
-            session.opened.schema,
-            session.opened.train,
-            session.opened.validation,
-        )
         self.verdict: Verdict | None = None
         self.job, self.step = session.job.dir, session.reporter.progress.step
         self.stopped_early, self.notes = False, list[str]()
@@ -41,6 +38,18 @@ class JobContext:
         self._reporter, self._ranks, self._interruption = session.reporter, session.ranks, session.interruption
         self._offered = self._saves = False
         self._saves_each = session.config["checkpoint"]["every"] == "validation"
+
+    @property
+    def schema(self) -> Schema:
+        return self._session.opened.schema
+
+    @property
+    def train(self) -> Samples:
+        return self._session.opened.train
+
+    @property
+    def validation(self) -> Samples | None:
+        return self._session.opened.validation
 
     def report(
         self,

@@ -7,10 +7,13 @@ from typing import Any
 
 from trainer import artifact, checkpoint
 from trainer.algorithm import Estimator
+from trainer.data.schema import Schema
 from trainer.errors import UserError
+from trainer.function import Function
 from trainer.job import State
 from trainer.worker.beginning import begin, resume, seed_all, set_deadline, told_of
 from trainer.worker.context import CONTEXT, JobContext
+from trainer.worker.function_context import FunctionContext
 from trainer.worker.interruption import OUT_OF_TIME
 from trainer.worker.saver import ESTIMATOR
 from trainer.worker.session import Session
@@ -50,14 +53,18 @@ def fit_estimator(algorithm: Estimator, session: Session, facts: dict[str, Any])
         seconds = progress.training_seconds
         job.add_event(State.RUNNING, **facts, parameters=None, strategy="its own", **told_of(session, step, seconds))
     begin(session, step)
-    algorithm.fit(context)
+    if isinstance(algorithm, Function):
+        algorithm.fit(FunctionContext(algorithm, session, context))
+    else:
+        algorithm.fit(context)
     session.saver.wait()
     step, verdict = progress.step, context.verdict
     if verdict is not None and verdict.what != OUT_OF_TIME:
         note = {"note": "; ".join(context.notes)} if context.notes else {}
         return {"state": State.INTERRUPTED.value, "reason": verdict.why, "step": step, **note}
     if ranks.rank == 0:
-        artifact.write_estimator(job.model, algorithm, session.opened.schema, config, reporter.best)
+        schema = session.opened.schema if session.opened.is_open else Schema()
+        artifact.write_estimator(job.model, algorithm, schema, config, reporter.best)
     early = "stopped early" if context.stopped_early else "trained to the end"
     reason = "out of time" if verdict is not None else early
     return {"state": State.COMPLETED.value, "reason": reason, "step": step}
