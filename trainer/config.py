@@ -147,6 +147,7 @@ def check(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> 
     """
     from trainer.signature import check as check_target
     from trainer.signature import class_constant
+    from trainer.vetting import refuse
 
     checked: dict[str, Any] = copy.deepcopy(dict(config))
     for noun in TARGETS:
@@ -157,6 +158,10 @@ def check(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> 
         if not isinstance(node, Mapping) or not node.get("_target_"):
             raise UserError(f"{noun}: no `_target_` names its class; choose one, such as {noun}=NAME (see --help)")
         checked[noun] = check_target(node, str(node["_target_"]), noun)
+        try:
+            refuse(str(node["_target_"]), noun)
+        except UserError as error:
+            raise UserError(f"{noun}._target_: {error}") from None
     _check_train(checked["train"])
     _check_strategy(checked["strategy"], checked["train"])
     checkpoint_interval(checked["checkpoint"]["every"])

@@ -9,12 +9,17 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
+from trainer import plugins
+from trainer.config import TARGETS
+
 VERBS = {
     "train": "train a model: Hydra overrides choose algorithm, data, workers; -m sweeps",
     "tune": "search for the best configuration: many jobs, early stopping, Bayesian search",
     "plan": "tell what a training would need under each strategy, without training",
     "check": "try whether an algorithm keeps what built-in ones keep",
     "resume": "go on with a job that was interrupted, stopped or failed",
+    "algorithms": "list the algorithms that are installed, or tell all about one",
+    "new": "write a small package with an algorithm of your own, ready to be installed",
     "predict": "predict with a trained model, or continue a prompt",
     "ls": "list jobs",
     "show": "show one job: state, metrics, timeline, files",
@@ -93,15 +98,27 @@ def _named(primary: str) -> list[str]:
     return re.findall(r"^  - (\w+):", path.read_text(encoding="utf-8"), flags=re.M)
 
 
-def choices(group: str) -> list[str]:
+def own_choices(group: str) -> list[str]:
     """The files of a group, without `.yaml`; [] if there is no such group."""
-    folder = conf_folder() / group
-    return sorted(p.stem for p in folder.glob("*.yaml")) if folder.is_dir() else []
+    return sorted(p.stem for p in (conf_folder() / group).glob("*.yaml"))
+
+
+def choices(group: str, *, made: bool = True) -> list[str]:
+    """The choices of a group, those of plugins included. made: also those that bring no file."""
+    found = {p.stem for folder in (conf_folder(), *plugins.conf_folders()) for p in (folder / group).glob("*.yaml")}
+    return sorted(found | {p.name for p in plugins.installed() if made and p.noun == group})
+
+
+def file_of(group: str, choice: str) -> Path | None:
+    """A choice's file: Headway's own, else a plugin's; None if there is none."""
+    places = (folder / group / f"{choice}.yaml" for folder in (conf_folder(), *plugins.conf_folders()))
+    return next((place for place in places if place.is_file()), None)
 
 
 def summary(group: str, choice: str) -> str:
     """The first comment of a choice's file."""
-    for line in (conf_folder() / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines():
+    path = file_of(group, choice)
+    for line in path.read_text(encoding="utf-8").splitlines() if path else ():
         if line.startswith("#") and not line.startswith("# @package") and not line.startswith("# headway"):
             return line.lstrip("# ").rstrip()
     return ""
@@ -109,9 +126,11 @@ def summary(group: str, choice: str) -> str:
 
 def keys(group: str, choice: str) -> list[Key]:
     """The keys of a choice, dotted, with their defaults and comments; those it inherits come first."""
-    path = conf_folder() / group / f"{choice}.yaml"
+    path = file_of(group, choice)
+    if path is None:
+        return []
     found: dict[str, Key] = {}
-    for base in _bases(group, choice, path.read_text(encoding="utf-8").splitlines()):
+    for base in bases(group, choice, path.read_text(encoding="utf-8").splitlines()):
         found.update({key.name: key for key in keys(group, base)})
     for key in _keys_of(path):
         known = found.get(key.name)
@@ -119,7 +138,7 @@ def keys(group: str, choice: str) -> list[Key]:
     return list(found.values())
 
 
-def _bases(group: str, choice: str, lines: list[str]) -> list[str]:
+def bases(group: str, choice: str, lines: list[str]) -> list[str]:
     """The choices of the same group that a choice's file, given as lines, starts from."""
     defaults = re.search(r"^defaults:((?:.|\n +- |\n- )*)", "\n".join(lines), flags=re.M)
     named = re.findall(r"\w+", defaults.group(1)) if defaults else []
@@ -151,9 +170,10 @@ def _keys_of(path: Path) -> list[Key]:
 
 def searched(group: str, choice: str) -> list[str]:
     """The keys that a choice recommends to search, as it writes them; of those it inherits what it doesn't take out."""
-    lines = (conf_folder() / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()
+    path = file_of(group, choice)
+    lines = path.read_text(encoding="utf-8").splitlines() if path else []
     found: dict[str, None] = {}
-    for base in _bases(group, choice, lines):
+    for base in bases(group, choice, lines):
         found.update(dict.fromkeys(searched(group, base)))
     for line in (lines[number] for number in sorted(_space_lines(lines))):
         if match := re.match(r"  ([A-Za-z][\w.]*): *(null\b)?", line):
@@ -182,17 +202,15 @@ def main_page() -> str:
     """What `headway` and `headway --help` print."""
     lines = ["Headway trains and tunes models over machines that may be taken away at any moment.", ""]
     lines += ["Usage: headway VERB …", "", "Verbs"]
-    lines += [f"  {verb:<9} {text}" for verb, text in VERBS.items()]
+    lines += [f"  {verb:<10} {text}" for verb, text in VERBS.items()]
     lines += ["", *_groups(), "", *_examples(), "", "More: headway VERB --help, headway --version"]
     return "\n".join(lines)
 
 
 def train_page(arguments: list[str]) -> str:
     """What `headway train --help` prints; with `GROUP=CHOICE` arguments, the keys of these choices instead."""
-    chosen = [tuple(a.split("=", 1)) for a in arguments if re.fullmatch(r"\w+=\w+", a)]
-    chosen = [(group, choice) for group, choice in chosen if choice in choices(group)]
-    if chosen:
-        return "\n\n".join(_choice(group, choice) for group, choice in chosen)
+    if pages := _chosen(arguments):
+        return "\n\n".join(pages)
     lines = ["Usage: headway train [FLAGS] [GROUP=CHOICE …] [KEY=VALUE …]", ""]
     lines += ["Trains a model. Everything about the job is in its directory, runs/NAME.", ""]
     lines += [
@@ -241,6 +259,22 @@ def _examples() -> list[str]:
     return lines
 
 
+def _chosen(arguments: list[str]) -> list[str]:
+    """A page for each choice among the arguments. Raises UserError for a class of the user's own that isn't there."""
+    pages = []
+    for argument in arguments:
+        group, _, choice = argument.partition("=")
+        if file_of(group, choice):
+            pages.append(_choice(group, choice))
+        elif re.match(rf"({'|'.join(TARGETS)})(\._target_)?=", argument):
+            from trainer.choosing import target_of
+            from trainer.describing import page
+
+            target = target_of(argument)
+            pages += [page(argument, group.partition(".")[0], target)] if target else []
+    return pages
+
+
 def _choice(group: str, choice: str) -> str:
     lines = [f"{group}={choice}: {summary(group, choice)}"]
     for key in keys(group, choice):
@@ -275,9 +309,8 @@ RANGES = [
 
 def tune_page(arguments: list[str]) -> str:
     """What `headway tune --help` prints; with `GROUP=CHOICE` arguments, the keys of these choices instead."""
-    chosen = [tuple(a.split("=", 1)) for a in arguments if re.fullmatch(r"\w+=\w+", a)]
-    if chosen := [(group, choice) for group, choice in chosen if choice in choices(group)]:
-        return "\n\n".join(_choice(group, choice) for group, choice in chosen)
+    if pages := _chosen(arguments):
+        return "\n\n".join(pages)
     lines = ["Usage: headway tune [FLAGS] [GROUP=CHOICE …] [KEY=VALUE …] [KEY=RANGE …]", ""]
     lines += ["       headway tune resume STUDY [KEY=VALUE …]     goes on, also after a crash of this command"]
     lines += ["       headway tune show STUDY [--json]            its best trials, what mattered, what failed"]
