@@ -15,7 +15,7 @@ FILES = sorted(CONF.glob("*.yaml"))
 
 def test_there_is_a_file_for_every_source():
     assert [f.stem for f in FILES] == sorted(
-        ["channels", "csv", "parquet", "jsonl", "libsvm", "npy", "text", "digits", "breast_cancer"]
+        ["none", "channels", "csv", "parquet", "jsonl", "libsvm", "npy", "text", "digits", "breast_cancer"]
     )
 
 
