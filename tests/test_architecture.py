@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from trainer import help as pages
+from trainer import conf_files as pages
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -12,8 +12,8 @@ from typing import Any
 from trainer import docstring, plugins
 from trainer.ancestry import doc, kind
 from trainer.choosing import FILE, from_file
+from trainer.conf_files import choices, conf_folder, file_of, summary
 from trainer.errors import UserError, did_you_mean
-from trainer.help import choices, conf_folder, file_of, summary
 from trainer.signature import check, read_signature
 from trainer.vetting import refuse
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from trainer import plugins
 from trainer.ancestry import kind
+from trainer.conf_files import choices, own_choices
 from trainer.config import TARGETS
 from trainer.conversion import Mismatch, convert
 from trainer.errors import UserError
-from trainer.help import choices, own_choices
 from trainer.signature import UNKNOWN, read_signature
 from trainer.source import locate
 from trainer.vetting import refuse

@@ -291,7 +291,7 @@ def _complete(arguments: list[str]) -> int:
         # a study's own keys apart, `tune` is asked for the same
         return run_hydra(["-sc", *arguments], "predict" if words[1] == "predict" else "config", lambda config: 0)
     elif words[1] == "algorithms":
-        from trainer.help import choices
+        from trainer.conf_files import choices
 
         print(" ".join(choices("algorithm")))
     elif words[1] == "new":

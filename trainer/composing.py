@@ -13,10 +13,10 @@ from typing import Any
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from trainer import plugins
+from trainer import codepath, plugins
+from trainer.conf_files import choices, groups, own_choices
 from trainer.config import TARGETS, Config
 from trainer.errors import UserError, did_you_mean
-from trainer.help import choices, groups, own_choices
 from trainer.plugging import register as plug
 
 CONFIG_MODULE = "pkg://conf"
@@ -149,6 +149,9 @@ def prepared(overrides: Sequence[str]) -> list[str]:
     from trainer.choosing import resolved
 
     plug(SearchPath, "SearchPath")
+    for flag, folder in zip(overrides, [*overrides[1:], ""], strict=True):
+        if flag in ("--config-dir", "-cd"):  # a study's best.yaml names code that lies beside it
+            codepath.last(Path(folder).absolute())
     for noun, _, name in (override.partition("=") for override in overrides):
         if name in own_choices(noun) and (noun, name) not in _told and (plugin := plugins.named(noun, name)):
             _told.add((noun, name))
@@ -242,7 +245,7 @@ def _last(pattern: str, text: str) -> str | None:
 
 
 def _unknown_key(key: str, text: str) -> str:
-    from trainer.help import known_keys
+    from trainer.conf_files import known_keys
 
     known = known_keys()
     sweeper = SWEEPER if key.startswith(SWEEPER) else ""  # where `headway tune`'s keys lie, if Hydra sweeps

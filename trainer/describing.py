@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from trainer import docstring
 from trainer.algorithm import Algorithm, Range
 from trainer.ancestry import doc, kind
+from trainer.conf_files import bases, file_of, keys
 from trainer.conversion import describe, shown
-from trainer.help import bases, file_of, keys
 from trainer.signature import class_constant, read_signature
 
 

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
+from trainer.conf_files import choices
 from trainer.errors import UserError
-from trainer.help import choices
 
 TEMPLATES = Path(__file__).parent / "templates" / "algorithm"
 FILES = {
