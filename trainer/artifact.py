@@ -173,10 +173,10 @@ def load(folder: str | Path) -> Model:
         raise UserError(f"{folder}: there is no model here ({DESCRIPTION} is missing); {hint}")
     if description["format"] > FORMAT:
         raise UserError(f"{folder}: format {description['format']} is newer than this Headway; update it")
-    from trainer.build import build
+    from trainer.function import build_algorithm
 
     codepath.last(folder.absolute().parent)
-    algorithm = build(description["algorithm"], "algorithm")
+    algorithm = build_algorithm(description["algorithm"])
     algorithm.load(folder)
     schema = Schema.from_dict(description["schema"])
     network = None

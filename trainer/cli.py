@@ -67,6 +67,7 @@ def _verb(arguments: list[str]) -> int:
         **verbs,
         "stop": _stop,
         "plan": _plan,
+        "check": _check,
         "chaos": _chaos,
         "tune": _tune,
         "algorithms": _algorithms,
@@ -80,6 +81,19 @@ def _train(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(train_page(arguments))
         return 0
+    from trainer import sagemaker
+
+    container = sagemaker.found()
+    if container is None:
+        return _train_all(arguments)
+    with container.entered():
+        code = _train_all([*container.overrides(), *arguments])
+    container.finish()
+    return code
+
+
+def _train_all(arguments: list[str]) -> int:
+    """One job, or those of a sweep."""
     from trainer.composing import run_hydra
 
     finished: list[Any] = []
@@ -136,6 +150,17 @@ def _chaos(arguments: list[str]) -> int:
     from trainer.chaos.command import chaos
 
     return chaos(arguments)
+
+
+def _check(arguments: list[str]) -> int:
+    if not arguments or {"--help", "-h"} & set(arguments):
+        from trainer.help import check_page
+
+        print(check_page())
+        return 0
+    from trainer.testing.command import check
+
+    return check(arguments)
 
 
 def _tune(arguments: list[str]) -> int:
@@ -259,7 +284,7 @@ def _complete(arguments: list[str]) -> int:
     typing_verb = len(words) < 2 or (len(words) == 2 and not os.environ["COMP_LINE"].endswith(" "))
     if typing_verb:
         print(" ".join(VERBS))
-    elif words[1] in ("train", "plan", "tune", "predict"):
+    elif words[1] in ("train", "plan", "check", "tune", "predict"):
         from trainer.composing import run_hydra
 
         os.environ["COMP_LINE"] = os.environ["COMP_LINE"].replace(f" {words[1]}", "", 1)

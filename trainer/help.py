@@ -14,6 +14,7 @@ VERBS = {
     "train": "train a model: Hydra overrides choose algorithm, data, workers; -m sweeps",
     "tune": "search for the best configuration: many jobs, early stopping, Bayesian search",
     "plan": "tell what a training would need under each strategy, without training",
+    "check": "try whether an algorithm keeps what built-in ones keep",
     "resume": "go on with a job that was interrupted, stopped or failed",
     "algorithms": "list the algorithms that are installed, or tell all about one",
     "new": "write a small package with an algorithm of your own, ready to be installed",
@@ -34,6 +35,10 @@ EXAMPLES = [
     (
         "headway train algorithm=gpt data=text data.train=corpus.txt train.max_steps=500",
         "a small language model",
+    ),
+    (
+        "headway train algorithm=script algorithm.source_dir=src algorithm.entry=train.py +data.channels.training=data",
+        "a script written for SageMaker",
     ),
     ("headway train -m algorithm.lr=0.1,0.01 algorithm=linear data=digits", "a sweep: one job a value"),
     (
@@ -182,6 +187,19 @@ def tune_page(arguments: list[str]) -> str:
     lines += ["", "Examples"]
     for command, comment in TUNE_EXAMPLES:
         lines += [f"  # {comment}", f"  {command}"]
+    return "\n".join(lines)
+
+
+def check_page() -> str:
+    """What `headway check --help` prints."""
+    lines = ["Usage: headway check algorithm=CHOICE [data=CHOICE] [KEY=VALUE …]", ""]
+    lines += ["Trains a few steps, trains again, interrupts and resumes, changes the number of workers, compares the"]
+    lines += [
+        "weights bit by bit, loads the artifact, predicts, and tunes two trials. Ends with 1 if a point fails.",
+        "",
+    ]
+    lines += ["Examples", "  headway check algorithm=linear data=digits"]
+    lines += ["  headway check algorithm._target_=my_module.MyAlgorithm data=csv data.train=train.csv data.label=price"]
     return "\n".join(lines)
 
 

@@ -42,6 +42,7 @@ class Signature:
     name: str
     parameters: tuple[Parameter, ...] = ()
     open: bool = False
+    is_function: bool = False
 
 
 def short_name(target: str) -> str:
@@ -79,6 +80,8 @@ def check(node: Mapping[str, Any], target: str, prefix: str) -> dict[str, Any]:
         raise UserError(f"{prefix}._target_: {error}") from None
     if signature is None:
         return dict(node)
+    if signature.is_function and prefix == "algorithm":
+        signature = without_context(signature, target)
     known = {p.name: p for p in signature.parameters}
     checked: dict[str, Any] = {}
     for key, value in node.items():
@@ -95,6 +98,19 @@ def check(node: Mapping[str, Any], target: str, prefix: str) -> dict[str, Any]:
             if parameter.required and parameter.name not in node:
                 raise UserError(_missing(parameter, signature.name, f"{prefix}.{parameter.name}"))
     return checked
+
+
+def without_context(signature: Signature, target: str) -> Signature:
+    """The hyperparameters of a training loop: its arguments without the first, which is its context."""
+    if not signature.parameters:
+        raise UserError(f"algorithm._target_: {target} takes no argument; write def {signature.name}(context, …)")
+    return replace(signature, parameters=signature.parameters[1:])
+
+
+def is_function(target: str) -> bool:
+    """Whether a target is a function, as far as its source tells."""
+    signature = read_signature(target)
+    return signature is not None and signature.is_function
 
 
 def class_constant(target: str, name: str) -> Any:
@@ -147,7 +163,7 @@ def _signature(module: Source, names: Sequence[str]) -> Signature | None:
         method = dict(top_level(found.body)).get(names[1])
         return _of_function(module, method, skip=1) if isinstance(method, ast.FunctionDef) else None
     if isinstance(found, ast.FunctionDef) and len(names) == 1:
-        return _of_function(module, found, skip=0)
+        return replace(_of_function(module, found, skip=0), is_function=True)
     return None
 
 

@@ -209,12 +209,14 @@ def _interruptions(result: Mapping[str, Any]) -> list[str]:
 
 
 def next_command(job: Job, model: str) -> str:
-    """What one types to use a model, with the kind of data it was trained on."""
+    """What one types to use a model, with the kind of data it was trained on: what a script wrote is its own affair."""
     from trainer.config import load
 
     data = load(job.config_path).get("data") or {}
     if choice({"data": data}, "data") == "text":
         return f'headway predict model={shlex.quote(short_path(model))} prompt="Once upon a time"'
+    if choice({"data": data}, "data") == "channels":
+        return f"ls {shlex.quote(short_path(model))}"
     chosen = f"data={choice({'data': data}, 'data')}"
     if "train" in data and data["train"] is not None:
         chosen += " data.test=FILE"

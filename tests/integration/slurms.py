@@ -35,9 +35,10 @@ def lose(slurm: Path, node: str) -> None:
                 pids |= {int(process.name), *step_of(process)}
         except OSError:
             continue
-    # all are stopped first: a slurmstepd that sees its task die would tell, and a lost machine can't
+    # all are stopped first: a slurmstepd that sees its task die would tell, and a lost machine can't. The youngest are
+    # killed first, as those who are stopped and lose their parent hear of it
     for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in pids:
+        for pid in sorted(pids, reverse=True):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 

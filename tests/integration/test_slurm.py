@@ -64,6 +64,10 @@ def interruptions(job: Job) -> list[str]:
     return [str(event["source"]) for event in job.events() if event["state"] == State.INTERRUPTED]
 
 
+def worlds(job: Job) -> list[int]:
+    return [event["world_size"] for event in job.events() if event["state"] == State.RUNNING]
+
+
 def test_two_nodes_train_what_two_nodes_here_train_and_the_directory_says_the_same() -> None:
     options = ["algorithm=linear", "data=digits", "train.epochs=2", "launcher.nodes=2", "launcher.workers=2"]
     done = headway("train", ON, *options, "job.name=there")
@@ -116,7 +120,29 @@ def test_a_node_that_dies_is_replaced(slurm: Path) -> None:
     finally:
         run("slurmd", "-N", gone)
     assert set(interruptions(job)) <= {"lost node", "signal"}  # whoever is first: its own agents, or SLURM
-    assert [event["world_size"] for event in job.events() if event["state"] == State.RUNNING] == [2, 2]
+    assert worlds(job) == [2, 2]
+
+
+@pytest.mark.parametrize("preempted", [False, True], ids=["to its end", "queued again"])
+def test_a_job_outlives_the_node_with_its_batch_script(slurm: Path, preempted: bool) -> None:
+    job = submitted("outlives", *SLOW, "launcher.nodes=2", "launcher.min_nodes=1")
+    reaches(job, 20)
+    gone, number = nodes_of(job)[0], number_of(job)
+    lose(slurm, gone)
+    try:
+        until(lambda: worlds(job) == [2, 1], job)
+        if preempted:
+            reaches(job, (job.last_event()["step"] or 0) + 5)
+            run("scancel", "--signal=USR1", number)
+            until(lambda: interruptions(job)[1:] == ["preempted"], job)
+            run("scontrol", "update", f"nodename={gone}", "state=down", "reason=lost")  # as SLURM finds in time
+        assert ends(job) is State.COMPLETED
+        until(lambda: run("squeue", "--noheader", "--states=running,pending", f"--jobs={number}") == "", job, 60)
+    finally:
+        run("slurmd", "-N", gone)
+    assert number_of(job) == number
+    assert worlds(job) == ([2, 1, 2] if preempted else [2, 1])
+    assert all(line["steps_lost"] == 0 for line in (job.result() or {})["interruptions"][1:])
 
 
 def test_cancelled_by_scancel_it_is_stopped_with_its_state_and_goes_on_when_asked() -> None:

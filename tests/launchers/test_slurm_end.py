@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from launchers.slurm_end import end, leads_anywhere
+from launchers.slurm_end import end, leads_anywhere, survive
 from tests.jobs import make_job, start
 from trainer import checkpoint
-from trainer.job import Job, State
+from trainer.job import Job, State, write_json
 
 
 @pytest.fixture
@@ -75,3 +75,15 @@ def test_where_it_can_not_be_queued_again_it_is_said_how_it_goes_on(
     said = capsys.readouterr().out
     assert "Requeue is disabled" in said
     assert f"`sbatch {job.dir}/job.sbatch` goes on with it" in said
+
+
+def test_who_leaves_ends_the_batch_job_only_if_the_first_node_was_lost_and_nobody_goes_on(
+    job: Job, asked: Path
+) -> None:
+    start(job)
+    job.add_event(State.INTERRUPTED)
+    assert survive(job, 75, "7") == 75  # the first node's agent has left in order: the batch script goes on
+    assert asked.read_text() == ""
+    write_json(job.dir / "nodes" / "node-0.json", {"node": 0, "beat": 12})
+    assert survive(job, 75, "7") == 0
+    assert asked.read_text() == "requeue 7\n"

@@ -326,3 +326,13 @@ class BreastCancer(_Bundled):
         from trainer.data.bundled import breast_cancer
 
         return breast_cancer(self._folder() / "breast_cancer.csv")
+
+
+@dataclass(kw_only=True)
+class NoData(Source):
+    """None, for a training loop that reads its own."""
+
+    name: ClassVar[str] = "none"
+
+    def check(self, role: str = "train", takes_text: bool = False) -> None:
+        """There is nothing to be wrong with it."""

@@ -22,7 +22,7 @@ from trainer.build import build as built
 from trainer.choosing import portable
 from trainer.composing import compose, recommended, register, run_hydra
 from trainer.errors import UserError, did_you_mean
-from trainer.running import check_data, refuse_impossible
+from trainer.refusing import check_data, refuse_impossible
 from trainer.signature import short_name
 from trainer.tuning import options as study_options
 from trainer.tuning.record import DESCRIPTION

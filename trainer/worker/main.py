@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from trainer import checkpoint, node
 from trainer.algorithm import Estimator, Module
 from trainer.build import build
 from trainer.config import checkpoint_interval, load
+from trainer.data.opened import Later, Opened
 from trainer.data.opening import open_data
 from trainer.errors import UserError
+from trainer.function import Function, build_algorithm
 from trainer.job import Job
 from trainer.result import more_is_better
 from trainer.worker import failure, gpu_share
@@ -103,15 +106,16 @@ def train_together(
 ) -> dict[str, Any]:
     """Trains with the other workers, which it has met."""
     beat = node.beat_of(node_folder, ranks.local_rank, ranks.local_world_size)
-    algorithm = build(config["algorithm"], "algorithm")
+    algorithm = build_algorithm(config["algorithm"])
     if not isinstance(algorithm, (Module, Estimator)):
         raise UserError(
-            f"algorithm: {config['algorithm']['_target_']} is neither a Module nor an Estimator of `trainer`"
+            f"algorithm: {config['algorithm']['_target_']} is neither a Module nor an Estimator of `trainer`, nor a function of a context"
         )
     source = build(config["data"], "data")
     seed = config["job"]["seed"]
-    opened = open_data(source, algorithm, seed=seed, lead=ranks.local_rank == 0, wait=ranks.barrier)
-    if opened.train.rows < ranks.world_size:
+    open_ = partial(open_data, source, algorithm, seed=seed, lead=ranks.local_rank == 0, wait=ranks.barrier)
+    opened = Later(open_) if isinstance(algorithm, Function) else open_()
+    if isinstance(opened, Opened) and 0 < opened.train.rows < ranks.world_size:
         raise UserError(
             f"data: {opened.train.rows} training samples are too few for {ranks.world_size} workers; "
             f"lower launcher.workers or data.validation"
@@ -128,7 +132,9 @@ def train_together(
     def told() -> None:
         beat[1] += 1
 
-    saver = Saver(job.checkpoints, ranks, str(attempt), retention, told, job.metrics_path)
+    saver = Saver(
+        job.checkpoints, ranks, str(attempt), retention, told, job.metrics_path, apart=bool(os.environ.get(node.APART))
+    )
     interruption = Interruption(ranks, node_folder)
     interruption.save_seconds = lambda: saver.seconds
     cadence = Cadence(ranks, **checkpoint_interval(options["every"]))
@@ -149,9 +155,7 @@ def train_together(
     facts = {
         "attempt": attempt,
         "world_size": ranks.world_size,
-        "samples": opened.train.rows,
-        "validation_samples": opened.validation.rows if opened.validation else 0,
-        "columns": opened.schema.columns,
+        **sizes(opened),
         "device": device_name(ranks.device),
         "threads": threads,
         "maximize": sorted(algorithm.maximize),
@@ -163,6 +167,14 @@ def train_together(
     reporter.finish(outcome)
     ranks.leave()
     return {**reporter.progress.snapshot(), **outcome}
+
+
+def sizes(opened: Opened | Later) -> dict[str, int]:
+    """What is told of the data; nothing of what may never be opened."""
+    if isinstance(opened, Later):
+        return {"samples": 0, "validation_samples": 0, "columns": 0}
+    validation = opened.validation.rows if opened.validation else 0
+    return {"samples": opened.train.rows, "validation_samples": validation, "columns": opened.schema.columns}
 
 
 def device_name(device: torch.device) -> str:

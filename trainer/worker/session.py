@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.data.opened import Opened
+from trainer.data.opened import Later, Opened
 from trainer.job import Job, State
 from trainer.worker.cadence import Cadence
 from trainer.worker.interruption import Interruption
@@ -26,7 +26,7 @@ class Session:
     job: Job
     config: dict[str, Any]
     ranks: Ranks
-    opened: Opened
+    opened: Opened | Later
     reporter: Reporter
     interruption: Interruption
     saver: Saver
