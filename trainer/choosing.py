@@ -22,7 +22,7 @@ from trainer.conf_files import choices, own_choices
 from trainer.config import TARGETS
 from trainer.conversion import Mismatch, convert
 from trainer.errors import UserError
-from trainer.signature import UNKNOWN, read_signature
+from trainer.signature import UNKNOWN, settings_of
 from trainer.source import locate
 from trainer.vetting import refuse
 
@@ -152,7 +152,7 @@ def _any_of(noun: str, module: str) -> str:
 def _checked(target: str, noun: str, where: str) -> str:
     """The target. Raises UserError if it isn't there, or an algorithm that is none."""
     try:
-        read_signature(target)
+        settings_of(target, noun)
         refuse(target, noun)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
@@ -163,16 +163,16 @@ def store(noun: str, target: str) -> str:
     """Makes a choice of a target known to Hydra. Returns its name."""
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(group=noun, name=target, node=node(target), provider="headway")
+    ConfigStore.instance().store(group=noun, name=target, node=node(noun, target), provider="headway")
     return target
 
 
-def node(target: str) -> dict[str, Any]:
+def node(noun: str, target: str) -> dict[str, Any]:
     """A target and its defaults, as its config file would have them; `???` where a value is needed.
 
     Defaults that a config can't hold, or that aren't what their hint says, stay its own.
     """
-    signature = read_signature(target)
+    signature = settings_of(target, noun)
     found: dict[str, Any] = {"_target_": target}
     for parameter in signature.parameters if signature else ():
         if parameter.required:
