@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -26,8 +26,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from launchers import forking
+from launchers import apart, forking, lives
 from launchers.address import interface, towards
+from launchers.board import board_of
 from launchers.carrying import bring_up, carry
 from launchers.control import Control
 from launchers.elastic import Ended, run_workers
@@ -37,7 +38,7 @@ from launchers.notices import Notice, Watcher, choose
 from launchers.restart import Attempt, why_not
 from launchers.serving import serve
 from launchers.watch import STACK_SECONDS, Beats, HangWatch
-from trainer import checkpoint, codepath, memory, node
+from trainer import codepath, memory, node
 from trainer.config import load, seconds
 from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State, write_json
@@ -60,7 +61,7 @@ def main(arguments: list[str]) -> int:
 def run(arguments: list[str]) -> int:
     """Runs a job on this node. Gives the exit code. Raises UserError if it has an agent here already."""
     parser = argparse.ArgumentParser(prog="python -m launchers.agent", description=__doc__.splitlines()[0])
-    parser.add_argument("job", type=Path)
+    parser.add_argument("job", help="its directory, or where that lies on S3")
     parser.add_argument("--workers", type=int, required=True, help="on this node")
     parser.add_argument("--node", type=int, default=0, help="this node's number")
     parser.add_argument("--nodes", type=int, default=1, help="nodes at most")
@@ -71,7 +72,7 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("--towards", help="another node, or this one: its address on the way there is taken instead")
     args = parser.parse_args(arguments)
-    job = Job(args.job)
+    job = apart.opened(args.job, args.node)
     address = towards(args.towards) if args.towards and args.nodes > 1 else args.address
     place = Place(args.node, address, args.nodes, args.min_nodes or args.nodes, args.patience)
     with ExitStack() as held:
@@ -85,6 +86,7 @@ def run(arguments: list[str]) -> int:
         if name := interface(place.address):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
         os.environ[node.JOB] = str(job.dir.resolve())
+        os.environ[node.APART] = job.url or ""
         held.enter_context(forking.started(config, folder, codepath.folders(job.dir)))
         return Agent(job, config, place, args.workers, folder).run()
 
@@ -126,8 +128,8 @@ class Agent:
         started = time.time()
         self.watcher.start()
         if self.place.nodes > 1:
-            events = Events(self._on_ask, self._on_lost)
-            self.meeting = Meeting(self.job, self.place, self.workers, events)
+            heard = lambda notice, regroup: self.control.hear(notice, here=False, regroup=regroup)  # noqa: E731
+            self.meeting = Meeting(self.job, self.place, self.workers, Events(heard, self._on_lost), board_of(self.job))
             self.control.spread = self.meeting.tell
         try:
             while True:
@@ -144,7 +146,7 @@ class Agent:
             self.watcher.stop()
             if self.mirror is not None:
                 leave = self.control.leave
-                bring_up(self.mirror, leave.deadline if leave else None)
+                bring_up(self.mirror, leave.deadline if leave else None, self.meeting)
             if self.meeting:
                 self.meeting.close()
             self.control.close()
@@ -153,27 +155,43 @@ class Agent:
         if self.meeting is None:
             store, port = open_store(self.place.address)
             return Round(0, 0, 1, self.place.address, port, store)
-        return self.meeting.join(lambda: self.control.leave is not None or self.job.state().is_final)
+        if self.job.url and self.mirror is not None:  # the next round may have another leading node
+            apart.gather(self.mirror, self.meeting, apart.PARTS_SECONDS)
+            self.mirror.stop()
+            self.mirror = None
+        return self.meeting.join(lambda: self.control.leave is not None or self._final() is not None)
+
+    def _final(self) -> State | None:
+        """How the job has ended, if it has."""
+        if self.meeting and self.job.url:  # its events are another node's
+            return self.meeting.ended()
+        return self.job.state() if self.job.state().is_final else None
 
     def _not_met(self, started: float) -> int:
         """The others ended the job, or it was stopped while this node waited for them."""
-        leave = self.control.leave
-        if leave is None or self.job.state().is_final:
-            return 0 if self.job.state() is State.COMPLETED else 1 if self.job.state() is State.FAILED else EX_TEMPFAIL
+        leave, final = self.control.leave, self._final()
+        if leave is None or final:
+            return 0 if final is State.COMPLETED else 1 if final is State.FAILED else EX_TEMPFAIL
         if self.meeting is None or self.meeting.others() == 0:
+            if self.job.url:  # of the job's events this node knows only those before it came
+                self.mirror = carry(self.job, self.config, self._on_superseded, fetch=True)
             self._end(leave.state, leave.why, None, {}, started, source=leave.source)
         return EX_TEMPFAIL
 
     def _live(self, meet: Round, started: float) -> int | None:
         """One life of the workers. The exit code if it was the last one on this node."""
-        job = self.job
+        job, told = self.job, {}
         if meet.leads:
             if self.mirror is None:
-                self.mirror = carry(job, self.config, self._on_superseded, fetch=self.place.nodes == 1)
-            self._note_death()
+                self.mirror = carry(job, self.config, self._on_superseded, fetch=self.place.nodes == 1 or bool(job.url))
+            if self.mirror and self.meeting and job.url:
+                told = apart.lead(job, self.mirror, self.meeting)
+            lives.note_death(job, self.folder)
             job.reserve.write_bytes(b"\0" * RESERVE_BYTES)
         beats = Beats(self.folder, self.workers)
-        attempt = self._attempt(meet)
+        attempt = self._attempt(meet, told)
+        if attempt is None:
+            return None
         watches: list[HangWatch] = []
 
         def on_started(pids: list[int]) -> None:
@@ -191,11 +209,12 @@ class Agent:
         self.control.forget()
         return code
 
-    def _attempt(self, meet: Round) -> int:
-        """The number of this life; the leader's event counts it for all."""
+    def _attempt(self, meet: Round, told: dict[str, Any]) -> int | None:
+        """The number of this life; the leader's event counts it for all. None if it won't begin. told: what the leader says
+        besides."""
         if meet.leads:
             self.job.result_path.unlink(missing_ok=True)  # of an earlier life, which was interrupted
-            attempt = self._lives()
+            attempt = lives.count(self.job)
             self.job.add_event(
                 State.STARTING,
                 attempt=attempt,
@@ -206,21 +225,22 @@ class Agent:
                 folder=str(self.folder),
             )
             if meet.store is not None:
-                meet.store.set("attempt", str(attempt))
+                meet.store.set("life", json.dumps({"attempt": attempt, **told}))
+            if self.job.url and not apart.all_ready(meet, self._disturbed):
+                return None
             return attempt
-        from datetime import timedelta
-
-        from torch.distributed import TCPStore
-
         try:
-            store = TCPStore(meet.address, meet.port, is_master=False, timeout=timedelta(seconds=30))
-            return int(store.get("attempt"))
+            store, said = apart.said_by_leader(meet, self._disturbed)
         except Exception:  # the leader is gone again: this life will not begin
             logging.getLogger(__name__).exception("the leader of round %s is gone", meet.number)
-            return self._lives()
+            return None
+        if self.job.url:
+            self.mirror = apart.follow(self.job, meet, store, said)
+        return int(said["attempt"])
 
-    def _lives(self) -> int:
-        return sum(1 for event in self.job.events() if event["state"] == State.STARTING)
+    def _disturbed(self) -> bool:
+        """Whether something has come up before the workers started."""
+        return self.control.leave is not None or self.control.cause is not None
 
     def _judge(self, meet: Round, attempt: int, ended: Ended, beats: Beats, started: float) -> int | None:
         """What follows from how the workers ended: the exit code, or None if they are started again."""
@@ -230,16 +250,20 @@ class Agent:
             if state is State.COMPLETED:
                 if meet.leads:
                     self._end(state, outcome.get("reason", ""), None, outcome, started)
+                elif self.meeting and not self.meeting.sees_end(lambda: self._final() is not None):
+                    return None
                 return 0
             assert leave is not None, "the workers left though nobody asked them to"
             return self._leave(meet, attempt, int(outcome["step"]), outcome, started)
         reached = beats.reached
         if leave is not None and (control.now or leave.regroup):
             return self._leave(meet, attempt, reached, {}, started)
+        if meet.leads and meet.nodes > 1 and self.job.url and not self._disturbed():
+            apart.bring_errors(self.job, attempt, self.workers * (meet.nodes - 1))
         error = first_error(self.job, attempt, ended.exit_codes)
         kills, self.kills = self.kills, memory.kills()
         if error.get("kind") == "SIGKILL" and self.kills > kills:
-            error = out_of_memory(error, self.config, self._running(attempt), self.workers * meet.nodes)
+            error = out_of_memory(error, self.config, lives.running(self.job, attempt), self.workers * meet.nodes)
         if control.cause:
             kind, words = control.cause
             error = {**error, "type": "WorkerDied", "kind": kind, "message": words, "final": False}
@@ -249,9 +273,9 @@ class Agent:
             error["message"] += beats.told()
         if not meet.leads:
             return None  # the leader decides
-        running = self._running(attempt)
+        running = lives.running(self.job, attempt)
         began = int(running["step"]) if running else None
-        self.history.append(Attempt(began, reached, self._saved_since(running), error))
+        self.history.append(Attempt(began, reached, lives.saved_since(self.job, running), error))
         reason = why_not(self.history, self.max_restarts)
         if leave is not None:  # they died while they were to leave: whoever asked counts
             return self._leave(meet, attempt, reached, {}, started)
@@ -276,7 +300,8 @@ class Agent:
         continued = stays or (goes_on and leave.here and others >= self.place.min_nodes)
         if not continued:
             if meet.leads:
-                self._end(leave.state, leave.why, None, {"step": step or 0, **outcome}, started, source=leave.source)
+                why = "; ".join(filter(None, (leave.why, outcome.get("note"))))
+                self._end(leave.state, why, None, {"step": step or 0, **outcome}, started, source=leave.source)
             return EX_TEMPFAIL
         if meet.leads:
             self._interrupted(attempt, step, leave.source, {"message": leave.why})
@@ -298,10 +323,12 @@ class Agent:
         source: str | None = None,
     ) -> int:
         """Writes result.json and the last event. The exit code."""
-        job, attempt = self.job, max(0, self._lives() - 1)
+        job, attempt = self.job, max(0, lives.count(self.job) - 1)
         job.reserve.unlink(missing_ok=True)
         user_error = bool(error and error.get("user_error"))
         address = str(self.config["job"]["dir"])
+        if job.url and error and error.get("log"):  # in a folder of some node
+            error = {**error, "log": f"{job.url}/logs/{Path(error['log']).name}"}
         event = {"attempt": attempt, "reason": reason, "source": source, "user_error": user_error}
         # the result is written before the event: who sees a final state finds it
         now = time.time()
@@ -316,53 +343,13 @@ class Agent:
             address=address if is_remote(address) else None,
         )
         job.add_event(state, **event, step=result["steps"])
+        if self.meeting and state.is_final:
+            self.meeting.end(state)
         if state is State.COMPLETED:
             return 0
         if state is State.FAILED:
             return 2 if user_error else 1
         return EX_TEMPFAIL
-
-    def _running(self, attempt: int) -> dict[str, Any] | None:
-        """The event with which the workers of an attempt began to train; None if they never did."""
-        events = reversed(self.job.events())
-        return next((e for e in events if e["state"] == State.RUNNING and e.get("attempt") == attempt), None)
-
-    def _saved_since(self, running: dict[str, Any] | None) -> int | None:
-        """The newest complete checkpoint that these workers wrote. Older ones may be damaged where only a sum shows it."""
-        saved = None
-        for place in checkpoint.listing(self.job.checkpoints) if running else ():
-            if checkpoint.problem(place, content=False) is None and running:
-                written = (place / checkpoint.MANIFEST).stat().st_mtime >= float(running["time"])
-                saved = checkpoint.step_of(place) if written else saved
-        return saved
-
-    def _note_death(self) -> None:
-        """An agent that was killed could not say so: the next one does, by what the dead one left."""
-        events = [e for e in self.job.events() if e["state"] != State.PENDING]
-        last = events[-1] if events else {}
-        if last.get("state") not in (State.STARTING, State.RUNNING):
-            return
-        folder = Path(
-            str(last.get("folder") or next((e["folder"] for e in reversed(events) if "folder" in e), "/nowhere"))
-        )
-        progress = self.job.progress() or {}
-        if float(progress.get("time", 0.0)) < float(last["time"]):
-            progress = {}  # of an earlier life
-        seen = max(float(last["time"]), float(progress.get("time", 0.0)))
-        reached = int(progress.get("step", 0)) if last["state"] == State.RUNNING else 0
-        if (folder / "beats").is_file() and folder != self.folder:
-            steps = node.steps_left_in(folder)
-            reached = max([reached, *steps]) if last["state"] == State.RUNNING else 0
-            if folder.name.startswith("headway-") and last.get("host", os.uname().nodename) == os.uname().nodename:
-                shutil.rmtree(folder, ignore_errors=True)
-        self.job.add_event(
-            State.INTERRUPTED,
-            at=seen,
-            attempt=last.get("attempt"),
-            source="agent died",
-            reason="its agent was killed, or its machine was lost",
-            step=reached,
-        )
 
     def _own_error(self, error: HeadwayError) -> dict[str, Any]:
         user_error = isinstance(error, UserError)
@@ -371,9 +358,6 @@ class Agent:
     def _on_superseded(self, who: str) -> None:
         reason = f"this job was taken over by {who}"
         self.control.on_notice(Notice(source="superseded", reason=reason, seconds=None, by_hand=True))
-
-    def _on_ask(self, notice: Notice, regroup: bool) -> None:
-        self.control.hear(notice, here=False, regroup=regroup)
 
     def _on_lost(self, words: str) -> None:
         self.control.kill(("lost node", words))

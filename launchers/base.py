@@ -53,6 +53,8 @@ class Launcher(ABC):
 
     # whether the workers run on the machine that submits, and so take of what it has
     runs_here: ClassVar[bool] = False
+    # whether the agents of a job on S3 work in folders of their own, and see of this machine only what is there
+    apart: ClassVar[bool] = False
 
     @abstractmethod
     def world_size(self) -> int | None:

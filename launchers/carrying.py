@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from launchers.apart import gather
+from launchers.meeting import Meeting
 from trainer.algorithm import Algorithm
 from trainer.checkpoint import Retention
 from trainer.job import Job
@@ -37,9 +39,9 @@ def carry(job: Job, config: dict[str, Any], on_superseded: Callable[[str], None]
     return mirror
 
 
-def bring_up(mirror: Mirror, deadline: float | None) -> None:
+def bring_up(mirror: Mirror, deadline: float | None, meeting: Meeting | None) -> None:
     """Waits until all is on S3, as long as there is time. deadline: unix seconds."""
     left = FLUSH_SECONDS if deadline is None else max(0.5, deadline - time.time() - 0.5)
-    if not mirror.flush(left) and not mirror.superseded:
+    if not gather(mirror, meeting, left) and not mirror.superseded:
         print("not everything is on S3; the rest lies in this machine's folder, and goes up when the job goes on here")
     mirror.stop()

@@ -44,7 +44,7 @@ def imports(config: dict[str, Any], own: Sequence[str] = ()) -> list[str]:
     source = data.rpartition(".")[2]
     if source in BUNDLED:
         modules += ["trainer.data.bundled", "numpy.ctypeslib"]
-    elif source != "Npy":
+    elif source not in ("Npy", "Channels"):
         modules.append("datasets")
     if tracking.endswith(".TensorBoard"):
         modules += TENSORBOARD

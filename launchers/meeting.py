@@ -1,8 +1,9 @@
-"""How the agents of a job's nodes meet: by files in the job directory, so that any of them may go and come.
+"""How the agents of a job's nodes meet: by records in the job directory, so that any of them may go and come.
 
     nodes/node-K.json   node K's agent: who, where, how many workers, for which round it waits, a count that moves
     nodes/round.json    the present round: its number, its members in order, where their store is
     nodes/ask.json      what one node has to tell all others: a notice, or that they should regroup
+    nodes/end.json      how the job ended, and in which round, for who doesn't see the leader's events
 
 The living node with the lowest number leads: once all the living wait, and they are enough, it opens a store and writes
 the round. Nobody waits for a node that is gone. A node that comes (back) is let in at the next round, for which the
@@ -11,7 +12,9 @@ leader has the others leave, their state saved. A job on one node needs none of 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import socket
 import threading
 import time
@@ -20,15 +23,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from launchers.board import Board, Files
 from launchers.notices import Notice
-from trainer.job import Job, read_json, write_json
+from trainer.errors import HeadwayError
+from trainer.job import Job, State
 from trainer.node import process_lives
 
-BEAT_SECONDS = 0.5
-LOST_SECONDS = 5.0  # without a beat on another machine
 JOIN_SECONDS = 30.0  # the first time, for all nodes to come
 REGROUP_SECONDS = 0.5  # later, for one more
-LOOK_SECONDS = 0.02
+UNKNOWN = (OSError, HeadwayError, ValueError)  # a record that is just being replaced, S3 that is away
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,8 @@ def open_store(address: str) -> tuple[Any, int]:
 class Meeting:
     """This node's part in the meetings of a job with several nodes."""
 
-    def __init__(self, job: Job, place: Place, workers: int, events: Events) -> None:
-        self._folder = job.dir / "nodes"
-        self._folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, job: Job, place: Place, workers: int, events: Events, board: Board | None = None) -> None:
+        self._board = board or Files(job.dir)
         self._place, self._events = place, events
         self._me: dict[str, Any] = {
             "node": place.node,
@@ -91,16 +93,21 @@ class Meeting:
             "waiting": False,
             "beat": 0,
         }
-        known = read_json(self._folder / "round.json")
+        known = self._board.read("round")
         self._last = int(known["number"]) if known else 0
-        self._heard = int((read_json(self._folder / "ask.json") or {}).get("id", 0))
+        self._began = self._last
+        self._heard = self._newest_ask()
+        self._to_tell: queue.SimpleQueue[tuple[Notice, int]] = queue.SimpleQueue()  # a signal's handler may put into it
         self._round: dict[str, Any] | None = None
         self._leaving: set[str] = set()  # nodes that said so
         self._seen: dict[str, tuple[int, float]] = {}
-        self._lock = threading.RLock()  # a signal's handler tells, in the middle of anything
+        self._lock = threading.Lock()
+        self._shown = False
+        self._alive: list[dict[str, Any]] = []  # who lived at the last look
         self._ended = threading.Event()
         self._publish()
-        threading.Thread(target=self._beat, daemon=True, name="meeting").start()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="meeting")
+        self._thread.start()
 
     def join(self, given_up: Callable[[], bool]) -> Round | None:
         """Waits for the next round that this node is part of; None once `given_up`, or when its patience is over."""
@@ -112,10 +119,13 @@ class Meeting:
         until = since + (self._place.patience or float("inf")) * (10 if first else 1)
         try:
             while not given_up() and time.monotonic() < until:
-                found = self._read_round()
+                time.sleep(self._board.look / 5)
+                try:
+                    found, living = self._read_round(), self._living()
+                except UNKNOWN:
+                    continue
                 if found is not None:
                     return found
-                living = self._living()
                 if len(living) != members:
                     since, members = time.monotonic(), len(living)
                 patience = JOIN_SECONDS if first and self._last == 0 else REGROUP_SECONDS
@@ -123,39 +133,70 @@ class Meeting:
                 leads = bool(living) and living[0]["id"] == self._me["id"]
                 if leads and complete and members >= self._place.min_nodes and all(n["waiting"] for n in living):
                     return self._open_round(living)
-                time.sleep(LOOK_SECONDS)
             return None
         finally:
             self._me["waiting"] = False
             self._publish()
 
-    def tell(self, notice: Notice, *, regroup: bool = False) -> None:
-        """Tells the other nodes of this round."""
-        with self._lock:
-            self._heard = max(self._heard, int((read_json(self._folder / "ask.json") or {}).get("id", 0))) + 1
-            number = self._round["number"] if self._round else self._last
-            record = {"id": self._heard, "round": number, "from": self._me["id"], "regroup": regroup}
-            write_json(self._folder / "ask.json", {**record, "notice": asdict(notice)})
+    def tell(self, notice: Notice) -> None:
+        """Tells the other nodes of this round, soon."""
+        self._to_tell.put((notice, self._round["number"] if self._round else self._last))
 
     def others(self) -> int:
         """How many other nodes of the job are alive, and have not said that they leave."""
-        return sum(1 for n in self._living() if n["id"] not in {self._me["id"], *self._leaving})
+        with contextlib.suppress(*UNKNOWN):
+            self._living()
+        return sum(1 for n in self._alive if n["id"] not in {self._me["id"], *self._leaving})
+
+    def end(self, state: State) -> None:
+        """Says that the job has ended."""
+        self._board.write("end", {"round": self._last, "state": state.value})
+
+    def ended(self) -> State | None:
+        """How the job ended in a round since this node came, if it has."""
+        try:
+            said = self._board.read("end")
+        except UNKNOWN:
+            return None
+        return State(said["state"]) if said and int(said["round"]) > self._began else None
+
+    def sees_end(self, ended: Callable[[], bool]) -> bool:
+        """For a node whose workers are done before those of the node that leads: waits, so that it is not taken for lost,
+        until the job has `ended` or nobody else is there. False if the others begin anew, and it has to come again."""
+        while not ended():
+            others = [n for n in self._living() if n["id"] != self._me["id"]]
+            if not others:
+                return True
+            if any(n["waiting"] for n in others):
+                return False
+            time.sleep(self._board.look)
+        return True
 
     def close(self) -> None:
         """This node leaves for good."""
         self._ended.set()
-        (self._folder / f"node-{self._place.node}.json").unlink(missing_ok=True)
+        self._thread.join(self._board.lost)
+        with contextlib.suppress(*UNKNOWN):  # the others then find it silent
+            self._board.remove(f"node-{self._place.node}")
+
+    def _newest_ask(self) -> int:
+        return int((self._board.read("ask") or {}).get("id", 0))
+
+    def _tell(self, notice: Notice, number: int, *, regroup: bool = False) -> None:
+        self._heard = max(self._heard, self._newest_ask()) + 1
+        record = {"id": self._heard, "round": number, "from": self._me["id"], "regroup": regroup}
+        self._board.write("ask", {**record, "notice": asdict(notice)})
 
     def _open_round(self, living: list[dict[str, Any]]) -> Round:
         store, port = open_store(self._me["address"])
         members = [{key: n[key] for key in ("node", "id", "host", "pid")} for n in living]
         self._last += 1
         self._round = {"number": self._last, "members": members, "address": self._me["address"], "port": port}
-        write_json(self._folder / "round.json", self._round)
+        self._board.write("round", self._round)
         return Round(self._last, 0, len(members), self._me["address"], port, store)
 
     def _read_round(self) -> Round | None:
-        found = read_json(self._folder / "round.json")
+        found = self._board.read("round")
         if not found or found["number"] <= self._last:
             return None
         ids = [member["id"] for member in found["members"]]
@@ -167,12 +208,9 @@ class Meeting:
 
     def _living(self) -> list[dict[str, Any]]:
         """The nodes whose agents live, the lowest number first."""
-        nodes = []
-        for path in self._folder.glob("node-*.json"):
-            record = read_json(path)
-            if record and self._lives(record):
-                nodes.append(record)
-        return sorted(nodes, key=lambda n: int(n["node"]))
+        nodes = [record for record in self._board.read_all("node-") if self._lives(record)]
+        self._alive = sorted(nodes, key=lambda n: int(n["node"]))
+        return self._alive
 
     def _lives(self, record: dict[str, Any]) -> bool:
         if record["id"] == self._me["id"]:
@@ -183,30 +221,45 @@ class Meeting:
         if beat != record["beat"]:
             self._seen[record["id"]] = (record["beat"], time.monotonic())
             return True
-        return time.monotonic() - since < LOST_SECONDS
+        return time.monotonic() - since < self._board.lost
 
     def _publish(self) -> None:
-        with self._lock:
+        """Shows how this node stands. What can't be written now is written with a later beat."""
+        with self._lock, contextlib.suppress(OSError, HeadwayError):
+            self._shown = False
             if not self._ended.is_set():
-                write_json(self._folder / f"node-{self._place.node}.json", self._me)
+                self._board.write(f"node-{self._place.node}", self._me)
+            self._shown = True
 
     def _beat(self) -> None:
-        """Shows that this node lives, and looks after the others of its round."""
-        looks = 0
-        while not self._ended.wait(BEAT_SECONDS / 5):
-            looks += 1
-            if looks % 5 == 0:
-                self._me["beat"] += 1
-                self._publish()
+        """Shows that this node lives, tells what it has to, and looks after the others of its round."""
+        beaten = time.monotonic()
+        while not self._ended.is_set():
             try:
+                self._tell_all(wait=self._board.look)
+                if time.monotonic() - beaten > self._board.beat or not self._shown:
+                    self._me["beat"] += 1
+                    self._publish()
+                    beaten = time.monotonic()
                 self._look(self._round)
-            except (OSError, KeyError, ValueError):
-                continue  # a file that is just being replaced on a slow share: looked at again
+            except UNKNOWN:
+                # nothing is known of the others meanwhile: their silence counts from now on
+                self._seen = {i: (beat, time.monotonic()) for i, (beat, _) in self._seen.items()}
+        with contextlib.suppress(*UNKNOWN):
+            self._tell_all(wait=0.0)
+
+    def _tell_all(self, *, wait: float) -> None:
+        """Waits so long for something to tell, and tells all that there is."""
+        with contextlib.suppress(queue.Empty):
+            notice, number = self._to_tell.get(timeout=wait) if wait else self._to_tell.get_nowait()
+            while True:
+                self._tell(notice, number)
+                notice, number = self._to_tell.get_nowait()
 
     def _look(self, present: dict[str, Any] | None) -> None:
         if present is None:
             return
-        ask = read_json(self._folder / "ask.json")
+        ask = self._board.read("ask")
         if ask and ask["id"] > self._heard:
             self._heard = int(ask["id"])
             if ask["round"] == present["number"] and ask["from"] != self._me["id"]:
@@ -224,7 +277,7 @@ class Meeting:
         if leads and waiting and len(present["members"]) < self._place.nodes and not present.get("regrouping"):
             present["regrouping"] = True
             notice = Notice(source="regroup", reason=f"node {waiting[0]['node']} has come", seconds=None)
-            self.tell(notice, regroup=True)
+            self._tell(notice, present["number"], regroup=True)
             self._events.on_ask(notice, True)
 
 

@@ -38,6 +38,8 @@ def why_not(attempts: Sequence[Attempt], max_restarts: int) -> str | None:
         return "starting again would not help"
     if last.error.get("kind") is None and last.began is None:
         return "it failed before the first step"
+    if (last.saved or 0) > (last.began or 0):
+        return None
     allowed = SAME_STEP_KILLED if last.error.get("kind") in OUTSIDE else SAME_STEP
     same = [attempt.cause == last.cause for attempt in attempts[-allowed:]]
     if len(same) == allowed and all(same) and last.reached is not None:

@@ -6,21 +6,24 @@ again (see `launchers.slurm_end`), and goes on from its newest checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from launchers import slurm_queue
 from launchers.base import Launcher, Plan, check_nodes
-from launchers.slurm_script import ARRAY, SCRIPT, array_script, asked_of, script
+from launchers.slurm_script import ANYWHERE, ARRAY, SCRIPT, array_script, asked_of, script
 from launchers.slurm_states import status_of
+from trainer import sending
 from trainer.algorithm import Range
 from trainer.config import seconds
 from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State, Status, read_json, write_json
+from trainer.pulling import bring
 
 NUMBER = "slurm.json"  # in the job's directory: the batch job that has it, and since when
 # longer than SLURM takes to see that a node is gone, which is 300 s if not set otherwise: until then it would choose it again
@@ -30,8 +33,9 @@ SUBMIT_SECONDS = 60.0  # between the event that says a job goes on and the batch
 
 @dataclass(kw_only=True)
 class Slurm(Launcher):
-    """Workers on the nodes of a SLURM cluster that share this machine's folders."""
+    """Workers on the nodes of a SLURM cluster. They share this machine's folders, or the job's directory is on S3."""
 
+    apart: ClassVar[bool] = True
     # nodes of the batch job
     nodes: Annotated[int, Range(min=1)] = 1
     # workers to start on each node: a number, or auto for one per GPU asked for, else one
@@ -116,7 +120,7 @@ class Slurm(Launcher):
             "requeue": True,
             "no-kill": True if self._may_lose_nodes() else None,
             "open-mode": "append",
-            "output": job.logs / "slurm-%j.log",
+            "output": f"{ANYWHERE}/headway-%j.log" if job.url else job.logs / "slurm-%j.log",
         }
         return {key: value for key, value in {**given, **self.extra}.items() if value not in (None, False)}
 
@@ -142,7 +146,12 @@ class Slurm(Launcher):
             slurm_queue.write(path, text)
         before = time.time()
         number = slurm_queue.sbatch(plan.command, plan.env).partition(";")[0]
-        write_json(job.dir / NUMBER, {"id": number, "time": before})
+        self._keep(job, number, before)
+
+    def _keep(self, job: Job, number: str, time: float) -> None:
+        write_json(job.dir / NUMBER, {"id": number, "time": time})
+        if job.url:
+            sending.keep(job, job.dir / NUMBER, job.dir / SCRIPT)
 
     def takes_many(self, jobs: Sequence[tuple[Job, Plan]]) -> bool:
         """An array's tasks have all the same options."""
@@ -159,9 +168,11 @@ class Slurm(Launcher):
         before = time.time()
         number = slurm_queue.sbatch(["sbatch", "--parsable", str(together)], jobs[0][1].env).partition(";")[0]
         for task, (job, _) in enumerate(jobs):
-            write_json(job.dir / NUMBER, {"id": f"{number}_{task}", "time": before})
+            self._keep(job, f"{number}_{task}", before)
 
     def status(self, job: Job) -> Status:
+        with contextlib.suppress(HeadwayError):  # what is known here counts meanwhile
+            bring(job)
         event = job.last_event()
         state = State(event.get("state", State.PENDING))
         known = read_json(job.dir / NUMBER) or {"id": None, "time": 0.0}
@@ -175,6 +186,8 @@ class Slurm(Launcher):
         if silence:  # a controller that restarts has lost no job
             return Status(state, True, silence)
         status = status_of(record, state)
+        if not status.alive:
+            bring(job, every=0.0)
         if not status.alive and job.state() is not state:  # the agents' last word came meanwhile
             return self.status(job)
         return status

@@ -16,12 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from launchers.meeting import LOST_SECONDS
+from launchers.board import board_of
 from launchers.slurm_queue import requeue, scancel
 from trainer import checkpoint
 from trainer.config import load
 from trainer.errors import HeadwayError
-from trainer.job import Job, State, read_json
+from trainer.job import Job, State
+from trainer.pulling import bring
+from trainer.storage import S3, is_remote, staging
 
 CODES = {State.COMPLETED: 0, State.FAILED: 1, State.STOPPED: 130}
 
@@ -48,11 +50,17 @@ def end(job: Job, srun: int, number: str) -> int:
 
 def survive(job: Job, code: int, number: str) -> int:
     """What `end` does, if all agents are gone and the first node with the batch script was lost. Otherwise the agent's code."""
-    left = _beats(job)
+    board = board_of(job)
+
+    def beats() -> dict[int, int]:
+        """The nodes whose agents live or were lost, each with a count that moves while it lives."""
+        return {int(record["node"]): int(record["beat"]) for record in board.read_all("node-")}
+
+    left = beats()
     if 0 not in left:  # its agent left in order, and the batch script goes on
         return code
-    time.sleep(LOST_SECONDS)
-    if _beats(job) != left:
+    time.sleep(board.lost)
+    if beats() != left:
         return code
     print("the node with the batch script was lost", flush=True)
     ended = end(job, code, number)
@@ -61,33 +69,40 @@ def survive(job: Job, code: int, number: str) -> int:
     return ended
 
 
-def _beats(job: Job) -> dict[int, int]:
-    """The nodes whose agents live or were lost, each with a count that moves while it lives."""
-    records = [read_json(path) or {} for path in (job.dir / "nodes").glob("node-*.json")]
-    return {int(record["node"]): int(record["beat"]) for record in records if record}
-
-
 def leads_anywhere(job: Job) -> bool:
     """Whether killed agents have left a newer checkpoint within as many lives as the workers have restarts."""
     limit = int(load(job.config_path)["launcher"].get("max_restarts", 3))
     lives = [event for event in job.events() if event["state"] == State.STARTING]
-    newest = max(map(_written, checkpoint.listing(job.checkpoints)), default=0.0)
+    newest = _newest(job)
     return sum(float(life["time"]) > newest for life in lives) <= limit
 
 
-def _written(place: Path) -> float:
-    manifest = place / checkpoint.MANIFEST
-    return manifest.stat().st_mtime if manifest.exists() else 0.0
+def _newest(job: Job) -> float:
+    """When its newest checkpoint was written."""
+    if job.url:
+        stamps = S3(job.url).stamps("checkpoints/")
+        return max((at for name, (_, at) in stamps.items() if name.endswith(checkpoint.MANIFEST)), default=0.0)
+    manifests = [place / checkpoint.MANIFEST for place in checkpoint.listing(job.checkpoints)]
+    return max((path.stat().st_mtime for path in manifests if path.exists()), default=0.0)
+
+
+def _opened(place: str) -> Job:
+    """On S3 with what is known of it there by now."""
+    if not is_remote(place):
+        return Job(Path(place))
+    job = Job(staging(place), place)
+    bring(job)
+    return job
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m launchers.slurm_end", description=__doc__.splitlines()[0])
-    parser.add_argument("job", type=Path)
+    parser.add_argument("job", help="its directory, or where that lies on S3")
     parser.add_argument("--exit-code", type=int, required=True, help="srun's, or the agent's")
     parser.add_argument("--number", required=True, help="the batch job's")
     parser.add_argument("--survivor", action="store_true", help="called on a node, not by the batch script")
     args: Any = parser.parse_args(arguments)
-    return (survive if args.survivor else end)(Job(args.job), args.exit_code, args.number)
+    return (survive if args.survivor else end)(_opened(args.job), args.exit_code, args.number)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from trainer.job import Job
 
 SCRIPT = "job.sbatch"
 ARRAY = "sweep.sbatch"  # beside the jobs' directories
+ANYWHERE = "/tmp"  # a folder that each node has
 
 BODY = """\
 
@@ -23,7 +24,7 @@ number={number}
 export SLURM_JOB_END_TIME
 
 # which batch job has it, for those who follow it
-printf '{{"id": "%s", "time": %s}}\\n' "$number" "$(date +%s.%N)" >"$job/.slurm.json.$$" && mv "$job/.slurm.json.$$" "$job/slurm.json"
+{tell}
 
 # one agent a node; they hear SLURM's warnings themselves, and meet in the job's directory
 srun {srun} bash -c '
@@ -34,6 +35,10 @@ srun {srun} bash -c '
 exec "$python" -m launchers.slurm_end "$job" --exit-code $? --number "$number"
 """
 TASK = 'exec "$0" -m launchers.agent "$@" --node "$SLURM_NODEID" --towards "${SLURM_LAUNCH_NODE_IPADDR:-127.0.0.1}"'
+TELL = """\
+printf '{"id": "%s", "time": %s}\\n' "$number" "$(date +%s.%N)" >"$job/.slurm.json.$$" && mv "$job/.slurm.json.$$" "$job/slurm.json"\
+"""
+TELL_S3 = '"$python" -m launchers.slurm_number "$job" "$number" &'
 # where the job outlives nodes it may outlive the one with this script, and then an agent that leaves ends the batch job
 SURVIVOR = """\
 trap : INT QUIT TERM HUP USR1 USR2
@@ -57,19 +62,20 @@ def script(
     head = [
         "#!/bin/bash",
         f"# The job {job.name}. `sbatch` of this file starts it, or goes on with it from its newest checkpoint.",
-        *(asked(key, value) for key, value in {**options, "chdir": os.getcwd()}.items()),
+        *(asked(key, value) for key, value in {**options, "chdir": ANYWHERE if job.url else os.getcwd()}.items()),
     ]
     steps = {
         "kill-on-bad-exit": 0,
         "no-kill": options.get("no-kill"),
         "cpus-per-task": options.get("cpus-per-task"),  # srun doesn't take it over from sbatch
-        "output": job.logs / "node-%n.log",
+        "output": f"{ANYWHERE}/headway-%j-node-%n.log" if job.url else job.logs / "node-%n.log",
         "open-mode": "append",
         **srun,
     }
     given = " ".join(shlex.quote(option(k, v)) for k, v in steps.items() if v is not None and v is not False)
     body = BODY.format(
-        job=shlex.quote(str(job.dir)),
+        job=shlex.quote(job.url or str(job.dir)),
+        tell=TELL_S3 if job.url else TELL,
         python=shlex.quote(python),
         environment="".join(f"export {k}={shlex.quote(v)}\n" for k, v in {**environment(), **env}.items()),
         setup="\n# launcher.setup\n" + "\n".join(setup) + "\n" if setup else "",

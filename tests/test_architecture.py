@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from trainer import help as pages
+from trainer import conf_files as pages
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -144,7 +144,8 @@ def test_an_experiment_opens_with_its_command(choice: Path) -> None:
     assert f"# headway train +experiment={choice.stem}" in choice.read_text(encoding="utf-8").splitlines()[1]
 
 
-ALGORITHMS = sorted(p.stem for p in (ROOT / "algorithms").glob("*.py") if p.stem != "__init__")
+MODULES = [p for p in (ROOT / "algorithms").iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()]
+ALGORITHMS = sorted(p.stem for p in MODULES if p.stem != "__init__")
 LAUNCHERS = sorted(p.stem for p in (CONF / "launcher").glob("*.yaml"))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trainer.cli import main
-from trainer.help import choices, groups, keys, study_groups
+from trainer.conf_files import choices, groups, keys, study_groups
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["train", "--help"], ["predict", "--help"]])

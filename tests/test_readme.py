@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer import help as pages
+from trainer import conf_files as pages
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

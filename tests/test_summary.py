@@ -80,7 +80,7 @@ def test_a_failure_is_one_line_on_stderr(job: Job, capsys: pytest.CaptureFixture
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        "first failed: ValueError: no good (rank 1, mine.py:8); the trace is in runs/first/logs/attempt-0-rank-1.log\n"
+        "first failed: mine.py:8: ValueError: no good (rank 1); the trace is in runs/first/logs/attempt-0-rank-1.log\n"
     )
 
 

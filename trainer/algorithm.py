@@ -105,6 +105,8 @@ class Context(Protocol):
     world_size: int
     seed: int
     threads: int
+    job: Path  # the job's directory
+    step: int  # the last one that an earlier session did; 0 at a fresh start
 
     @property
     def schema(self) -> Schema: ...
@@ -139,6 +141,15 @@ class Context(Protocol):
     def should_stop(self) -> bool:
         """True, on every worker at the same call, once the job was asked to stop. Call it once a step on all."""
 
+    def seconds_left(self) -> float | None:
+        """Once it should stop: until this worker is ended whatever it does; None if nobody has set a time."""
+
+    def note(self, text: str) -> None:
+        """A line that who looks after the job should read: it goes to the log, and stands with the job's interruption."""
+
+    def code(self, folder: Path) -> Path:
+        """The job's copy of a folder of the user's that travels with it (`Algorithm.travels`), or the folder itself."""
+
     def broadcast(self, value: Any) -> Any:
         """Rank 0's `value`, on every worker. Plain data: numbers, strings, lists, dicts."""
 
@@ -158,14 +169,21 @@ class Algorithm:
     maximize: the names of its metrics of which more is better; of all others less is.
     imports: modules that a training imports and that take long. A node's workers, and jobs that follow one another, then
     share one import, before they are forked: so none that starts threads or touches a GPU by being imported.
+    travels: the name of a setting that is a folder of the user's own code, if there is one: it is copied into the job's
+    directory, where the workers find it by `Context.code`, and `check` is called before anything starts.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({"numeric"})
     supervised: ClassVar[bool] = True
     imports: ClassVar[tuple[str, ...]] = ()
+    travels: ClassVar[str] = ""
     maximize: ClassVar[frozenset[str]] = frozenset(
         {"accuracy", "auc", "aucpr", "f1", "precision", "recall", "r2", "map", "ndcg"}
     )
+
+    def check(self, folder: Path) -> None:
+        """Raises UserError for settings that can't be; `folder` is what `travels`. Runs where the job is submitted, and
+        so in a module that imports nothing heavy."""
 
     def target(self, schema: Schema) -> str | None:
         """What the label is to it: "class", "number", or None where it learns without one."""
@@ -239,6 +257,11 @@ class Module(Algorithm, ABC):
 
 class Estimator(Algorithm, ABC):
     """An algorithm that owns its fit. `save` and `load` carry what it learned."""
+
+    def goes_on(self, job: Path) -> bool:
+        """Whether it left something in the job's directory by which it goes on by itself, without `Context.checkpoint`:
+        what was reported then counts."""
+        return False
 
     @abstractmethod
     def fit(self, context: Context) -> None:

@@ -57,9 +57,13 @@ def _take(directory: Path, configs: Sequence[Mapping[str, Any]], archived: bool)
     there = Path(os.path.realpath(old))
     fresh = [module for module in found if not module.folder.is_relative_to(there)]
     kept = {module.folder.relative_to(there).parts[0] for module in found if module.folder.is_relative_to(there)}
+    named = dict.fromkeys(path for config in configs if (path := owncode.whole(config)) is not None)
+    whole = [path for path in named if path.is_dir()]
+    gone = [str(path) for path in named if path not in whole]
+    kept |= {piece["folder"] for piece in before.get("code", ()) if piece.get("whole") and piece["from"] in gone}
     pieces = [piece for piece in before.get("code", ()) if piece["folder"] in kept]
     told: list[str] = []
-    if fresh or not pieces or home(directory) != directory:
+    if fresh or whole or not pieces or home(directory) != directory:
         beside = directory / f".{CODE}.partial"
         shutil.rmtree(beside, ignore_errors=True)
         for piece in pieces:
@@ -67,10 +71,14 @@ def _take(directory: Path, configs: Sequence[Mapping[str, Any]], archived: bool)
                 old / piece["folder"], beside / piece["folder"], ignore=shutil.ignore_patterns("__pycache__")
             )
         names = {piece["folder"] for piece in pieces}
-        for project in owncode.projects(fresh, configs[0].get("data") or {}):
+        data = configs[0].get("data") or {}
+        found_whole = [owncode.whole_project(path, data) for path in whole]
+        for project in [*owncode.projects(fresh, data), *found_whole]:
             folder = _unused(project.root.name or "code", names)
             names.add(folder)
             piece = _copy(project, beside / folder, folder)
+            if project in found_whole:
+                piece["whole"] = True
             told += _changes(piece, before, beside, old)
             pieces.append(piece)
         _replace(directory / CODE, beside)

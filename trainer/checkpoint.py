@@ -21,6 +21,9 @@ MANIFEST = "manifest.json"
 PREFIX = "step-"
 CHECKSUM = "xxh3_128"
 ORIGIN = "origin"  # in a manifest: another job, whose state this is
+PARTS = (
+    "parts"  # in a manifest: nodes without a common folder wrote its files, and on S3 they lie in a folder of this name
+)
 BLOCK = 4 << 20  # bytes read or written at once
 
 
@@ -95,11 +98,12 @@ def commit(
 ) -> Path:
     """Makes the written files the checkpoint of `step`: manifest, sync, then one rename.
 
-    files: name to `entry`, of all workers. details: what else the manifest says (workers, metrics).
-    Raises OSError, and then the checkpoint does not exist.
+    files: name to `entry`, of all workers. details: what else the manifest says (workers, metrics). With `PARTS` among
+    them, only this node's files are here. Raises OSError, and then the checkpoint does not exist.
     """
     place, target = partial(root, step, tag), folder(root, step)
-    for name, line in files.items():
+    here = files if PARTS not in (details or {}) else held(place, files)
+    for name, line in here.items():
         size = (place / name).stat().st_size
         if size != line["size"]:
             raise OSError(f"{name} has {size} bytes on the disk instead of {line['size']}")
@@ -108,7 +112,7 @@ def commit(
         json.dump({**manifest, CHECKSUM: _sum_of(manifest)}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    for directory in {place, *(place / name for name in files if "/" in name)}:
+    for directory in {place, *(place / name for name in here if "/" in name)}:
         sync(directory if directory == place else directory.parent)
     if target.exists():  # one that was passed over as damaged, or the same state written again
         replaced = root / f".{target.name}.{tag}.replaced"
@@ -119,6 +123,16 @@ def commit(
         os.replace(place, target)
     sync(root)
     return target
+
+
+def held(place: Path, files: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a checkpoint's files that lie in this folder."""
+    return {name: line for name, line in files.items() if (place / name).is_file()}
+
+
+def name_on_s3(manifest: Mapping[str, Any], name: str) -> str:
+    """What a checkpoint's file is called beside its manifest on S3."""
+    return f"{manifest[PARTS]}/{name}" if PARTS in manifest else name
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
@@ -140,12 +154,14 @@ def _sum_of(manifest: Mapping[str, Any]) -> str:
     return str(summed.hexdigest())
 
 
-def problem(checkpoint: Path, *, content: bool = True) -> str | None:
-    """What is wrong with a checkpoint, or None if it is whole. Without `content` only names and sizes are looked at."""
+def problem(checkpoint: Path, *, content: bool = True, apart: bool = False) -> str | None:
+    """What is wrong with a checkpoint, or None if it is whole. Without `content` only names and sizes are looked at; with
+    `apart`, where its manifest says that other nodes have files of it, only at those that are here."""
     try:
-        files = read_manifest(checkpoint)["files"]
+        manifest = read_manifest(checkpoint)
     except ValueError as error:
         return str(error)
+    files = held(checkpoint, manifest["files"]) if apart and PARTS in manifest else manifest["files"]
     for name, expected in files.items():
         path = checkpoint / name
         if not path.is_file():
@@ -196,12 +212,13 @@ class Retention:
     maximize: bool = False
 
 
-def retain(root: Path, retention: Retention, written: Path | None = None) -> None:
-    """Deletes what newer complete checkpoints replace. One that isn't whole counts for nothing.
+def retain(root: Path, retention: Retention, written: Path | None = None, *, apart: bool = False) -> None:
+    """Deletes what newer complete checkpoints replace. One that isn't whole counts for nothing; where nodes have no common
+    folder (`apart`) one counts by its manifest, as files of others are not here.
 
     written: the one that was just written, which is known to be whole: those after it are not, and it went on before them.
     """
-    whole = [c for c in listing(root) if problem(c, content=False) is None]
+    whole = [c for c in listing(root) if problem(c, content=False, apart=apart) is None]
     if written is not None:
         whole = [c for c in whole if step_of(c) <= step_of(written)]
     kept = set(whole[-retention.newest :])

@@ -63,7 +63,16 @@ def _verb(arguments: list[str]) -> int:
     if verb not in VERBS:
         raise UserError(f"{verb!r} is not a verb of headway; {did_you_mean(verb, VERBS)}")
     verbs = {"train": _train, "resume": _resume, "predict": _predict, "ls": _ls, "show": _show, "logs": _logs}
-    return {**verbs, "stop": _stop, "plan": _plan, "check": _check, "chaos": _chaos, "tune": _tune}[verb](rest)
+    return {
+        **verbs,
+        "stop": _stop,
+        "plan": _plan,
+        "check": _check,
+        "chaos": _chaos,
+        "tune": _tune,
+        "algorithms": _algorithms,
+        "new": _new,
+    }[verb](rest)
 
 
 def _train(arguments: list[str]) -> int:
@@ -72,6 +81,19 @@ def _train(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(train_page(arguments))
         return 0
+    from trainer import sagemaker
+
+    container = sagemaker.found()
+    if container is None:
+        return _train_all(arguments)
+    with container.entered():
+        code = _train_all([*container.overrides(), *arguments])
+    container.finish()
+    return code
+
+
+def _train_all(arguments: list[str]) -> int:
+    """One job, or those of a sweep."""
     from trainer.composing import run_hydra
 
     finished: list[Any] = []
@@ -156,6 +178,18 @@ def _plan(arguments: list[str]) -> int:
     from trainer.planning import plan
 
     return plan(arguments)
+
+
+def _algorithms(arguments: list[str]) -> int:
+    from trainer.catalogue import algorithms
+
+    return algorithms(arguments)
+
+
+def _new(arguments: list[str]) -> int:
+    from trainer.scaffolding import new
+
+    return new(arguments)
 
 
 def _predict(arguments: list[str]) -> int:
@@ -250,11 +284,18 @@ def _complete(arguments: list[str]) -> int:
     typing_verb = len(words) < 2 or (len(words) == 2 and not os.environ["COMP_LINE"].endswith(" "))
     if typing_verb:
         print(" ".join(VERBS))
-    elif words[1] in ("train", "plan", "check", "predict"):
+    elif words[1] in ("train", "plan", "check", "tune", "predict"):
         from trainer.composing import run_hydra
 
         os.environ["COMP_LINE"] = os.environ["COMP_LINE"].replace(f" {words[1]}", "", 1)
+        # a study's own keys apart, `tune` is asked for the same
         return run_hydra(["-sc", *arguments], "predict" if words[1] == "predict" else "config", lambda config: 0)
+    elif words[1] == "algorithms":
+        from trainer.conf_files import choices
+
+        print(" ".join(choices("algorithm")))
+    elif words[1] == "new":
+        print("algorithm")
     else:
         root = Path("runs")
         print(" ".join(sorted(p.name for p in root.iterdir())) if root.is_dir() else "")

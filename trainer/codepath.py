@@ -39,6 +39,13 @@ def folders(directory: Path) -> list[str]:
     return [os.path.normpath(folder) for folder in found if folder.is_dir()]
 
 
+def copy_of(directory: Path, folder: Path) -> Path | None:
+    """The job's copy of a folder that travels with it as a whole; None if it has none."""
+    pieces = [p for p in record(directory).get("code", ()) if p.get("whole") and p["from"] == str(folder)]
+    copies = [home(directory.absolute()) / CODE / piece["folder"] for piece in pieces]
+    return next((copy for copy in copies if copy.is_dir()), None)
+
+
 @contextmanager
 def first(own: Sequence[str]) -> Iterator[None]:
     """Meanwhile these folders come first on the path, and on that of the workers this process starts."""

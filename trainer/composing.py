@@ -5,19 +5,32 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from trainer import codepath, plugins
+from trainer.conf_files import choices, groups, own_choices
 from trainer.config import TARGETS, Config
 from trainer.errors import UserError, did_you_mean
-from trainer.help import choices, groups
+from trainer.plugging import register as plug
 
 CONFIG_MODULE = "pkg://conf"
 OPEN = ("algorithm", "data", "launcher", "tracking")  # groups that may have keys of the user's own
 SWEEPER = "hydra.sweeper."
 SPACE = "_space_"  # under `algorithm`: what `headway tune` searches unless it is given a space
+
+
+class SearchPath(SearchPathPlugin):
+    """The config files of plugins, after Headway's own: of two of a name, Headway's counts."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder, origin in plugins.conf_folders().items():
+            search_path.append(origin, f"file://{folder}")
 
 
 def register(name: str = "headway_schema", schema: type = Config) -> None:
@@ -76,6 +89,7 @@ def compose(
     from hydra.core.global_hydra import GlobalHydra
 
     register()
+    overrides = prepared(overrides)
     if config_dir is not None:
         overrides = [*overrides, f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"]
     callers = GlobalHydra.instance().hydra  # the caller may be a Hydra application itself
@@ -98,6 +112,9 @@ def run_hydra(
     from hydra.core.hydra_config import HydraConfig
 
     register()
+    arguments = [re.sub(r"^seed=", "job.seed=", argument) for argument in arguments]  # as they call it elsewhere
+    completes = bool({"-sc", "--shell-completion"} & set(arguments))
+    arguments = _completing(arguments) if completes else prepared(arguments)
     codes: list[int] = []
 
     def main(config: Any) -> None:
@@ -109,8 +126,7 @@ def run_hydra(
     # Hydra then raises what it finds, and we say it in one line
     before, arguments_before = os.environ.get("HYDRA_FULL_ERROR"), sys.argv
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # as they call it elsewhere
-    sys.argv = [sys.argv[0], *(re.sub(r"^seed=", "job.seed=", argument) for argument in arguments)]
+    sys.argv = [sys.argv[0], *arguments]
     try:
         with one_line_errors():
             hydra.main(version_base="1.3", config_path=CONFIG_MODULE, config_name=config_name)(main)()
@@ -123,6 +139,37 @@ def run_hydra(
         else:
             os.environ["HYDRA_FULL_ERROR"] = before
     return max(codes, default=0)
+
+
+def prepared(overrides: Sequence[str]) -> list[str]:
+    """The overrides as Hydra understands them, where they choose classes of the user's own or what plugins bring.
+
+    Raises UserError.
+    """
+    from trainer.choosing import resolved
+
+    plug(SearchPath, "SearchPath")
+    for flag, folder in zip(overrides, [*overrides[1:], ""], strict=True):
+        if flag in ("--config-dir", "-cd"):  # a study's best.yaml names code that lies beside it
+            codepath.last(Path(folder).absolute())
+    for noun, _, name in (override.partition("=") for override in overrides):
+        if name in own_choices(noun) and (noun, name) not in _told and (plugin := plugins.named(noun, name)):
+            _told.add((noun, name))
+            print(f"note: {noun}={name} is Headway's own; that of {plugin.origin} isn't used", file=sys.stderr)
+    return resolved(overrides)
+
+
+_told: set[tuple[str, str]] = set()
+
+
+def _completing(arguments: list[str]) -> list[str]:
+    """What the shell asks about, in Hydra's words; the last word stays as it is being typed."""
+    line = os.environ.get("COMP_LINE", "")
+    head, space, last = line.rpartition(" ")
+    with suppress(UserError):  # the rest is completed all the same
+        words = prepared(head.split())
+        os.environ["COMP_LINE"] = f"{' '.join(word.removeprefix('++') for word in words)}{space}{last}"
+    return arguments
 
 
 class _FromTask(BaseException):
@@ -198,7 +245,7 @@ def _last(pattern: str, text: str) -> str | None:
 
 
 def _unknown_key(key: str, text: str) -> str:
-    from trainer.help import known_keys
+    from trainer.conf_files import known_keys
 
     known = known_keys()
     sweeper = SWEEPER if key.startswith(SWEEPER) else ""  # where `headway tune`'s keys lie, if Hydra sweeps

@@ -146,6 +146,8 @@ def check(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> 
     known: one that was checked before; where this one is the same, no class is looked at again.
     """
     from trainer.signature import check as check_target
+    from trainer.signature import class_constant
+    from trainer.vetting import refuse
 
     checked: dict[str, Any] = copy.deepcopy(dict(config))
     for noun in TARGETS:
@@ -156,6 +158,10 @@ def check(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> 
         if not isinstance(node, Mapping) or not node.get("_target_"):
             raise UserError(f"{noun}: no `_target_` names its class; choose one, such as {noun}=NAME (see --help)")
         checked[noun] = check_target(node, str(node["_target_"]), noun)
+        try:
+            refuse(str(node["_target_"]), noun)
+        except UserError as error:
+            raise UserError(f"{noun}._target_: {error}") from None
     _check_train(checked["train"])
     _check_strategy(checked["strategy"], checked["train"])
     checkpoint_interval(checked["checkpoint"]["every"])
@@ -165,6 +171,8 @@ def check(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> 
     if checked["job"]["encryption"] is not None:
         one_of("job.encryption", checked["job"]["encryption"], ENCRYPTIONS)
     _absolute_paths(checked["data"])
+    if (key := class_constant(str(checked["algorithm"]["_target_"]), "travels")) and checked["algorithm"].get(key):
+        checked["algorithm"][key] = _absolute(checked["algorithm"][key])
     return checked
 
 
@@ -240,17 +248,22 @@ def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
 def _absolute_paths(data: dict[str, Any]) -> None:
     """A job is found again from any folder, so its paths don't depend on where it was submitted."""
 
-    def absolute(path: Any) -> Any:
-        if not isinstance(path, str) or "://" in path:
-            return path
-        return os.path.abspath(os.path.expanduser(path))
-
     for key in PATHS:
         value = data.get(key)
         if isinstance(value, list):
-            data[key] = [absolute(p) for p in value]
+            data[key] = [_absolute(p) for p in value]
         elif isinstance(value, str):
-            data[key] = absolute(value)
+            data[key] = _absolute(value)
+    if isinstance(data.get("channels"), dict):
+        data["channels"] = {name: _absolute(path) for name, path in data["channels"].items()}
+
+
+def _absolute(path: Any) -> Any:
+    if isinstance(path, str) and path.startswith("file://"):
+        path = path.removeprefix("file://")
+    if not isinstance(path, str) or "://" in path:
+        return path
+    return os.path.abspath(os.path.expanduser(path))
 
 
 # what makes two configs the same job: where, how widely, how spread and in how much memory it runs, and how it is

@@ -1,13 +1,14 @@
-"""The pages of `--help`: the verbs, the config groups with their choices, examples. Read from conf/, without Hydra."""
+"""The pages of `--help`: the verbs, the config groups with their choices, examples. Without Hydra."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
-from pathlib import Path
+
+from trainer.choosing import target_of
+from trainer.conf_files import choices, conf_folder, file_of, groups, keys, keys_of, searched, study_groups, summary
+from trainer.config import TARGETS
+from trainer.describing import page
 
 VERBS = {
     "train": "train a model: Hydra overrides choose algorithm, data, workers; -m sweeps",
@@ -15,6 +16,8 @@ VERBS = {
     "plan": "tell what a training would need under each strategy, without training",
     "check": "try whether an algorithm keeps what built-in ones keep",
     "resume": "go on with a job that was interrupted, stopped or failed",
+    "algorithms": "list the algorithms that are installed, or tell all about one",
+    "new": "write a small package with an algorithm of your own, ready to be installed",
     "predict": "predict with a trained model, or continue a prompt",
     "ls": "list jobs",
     "show": "show one job: state, metrics, timeline, files",
@@ -32,6 +35,10 @@ EXAMPLES = [
     (
         "headway train algorithm=gpt data=text data.train=corpus.txt train.max_steps=500",
         "a small language model",
+    ),
+    (
+        "headway train algorithm=script algorithm.source_dir=src algorithm.entry=train.py +data.channels.training=data",
+        "a script written for SageMaker",
     ),
     ("headway train -m algorithm.lr=0.1,0.01 algorithm=linear data=digits", "a sweep: one job a value"),
     (
@@ -55,140 +62,19 @@ FLAGS = [
 ]
 
 
-@dataclass(frozen=True)
-class Key:
-    """A key of a config file, as its comment describes it."""
-
-    name: str
-    default: str
-    comment: str
-
-
-def conf_folder() -> Path:
-    return Path(str(files("conf")))
-
-
-@lru_cache(maxsize=1)
-def groups() -> list[str]:
-    """The config groups of a job, in the order of the primary config, others after."""
-    folder = conf_folder()
-    present = [p.name for p in sorted(folder.iterdir()) if p.is_dir() and p.name != "hydra" and any(p.glob("*.yaml"))]
-    named = [group for group in _named("config") if group in present]
-    return named + [group for group in present if group not in (*named, *study_groups())]
-
-
-@lru_cache(maxsize=1)
-def study_groups() -> list[str]:
-    """The config groups that a study has beside a job's."""
-    return [group for group in _named("tune") if group not in _named("config")]
-
-
-def _named(primary: str) -> list[str]:
-    """The groups that a primary config names."""
-    path = conf_folder() / f"{primary}.yaml"
-    return re.findall(r"^  - (\w+):", path.read_text(encoding="utf-8"), flags=re.M)
-
-
-def choices(group: str) -> list[str]:
-    """The files of a group, without `.yaml`; [] if there is no such group."""
-    folder = conf_folder() / group
-    return sorted(p.stem for p in folder.glob("*.yaml")) if folder.is_dir() else []
-
-
-def summary(group: str, choice: str) -> str:
-    """The first comment of a choice's file."""
-    for line in (conf_folder() / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines():
-        if line.startswith("#") and not line.startswith("# @package") and not line.startswith("# headway"):
-            return line.lstrip("# ").rstrip()
-    return ""
-
-
-def keys(group: str, choice: str) -> list[Key]:
-    """The keys of a choice, dotted, with their defaults and comments; those it inherits come first."""
-    path = conf_folder() / group / f"{choice}.yaml"
-    found: dict[str, Key] = {}
-    for base in _bases(group, choice, path.read_text(encoding="utf-8").splitlines()):
-        found.update({key.name: key for key in keys(group, base)})
-    for key in _keys_of(path):
-        known = found.get(key.name)
-        found[key.name] = Key(key.name, key.default, key.comment or (known.comment if known else ""))
-    return list(found.values())
-
-
-def _bases(group: str, choice: str, lines: list[str]) -> list[str]:
-    """The choices of the same group that a choice's file, given as lines, starts from."""
-    defaults = re.search(r"^defaults:((?:.|\n +- |\n- )*)", "\n".join(lines), flags=re.M)
-    named = re.findall(r"\w+", defaults.group(1)) if defaults else []
-    return [base for base in named if base in choices(group) and base != choice]
-
-
-def _keys_of(path: Path) -> list[Key]:
-    """The keys that stand in one file, each with the comment above it or behind it."""
-    found: list[Key] = []
-    comment: list[str] = []
-    parents: list[tuple[int, str]] = []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for line in (text for number, text in enumerate(lines) if number not in _space_lines(lines)):
-        if match := re.match(r" *# ?(.*)", line):
-            comment.append(match.group(1))
-            continue
-        if match := re.match(r"( *)([A-Za-z]\w*): *(.*)", line):
-            indent, name, default = len(match.group(1)), match.group(2), match.group(3)
-            parents = [p for p in parents if p[0] < indent]
-            dotted = ".".join([*(p[1] for p in parents), name])
-            default, _, aside = default.partition("  #")
-            if not default:
-                parents.append((indent, name))
-            elif dotted.split(".")[0] not in ("defaults", "hydra"):
-                found.append(Key(dotted, default.strip(), " ".join(comment) or aside.strip()))
-        comment = []
-    return found
-
-
-def searched(group: str, choice: str) -> list[str]:
-    """The keys that a choice recommends to search, as it writes them; of those it inherits what it doesn't take out."""
-    lines = (conf_folder() / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()
-    found: dict[str, None] = {}
-    for base in _bases(group, choice, lines):
-        found.update(dict.fromkeys(searched(group, base)))
-    for line in (lines[number] for number in sorted(_space_lines(lines))):
-        if match := re.match(r"  ([A-Za-z][\w.]*): *(null\b)?", line):
-            found[match[1]] = None
-            if match[2]:
-                del found[match[1]]
-    return list(found)
-
-
-def _space_lines(lines: list[str]) -> range:
-    """Where in a file its recommended space stands: the line `_space_:` and those set in below it."""
-    start = next((number for number, line in enumerate(lines) if line.startswith("_space_:")), len(lines))
-    rest = range(start + 1, len(lines))
-    return range(start, next((n for n in rest if lines[n].strip() and not lines[n].startswith(" ")), len(lines)))
-
-
-def known_keys() -> list[str]:
-    """Every dotted key that some choice has, for messages that name the nearest."""
-    known = [group for group in (*groups(), *study_groups()) if group != "experiment"]
-    return sorted(
-        {f"{group}.{key.name}" for group in known for choice in choices(group) for key in keys(group, choice)}
-    )
-
-
 def main_page() -> str:
     """What `headway` and `headway --help` print."""
     lines = ["Headway trains and tunes models over machines that may be taken away at any moment.", ""]
     lines += ["Usage: headway VERB …", "", "Verbs"]
-    lines += [f"  {verb:<9} {text}" for verb, text in VERBS.items()]
+    lines += [f"  {verb:<10} {text}" for verb, text in VERBS.items()]
     lines += ["", *_groups(), "", *_examples(), "", "More: headway VERB --help, headway --version"]
     return "\n".join(lines)
 
 
 def train_page(arguments: list[str]) -> str:
     """What `headway train --help` prints; with `GROUP=CHOICE` arguments, the keys of these choices instead."""
-    chosen = [tuple(a.split("=", 1)) for a in arguments if re.fullmatch(r"\w+=\w+", a)]
-    chosen = [(group, choice) for group, choice in chosen if choice in choices(group)]
-    if chosen:
-        return "\n\n".join(_choice(group, choice) for group, choice in chosen)
+    if pages := _chosen(arguments):
+        return "\n\n".join(pages)
     lines = ["Usage: headway train [FLAGS] [GROUP=CHOICE …] [KEY=VALUE …]", ""]
     lines += ["Trains a model. Everything about the job is in its directory, runs/NAME.", ""]
     lines += [
@@ -237,6 +123,19 @@ def _examples() -> list[str]:
     return lines
 
 
+def _chosen(arguments: list[str]) -> list[str]:
+    """A page for each choice among the arguments. Raises UserError for a class of the user's own that isn't there."""
+    pages = []
+    for argument in arguments:
+        group, _, choice = argument.partition("=")
+        if file_of(group, choice):
+            pages.append(_choice(group, choice))
+        elif re.match(rf"({'|'.join(TARGETS)})(\._target_)?=", argument):
+            target = target_of(argument)
+            pages += [page(argument, group.partition(".")[0], target)] if target else []
+    return pages
+
+
 def _choice(group: str, choice: str) -> str:
     lines = [f"{group}={choice}: {summary(group, choice)}"]
     for key in keys(group, choice):
@@ -271,9 +170,8 @@ RANGES = [
 
 def tune_page(arguments: list[str]) -> str:
     """What `headway tune --help` prints; with `GROUP=CHOICE` arguments, the keys of these choices instead."""
-    chosen = [tuple(a.split("=", 1)) for a in arguments if re.fullmatch(r"\w+=\w+", a)]
-    if chosen := [(group, choice) for group, choice in chosen if choice in choices(group)]:
-        return "\n\n".join(_choice(group, choice) for group, choice in chosen)
+    if pages := _chosen(arguments):
+        return "\n\n".join(pages)
     lines = ["Usage: headway tune [FLAGS] [GROUP=CHOICE …] [KEY=VALUE …] [KEY=RANGE …]", ""]
     lines += ["       headway tune resume STUDY [KEY=VALUE …]     goes on, also after a crash of this command"]
     lines += ["       headway tune show STUDY [--json]            its best trials, what mattered, what failed"]
@@ -314,7 +212,7 @@ def predict_page() -> str:
         "",
         "Keys",
     ]
-    lines += [f"  {key.name:<10} {key.comment}" for key in _keys_of(conf_folder() / "predict.yaml")]
+    lines += [f"  {key.name:<10} {key.comment}" for key in keys_of(conf_folder() / "predict.yaml")]
     lines += [f"  {'data':<10} {', '.join(choices('data'))}", "", "Examples"]
     lines += ["  headway predict model=runs/JOB/model data=csv data.test=new.csv output=predictions.parquet"]
     lines += ["  headway predict model=runs/JOB/model prompt='To be' +generate.tokens=100"]

@@ -7,6 +7,7 @@
     metrics.jsonl    one line a report: time, step, epoch, samples, values
     checkpoints/     step-00001200/ …, see `trainer.checkpoint`
     model/           the artifact
+    opt/, output/    of a script: its containers' folders; model.tar.gz, output.tar.gz and failure, as SageMaker has them
     logs/            attempt-0-rank-0.log …, node-0.log (the agent's), progress.json (where the job stands right now)
     result.json      how it ended
 
@@ -62,9 +63,11 @@ class Status:
 
 @dataclass(frozen=True)
 class Job:
-    """A job is its directory."""
+    """A job is its directory. url: where that lies on S3, if those who work on the job have folders of their own; `dir` is
+    then this machine's."""
 
     dir: Path
+    url: str | None = None
 
     @property
     def name(self) -> str:
@@ -85,6 +88,15 @@ class Job:
     @property
     def checkpoints(self) -> Path:
         return self.dir / "checkpoints"
+
+    @property
+    def own_state(self) -> Path:
+        """What a script keeps by itself, to go on from; see `algorithms.script`."""
+        return self.dir / "opt" / "ml" / "checkpoints"
+
+    def kept_since(self, time: float) -> bool:
+        """Whether a script has kept something since then, in seconds of the epoch."""
+        return any(path.is_file() and path.stat().st_mtime >= time for path in self.own_state.rglob("*"))
 
     @property
     def model(self) -> Path:

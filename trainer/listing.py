@@ -80,7 +80,7 @@ def _remote_job(url: str) -> Job:
     folder.mkdir(parents=True, exist_ok=True)
     if not pull_small(S3(url), folder, logs=True):
         raise UserError(f"there is no job at {url} (no config.yaml)")
-    return Job(folder)
+    return Job(folder, url)
 
 
 # All of them

@@ -2,12 +2,14 @@
 
     one pass     small files that changed        config, submission, metrics, logs
                  checkpoints, newest first       data in parallel, then whose job it is, then the manifest
-                 the model                       its artifact.json last
+                 what a script keeps by itself   as it is
+    the model                       its artifact.json last
                  result.json, then events.jsonl  who sees a final state finds all the rest
                  checkpoints that were replaced  the manifest first
 
 A checkpoint on S3 is complete exactly when its manifest is there, as on a disk; nothing of it is ever written over something that
-is there, so two copies of a job can't mix their files. If S3 can't be reached training goes on, and so do the tries.
+is there, so two copies of a job can't mix their files. Where nodes have no common folder each carries its own files (see
+`trainer.mirror_part`), and the one that leads writes the manifest once all are there. If S3 can't be reached training goes on, and so do the tries.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -29,12 +31,14 @@ from trainer.codepath import RECORD
 from trainer.errors import HeadwayError
 from trainer.job import Job
 from trainer.ownership import Ownership, Superseded
+from trainer.ownstate import OwnState
 from trainer.storage import S3, Conflict
 
 INTERVAL = 2.0  # seconds between passes
 HEARTBEAT = 15.0  # seconds after which the owner says again that it lives, when there is nothing to carry
 LONGEST_PAUSE = 30.0
 FILES = 4  # carried at once
+PARTS_SECONDS = 10.0  # that other nodes' files of a checkpoint are waited for, before a newer one is looked for
 ARTIFACT = "artifact.json"
 Stamp = tuple[int, int, int]
 
@@ -74,8 +78,15 @@ class Mirror:
         self._up: dict[str, bytes] | None = None  # complete checkpoints on S3, with their manifests
         self._landed: set[tuple[str, bytes]] = set()  # data files carried, of which manifest
         self._model: dict[str, Stamp] | None = None
+        self.lacking: str | None = None  # a checkpoint of which other nodes' files have not come yet
+        self._own_state = OwnState(storage, self._job, lambda: self._ownership.renew(self._step()))
 
     # for the agent
+
+    @property
+    def owner(self) -> str:
+        """This copy's id among those that may be at work on the job."""
+        return self._ownership.id
 
     def take_over(self) -> dict[str, Any] | None:
         """Makes this copy of the job the one that may advance it, before anything is pulled. Returns the record of the one
@@ -148,13 +159,14 @@ class Mirror:
             self._ownership.renew(self._step())
         self._send_small(closing=False, everything=everything)
         self._send_checkpoints()
+        self._own_state.send(self._pool, everything=everything or ended)
         self._send_model()
         self._send_small(closing=ended, everything=everything)
 
     # small files
 
     def _send_small(self, *, closing: bool, everything: bool = False) -> None:
-        changed = list(self._changed(closing, everything))
+        changed = self._changed(closing, everything)
         result = self._job.result_path.name
         withdrawn = not self._job.result_path.exists() and self._sent.get(result, ()) is not None
         if not changed and not withdrawn:
@@ -163,41 +175,47 @@ class Mirror:
         if withdrawn:  # of an earlier attempt: the job goes on
             self._storage.delete([result])
             self._sent[result] = None
-        for name, path, stamp in changed:
-            with contextlib.suppress(FileNotFoundError):
-                self._storage.upload(path, name)
-                self._sent[name], self._sent_at[name] = stamp, time.monotonic()
+        for path in changed:
+            self._send(path)
+
+    def _send(self, path: Path) -> None:
+        name, stamp = self._name(path), _stamp(path)
+        with contextlib.suppress(FileNotFoundError):
+            self._storage.upload(path, name)
+            self._sent[name], self._sent_at[name] = stamp, time.monotonic()
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._job.dir).as_posix()
+
+    def _is_due(self, path: Path, everything: bool) -> bool:
+        """Whether a small file has changed, and may be carried again."""
+        name, stamp = self._name(path), _stamp(path)
+        if stamp is None or path.name.startswith(".") or self._sent.get(name) == stamp:
+            return False
+        patience = self._interval * stamp[0] / (1 << 20)  # a file is carried as a whole: a large one less often
+        return everything or time.monotonic() - self._sent_at.get(name, -math.inf) >= patience
 
     def _send_metrics(self) -> None:
         """Whoever goes on from a checkpoint finds the metrics up to its step: they were on the disk before it was."""
-        path = self._job.metrics_path
-        stamp = _stamp(path)
-        if stamp is not None and self._sent.get(path.name) != stamp:
-            self._storage.upload(path, path.name)
-            self._sent[path.name], self._sent_at[path.name] = stamp, time.monotonic()
+        if self._is_due(self._job.metrics_path, True):
+            self._send(self._job.metrics_path)
 
-    def _changed(self, closing: bool, everything: bool) -> Iterator[tuple[str, Path, Stamp]]:
+    def _changed(self, closing: bool, everything: bool) -> list[Path]:
         job = self._job
         submission = sorted((job.dir / RECORD).parent.glob("*"))  # the code's archive before the record that names it
-        paths = [job.config_path, *submission, job.metrics_path, *sorted(job.logs.rglob("*"))]
+        outputs = sorted((job.dir / "output").glob("*"))  # of a script
+        paths = [job.config_path, *submission, job.metrics_path, *sorted(job.logs.rglob("*")), *outputs]
         if closing or not job.result_path.exists():
             paths += [job.result_path, job.events_path]
-        for path in paths:
-            stamp = _stamp(path)
-            name = path.relative_to(job.dir).as_posix()
-            if stamp is None or path.name.startswith(".") or self._sent.get(name) == stamp:
-                continue
-            patience = self._interval * stamp[0] / (1 << 20)  # a file is carried as a whole: a large one less often
-            if everything or time.monotonic() - self._sent_at.get(name, -math.inf) >= patience:
-                yield name, path, stamp
+        return [path for path in paths if self._is_due(path, everything)]
 
     # checkpoints
 
     def _send_checkpoints(self) -> None:
         if self._up is None:
             self._up = self._look()
-        sent = False
-        while waiting := self._next():
+        sent, self.lacking = False, None
+        while not self.lacking and (waiting := self._next()):
             sent = self._send_checkpoint(*waiting, self._up) or sent
         if sent:
             self._retire(self._up)
@@ -212,17 +230,21 @@ class Mirror:
         for place in reversed(checkpoint.listing(self._job.checkpoints)):
             with contextlib.suppress(FileNotFoundError):
                 manifest = (place / MANIFEST).read_bytes()
-                if (self._up or {}).get(place.name) != manifest and checkpoint.problem(place, content=False) is None:
+                if (self._up or {}).get(place.name) != manifest and checkpoint.problem(
+                    place, content=False, apart=True
+                ) is None:
                     return place, manifest
         return None
 
     def _send_checkpoint(self, place: Path, manifest: bytes, up: dict[str, bytes]) -> bool:
-        """Whether it is up; not if it was deleted here meanwhile."""
+        """Whether it is up; not if it was deleted here meanwhile, or other nodes still have files of it."""
         prefix, step = f"checkpoints/{place.name}/", checkpoint.step_of(place)
         self._ownership.renew(self._step())
-        there = self._storage.list(prefix)
-        files = list(json.loads(manifest)["files"])
-        kept = {name for name in files if prefix + name in there and (prefix + name, manifest) in self._landed}
+        there, told = self._storage.list(prefix), json.loads(manifest)
+        files = {checkpoint.name_on_s3(told, file): file for file in told["files"]}
+        here = checkpoint.held(place, told["files"]) if checkpoint.PARTS in told else told["files"]
+        others = {name for name, file in files.items() if file not in here}
+        kept = others | {n for n in files if prefix + n in there and (prefix + n, manifest) in self._landed}
         remains = [name for name in there if name.removeprefix(prefix) not in kept]
         up.pop(place.name, None)
         if remains:  # what is deleted can't be put on a condition: the shorter ago it was ours, the better
@@ -230,7 +252,11 @@ class Mirror:
         self._storage.delete(name for name in remains if name == prefix + MANIFEST)
         self._storage.delete(name for name in remains if name != prefix + MANIFEST)
         try:
-            self._carry({prefix + name: place / name for name in files if name not in kept}, manifest)
+            self._carry({prefix + n: place / file for n, file in files.items() if n not in kept}, manifest)
+            sizes = {prefix + name: told["files"][files[name]]["size"] for name in others}
+            if sizes and not self._awaited(prefix, sizes):
+                self.lacking = place.name
+                return False
             if (place / MANIFEST).read_bytes() != manifest:  # written again meanwhile
                 return False
             self._ownership.renew(step)
@@ -246,6 +272,15 @@ class Mirror:
             raise
         self._landed.clear()
         up[place.name] = manifest
+        return True
+
+    def _awaited(self, prefix: str, files: dict[str, int]) -> bool:
+        """Whether these files, which other nodes carry, are there with these sizes, now or soon."""
+        end = time.monotonic() + PARTS_SECONDS
+        while not files.items() <= self._storage.list(prefix).items():
+            if time.monotonic() > end or self._stopping:
+                return False
+            time.sleep(self._interval / 4)
         return True
 
     def _carry(self, files: dict[str, Path], manifest: bytes) -> None:

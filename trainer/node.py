@@ -21,6 +21,7 @@ BEATS, AT, NOTICE = "beats", "at", "notice.json"
 # what a training's time goes to, in the order of a worker's way from the end of one step to the end of the next
 PARTS = ("idle", "communication", "validation", "checkpoint", "data", "forward", "backward", "optimizer")
 UNSTARTED = -1
+APART = "HEADWAY_APART"  # in the environment of workers whose nodes have no folder in common: where the job lies on S3
 JOB = "HEADWAY_JOB"  # in the environment of a job's workers, and of what they start: its directory
 
 

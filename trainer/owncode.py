@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from trainer import worktree
+from trainer.errors import UserError
 from trainer.figures import size
+from trainer.signature import class_constant
 
 FILE_BYTES, TREE_BYTES = 10_000_000, 100_000_000  # at most
+WHOLE_BYTES = 1_000_000_000  # of a folder that a setting names, at most
 HEADWAY = Path(__file__).resolve().parents[1]
 PACKAGES = ("trainer", "algorithms", "launchers", "conf")
 LIBRARIES = {"site-packages", "dist-packages"}
@@ -72,6 +75,31 @@ def modules(config: Any) -> list[Module]:
             found += [
                 Module(name, folder.parent) for folder in map(Path, map(os.path.realpath, inside)) if _own(folder)
             ]
+    return found
+
+
+def whole(config: Mapping[str, Any]) -> Path | None:
+    """The folder of the user's that a setting of the algorithm names as its code, if there is one."""
+    node = config.get("algorithm") or {}
+    key = class_constant(str(node.get("_target_", "")), "travels")
+    return Path(str(node[key])) if key and node.get(key) else None
+
+
+def whole_project(folder: Path, data: Mapping[str, Any]) -> Project:
+    """All of a folder but environments, jobs, caches and the data. Raises UserError if that is too much to copy."""
+    given = [Path(os.path.realpath(str(path))) for path in _flat(list(data.values())) if os.path.isabs(str(path))]
+    given = [path for path in given if path != Path(os.path.realpath(folder))]
+    found = Project(folder, None, [])
+    for place, inner, files in os.walk(folder):
+        inner[:] = sorted(n for n in inner if n not in (*SKIPPED, ".git") and not _is_kept(Path(place, n)))
+        for path in (Path(place, file) for file in sorted(files)):
+            if path.is_file() and not any(Path(os.path.realpath(path)).is_relative_to(one) for one in given):
+                found.files.append(str(path.relative_to(folder)))
+                found.bytes += path.stat().st_size
+    if found.bytes > WHOLE_BYTES:
+        raise UserError(
+            f"{folder}: {_too_large(found.bytes, WHOLE_BYTES)}; name a folder that holds the script and what it needs"
+        )
     return found
 
 
@@ -136,8 +164,8 @@ def _whole(tree: Path | None, members: list[Module], data: list[Path]) -> Projec
 
 def _flat(values: list[Any]) -> Iterator[Any]:
     for value in values:
-        if isinstance(value, list):
-            yield from _flat(value)
+        if isinstance(value, (list, dict)):
+            yield from _flat(list(value.values()) if isinstance(value, dict) else value)
         else:
             yield value
 

@@ -33,7 +33,7 @@ class Ownership:
 
     def __init__(self, storage: S3, folder: Path) -> None:
         self._storage, self._folder = storage, folder
-        self._id, self._job = uuid.uuid4().hex, ""
+        self.id, self._job = uuid.uuid4().hex, ""
         self._etag = ""
         self._since = time.time()
         self.renewed = 0.0  # monotonic
@@ -63,7 +63,7 @@ class Ownership:
             except Conflict:
                 found = self._storage.read(OWNER)
                 owner = _parse(found[0]) if found else None
-                if found is None or owner is None or owner.get("id") != self._id:
+                if found is None or owner is None or owner.get("id") != self.id:
                     raise Superseded(who(owner)) from None
                 self._etag = found[1]  # our own write, whose answer got lost
             else:
@@ -73,7 +73,7 @@ class Ownership:
 
     def _record(self, step: int) -> bytes:
         record = {
-            "id": self._id,
+            "id": self.id,
             "job": self._job,
             "host": socket.gethostname(),
             "pid": os.getpid(),

@@ -78,7 +78,7 @@ def ask(config: Mapping[str, Any], devices: int | None, memory: int | None) -> d
     """The worker's answer for a composed config. Raises UserError for what can't be planned."""
     from trainer.build import build
     from trainer.config import check
-    from trainer.running import check_data
+    from trainer.refusing import check_data
     from trainer.signature import class_constant
 
     checked = check(config)

@@ -11,20 +11,46 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from trainer import bundle, checkpoint
 from trainer.codepath import CODE, RECORD
+from trainer.errors import HeadwayError
 from trainer.job import Job, read_json
 from trainer.ownership import be_of_job, known_job, owner
-from trainer.storage import S3, Damaged, Missing, in_parallel
+from trainer.ownstate import bring as bring_own_state
+from trainer.storage import S3, Damaged, Encryption, Missing, in_parallel
 
 CONFIG, EVENTS = "config.yaml", "events.jsonl"
 SUBMITTED = (CONFIG, RECORD)  # by whoever submits
-SMALL = (*SUBMITTED, EVENTS, "metrics.jsonl", "result.json", "logs/progress.json", "logs/mlflow.json")
+SMALL = (*SUBMITTED, EVENTS, "metrics.jsonl", "result.json", "logs/progress.json", "logs/mlflow.json", "slurm.json")
 PARALLEL = 4  # files at once
+AWAIT_SECONDS = 1800.0
+LOOK_SECONDS = 2.0  # between looks at a job that is followed
+
+
+def storage_of(job: Job) -> S3:
+    """Where a job lies on S3, written to as its config says."""
+    from trainer.config import load
+
+    assert job.url is not None
+    options = load(job.config_path)["job"] if job.exists() else {}
+    return S3(job.url, Encryption(options.get("encryption"), options.get("kms_key")))
+
+
+_brought: dict[str, float] = {}
+
+
+def bring(job: Job, *, every: float = LOOK_SECONDS) -> None:
+    """Brings what is known of a job whose agents work elsewhere, unless that was done a moment ago. Nothing for a local job.
+    Raises HeadwayError if S3 can't be reached."""
+    if job.url is not None and time.monotonic() - _brought.get(job.url, -every) >= every:
+        pull_small(storage_of(job), job.dir)
+        _brought[job.url] = time.monotonic()
 
 
 def pull_small(storage: S3, folder: Path, *, logs: bool = False) -> bool:
@@ -83,6 +109,7 @@ def pull(storage: S3, folder: Path, *, keep_config: bool = True) -> list[str]:
         energy = [name for name in storage.list("logs/") if name.endswith(".gpu.json")]  # the result sums all attempts
         missing = [name for name in energy if not (folder / name).exists()]
         in_parallel(pool, lambda name: storage.download(name, folder / name), missing)
+        bring_own_state(storage, Job(folder), pool)
         root = Job(folder).checkpoints
         here = _newest_here(root, content=True)
         passed_over = []
@@ -94,6 +121,34 @@ def pull(storage: S3, folder: Path, *, keep_config: bool = True) -> list[str]:
                 break
             passed_over.append(f"{storage.url}/checkpoints/{name} was passed over: {reason}")
     return passed_over
+
+
+def pull_checkpoint(storage: S3, folder: Path, name: str) -> None:
+    """Brings one complete checkpoint. Raises HeadwayError if it can't be had."""
+    root = Job(folder).checkpoints
+    if checkpoint.problem(root / name) is None:
+        return
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        reason = _fetch(storage, name, root, pool)
+    if reason is not None:
+        raise HeadwayError(f"{storage.url}/checkpoints/{name} can't be had: {reason}")
+
+
+def await_checkpoint(storage: S3, folder: Path, name: str) -> None:
+    """Brings a checkpoint, of which each node carries its share there now. Raises HeadwayError if it can't be had."""
+    end = time.monotonic() + AWAIT_SECONDS
+    while storage.read(f"checkpoints/{name}/{checkpoint.MANIFEST}") is None:
+        if time.monotonic() > end:
+            raise HeadwayError(f"{storage.url}/checkpoints/{name} did not come within {AWAIT_SECONDS:.0f} s")
+        time.sleep(LOOK_SECONDS / 4)
+    pull_checkpoint(storage, folder, name)
+
+
+def newest_common(storage: S3, folder: Path) -> str:
+    """The newest checkpoint that is whole both here and on S3; empty if there is none."""
+    root = Job(folder).checkpoints
+    whole = [name for name in _complete(storage) if checkpoint.problem(root / name, content=False) is None]
+    return whole[-1] if whole else ""
 
 
 def is_up(storage: S3, folder: Path) -> bool:
@@ -139,11 +194,16 @@ def _fetch(storage: S3, name: str, root: Path, pool: ThreadPoolExecutor) -> str 
         found = storage.read(f"checkpoints/{name}/{checkpoint.MANIFEST}")
         if found is None:
             return "it has no manifest"
-        files = list(json.loads(found[0])["files"])
-        if any(Path(file).is_absolute() or ".." in Path(file).parts for file in files):
+        told = json.loads(found[0])
+        names = {file: checkpoint.name_on_s3(told, file) for file in told["files"]}
+        if any(Path(path).is_absolute() or ".." in Path(path).parts for pair in names.items() for path in pair):
             return "its manifest is damaged"
-        fetch: Callable[[str], None] = lambda file: storage.download(f"checkpoints/{name}/{file}", place / file)  # noqa: E731
-        in_parallel(pool, fetch, files)
+
+        def fetch(file: str) -> None:
+            if not _linked(target / file, place / file, told["files"][file]):
+                storage.download(f"checkpoints/{name}/{names[file]}", place / file)
+
+        in_parallel(pool, fetch, names)
         (place / checkpoint.MANIFEST).write_bytes(found[0])
         reason = checkpoint.problem(place)
         if reason is None:
@@ -156,6 +216,15 @@ def _fetch(storage: S3, name: str, root: Path, pool: ThreadPoolExecutor) -> str 
         return str(error)
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _linked(here: Path, target: Path, line: Mapping[str, Any]) -> bool:
+    """Takes a file that is here already, if it is the one that the manifest means."""
+    if not here.is_file() or checkpoint.digest(here) != line[checkpoint.CHECKSUM]:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.link(here, target)
+    return True
 
 
 def _complete(storage: S3) -> list[str]:

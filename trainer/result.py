@@ -20,8 +20,9 @@ def is_of_the_run(name: str) -> bool:
 
 
 def more_is_better(metric: str, maximize: Iterable[str]) -> bool:
-    """Whether a metric such as `validation_accuracy` is better when higher."""
-    return any(metric == name or metric.endswith(f"_{name}") for name in maximize)
+    """Whether a metric such as `validation_accuracy` or `validation:auc` is better when higher."""
+    words, names = metric.lower(), [name.lower() for name in maximize]
+    return any(words.endswith(name) and not words[: -len(name)][-1:].isalnum() for name in names if name)
 
 
 def summarize(lines: Iterable[dict[str, Any]], maximize: Iterable[str]) -> dict[str, dict[str, Any]]:

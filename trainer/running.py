@@ -6,16 +6,16 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from trainer import bundle
+from trainer import bundle, sending
 from trainer import config as schema
 from trainer.build import build
 from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.job import Job, State, Status
 from trainer.pulling import is_up, pull_small
+from trainer.refusing import check_algorithm, check_data, refuse_impossible
 from trainer.result import write_result
 from trainer.signature import short_name
 from trainer.storage import S3, Encryption, is_remote, staging
@@ -109,6 +109,8 @@ def run(
     begin(job, checked)
     for line in bundle.complete(job.dir):
         announce(line)
+    if one.is_apart:
+        sending.complete(job)
     if detached:
         named = job.name if job.dir.parent == ROOT.absolute() else job.dir
         announce(
@@ -146,17 +148,26 @@ class Prepared:
     like: Path | None = None
 
     @property
+    def is_apart(self) -> bool:
+        """Whether its agents work in folders of their own, and see of this machine only what is on S3."""
+        return self.job.url is not None and bool(getattr(self.launcher, "apart", False))
+
+    @property
     def is_done(self) -> bool:
         return self.plan is None
 
     def write(self) -> list[str]:
-        """Writes the job's directory. Returns lines that a person should read."""
+        """Writes the job's directory, on S3 too if agents are to see it there. Returns lines that a person should read."""
         write(self.job, self.config, self.is_new)
+        told = []
         if self.like is not None:
             bundle.share(self.like, self.job.dir)
-            return []
-        remote = is_remote(str(self.config["job"]["dir"]))
-        return bundle.take(self.job.dir, self.together or [self.config], archived=remote)
+        else:
+            remote = is_remote(str(self.config["job"]["dir"]))
+            told = bundle.take(self.job.dir, self.together or [self.config], archived=remote)
+        if self.is_apart:
+            sending.send(self.job)
+        return told
 
 
 def prepare(checked: dict[str, Any], *, attach: bool = False) -> Prepared:
@@ -173,6 +184,7 @@ def prepare(checked: dict[str, Any], *, attach: bool = False) -> Prepared:
         if alive:
             return Prepared(job, checked, launcher, is_new, launcher.plan(job), is_alive=True)
     refuse_impossible(checked, launcher)
+    check_algorithm(checked, job)
     check_data(checked)
     return Prepared(job, checked, launcher, is_new, launcher.plan(job))
 
@@ -270,6 +282,8 @@ def settle(job: Job, status: Status) -> None:
         last={**event, "time": now},
     )
     job.add_event(status.state, **event)
+    if job.url:
+        sending.end(job)
 
 
 def exit_code(job: Job) -> int:
@@ -298,7 +312,7 @@ def place(config: dict[str, Any]) -> tuple[Job, bool]:
         directory = _fresh(config)
     else:
         directory = Path(options["dir"]).expanduser() if options["dir"] else ROOT / str(name)
-    job = Job(directory.absolute())
+    job = Job(directory.absolute(), url)
     options["name"], options["dir"] = name or job.name, url or str(job.dir)
     if not job.exists():
         if url is None and job.dir.exists() and (not job.dir.is_dir() or any(job.dir.iterdir())):
@@ -330,32 +344,6 @@ def _fresh(config: Mapping[str, Any]) -> Path:
         number += 1
         directory = ROOT / f"{name}-{number}"
     return directory
-
-
-def refuse_impossible(config: Mapping[str, Any], launcher: Any) -> None:
-    """Raises UserError for a strategy that can't be had with this launcher's workers, or here."""
-    if config["strategy"]["name"] == "single" and (launcher.world_size() or 1) > 1:
-        raise UserError(f"strategy=single trains with one worker, and there are {launcher.world_size()}; choose ddp")
-    if config["strategy"]["name"] == "deepspeed" and find_spec("deepspeed") is None:
-        raise UserError('strategy=deepspeed: the package is not installed; pip install "headway[deepspeed]"')
-
-
-def check_data(config: Mapping[str, Any]) -> None:
-    """What can be known of the data without reading it all."""
-    from trainer.signature import class_constant, is_function
-
-    algorithm = str(config["algorithm"]["_target_"])
-    takes_text = "text" in (class_constant(algorithm, "takes") or ())
-    source = build(config["data"], "data")
-    if source.name == "none" and not is_function(algorithm):
-        raise UserError(f"data=none: {short_name(algorithm)} learns from data; choose some, such as data=csv")
-    if is_function(algorithm):  # it may read its own
-        return
-    source.check("train", takes_text=takes_text)
-    supervised = not takes_text and class_constant(algorithm, "supervised") is not False
-    if supervised and not source.labelled and source.label is None:
-        names = ", ".join(source.names(source.files("train")[0])[:20])
-        raise UserError(f"data.label: {short_name(algorithm)} learns from a label; name its column, one of {names}")
 
 
 def write(job: Job, config: Mapping[str, Any], is_new: bool) -> Job:

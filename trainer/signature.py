@@ -15,6 +15,7 @@ from typing import Any
 
 from trainer.annotation import evaluate
 from trainer.conversion import Mismatch, convert
+from trainer.docstring import arguments as described
 from trainer.errors import UserError, did_you_mean
 from trainer.source import Source, called, locate, top_level
 
@@ -127,7 +128,7 @@ def class_constant(target: str, name: str) -> Any:
     if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
         value = _value(module, statement.value)
         return None if value is UNKNOWN else value
-    bases = (_base_target(module, b) for b in found.bases if called(b) != found.name)
+    bases = (base_target(module, b) for b in found.bases if called(b) != found.name)
     values = (class_constant(base, name) for base in bases if base is not None)
     return next((value for value in values if value is not None), None)
 
@@ -167,6 +168,22 @@ def _signature(module: Source, names: Sequence[str]) -> Signature | None:
 
 
 def _of_class(module: Source, node: ast.ClassDef) -> Signature | None:
+    found = _constructor(module, node)
+    return None if found is None else _documented(found, ast.get_docstring(node))
+
+
+def _documented(signature: Signature, doc: str | None) -> Signature:
+    """Arguments that no comment explains, explained by the docstring."""
+    bare = [p.name for p in signature.parameters if not p.doc]
+    told = described(doc, bare)
+    if not told:
+        return signature
+    return replace(
+        signature, parameters=tuple(replace(p, doc=p.doc or told.get(p.name, "")) for p in signature.parameters)
+    )
+
+
+def _constructor(module: Source, node: ast.ClassDef) -> Signature | None:
     init = dict(top_level(node.body)).get("__init__")
     if isinstance(init, ast.FunctionDef):
         own = _of_function(module, init, skip=1)
@@ -190,7 +207,7 @@ def _of_class(module: Source, node: ast.ClassDef) -> Signature | None:
 
 def _of_base(module: Source, base: ast.expr) -> Signature | None:
     """A base class's signature: empty for those that only mark or declare, None if it cannot be read."""
-    target = _base_target(module, base)
+    target = base_target(module, base)
     if target is None or target in _EMPTY_BASES:
         return Signature("") if target else None
     try:
@@ -199,7 +216,7 @@ def _of_base(module: Source, base: ast.expr) -> Signature | None:
         return None  # it may not be installed here; the worker will say so
 
 
-def _base_target(module: Source, base: ast.expr) -> str | None:
+def base_target(module: Source, base: ast.expr) -> str | None:
     """What a name in a class's list of bases refers to."""
     if isinstance(base, ast.Subscript):  # Generic[T]
         base = base.value
@@ -238,7 +255,7 @@ def _of_function(module: Source, node: ast.FunctionDef, *, skip: int) -> Signatu
     pairs = list(zip(positional, [*defaults, *node.args.defaults], strict=True))[skip:]
     pairs += list(zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True))
     parameters = tuple(_parameter(module, a.arg, a.annotation, default, a) for a, default in pairs)
-    return Signature(node.name, parameters, node.args.kwarg is not None)
+    return _documented(Signature(node.name, parameters, node.args.kwarg is not None), ast.get_docstring(node))
 
 
 def _parameter(

@@ -49,12 +49,12 @@ def split(url: str) -> tuple[str, str]:
     return bucket, key
 
 
-def staging(url: str) -> Path:
-    """The local folder where the job of this URL is worked on."""
+def staging(url: str, node: int | None = None) -> Path:
+    """The local folder where the job of this URL is worked on. node: by one of several nodes that share no folder."""
     bucket, key = split(url)
     given = os.environ.get("HEADWAY_CACHE")
     root = Path(given).expanduser() if given else Path.home() / ".cache" / "headway"
-    return root.absolute() / "jobs" / bucket / key
+    return root.absolute() / ("jobs" if node is None else f"node-{node}") / bucket / key
 
 
 @dataclass(frozen=True)
@@ -217,6 +217,14 @@ class S3:
         found: dict[str, int] = {}
         for page in self._client.pages("list_objects_v2", prefix):
             found |= {item["Key"][len(self.key) + 1 :]: int(item["Size"]) for item in page.get("Contents", ())}
+        return found
+
+    def stamps(self, prefix: str = "") -> dict[str, tuple[str, float]]:
+        """As `list`, but with the ETag of each, and when it was written, unix seconds."""
+        found: dict[str, tuple[str, float]] = {}
+        for page in self._client.pages("list_objects_v2", prefix):
+            for item in page.get("Contents", ()):
+                found[item["Key"][len(self.key) + 1 :]] = (item["ETag"], item["LastModified"].timestamp())
         return found
 
     def delete(self, names: Iterable[str]) -> None:

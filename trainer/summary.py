@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from trainer.codepath import CODE, home
 from trainer.figures import count, duration, figure, plural, short_path
 from trainer.job import Job, State, read_json
 from trainer.signature import short_name
@@ -208,12 +209,14 @@ def _interruptions(result: Mapping[str, Any]) -> list[str]:
 
 
 def next_command(job: Job, model: str) -> str:
-    """What one types to use a model, with the kind of data it was trained on."""
+    """What one types to use a model, with the kind of data it was trained on: what a script wrote is its own affair."""
     from trainer.config import load
 
     data = load(job.config_path).get("data") or {}
     if choice({"data": data}, "data") == "text":
         return f'headway predict model={shlex.quote(short_path(model))} prompt="Once upon a time"'
+    if choice({"data": data}, "data") == "channels":
+        return f"ls {shlex.quote(short_path(model))}"
     chosen = f"data={choice({'data': data}, 'data')}"
     if "train" in data and data["train"] is not None:
         chosen += " data.test=FILE"
@@ -226,12 +229,15 @@ def error_line(job: Job, result: Mapping[str, Any]) -> str:
     lines = [text for text in str(error.get("message") or "").splitlines() if text.strip()]
     message = lines[0] if lines else "no error was left"
     kind = error.get("type")
-    text = f"{job.name} failed: " + (
-        f"{kind}: {message}"
-        if kind and kind not in ("UserError", "HeadwayError", "WorkerDied", "OutOfMemory")
-        else message
-    )
-    rank = f"rank {error['rank']}" if error.get("rank") is not None else ""
-    where = ", ".join(part for part in (rank, str(error.get("where") or "")) if part)
-    text += f" ({where})" if where else ""
+    if kind and kind not in ("UserError", "HeadwayError", "WorkerDied", "OutOfMemory"):
+        message = f"{kind}: {message}"
+    frame = f"{_own_path(job, str(error['where']))}: " if error.get("where") else ""  # first: it is where to look
+    text = f"{job.name} failed: {frame}{message}"
+    text += f" (rank {error['rank']})" if error.get("rank") is not None else ""
     return text + (f"; the trace is in {short_path(error['log'])}" if error.get("log") else "")
+
+
+def _own_path(job: Job, where: str) -> str:
+    """A place in the job's copy of the user's code as it is called at home: without the job's directory."""
+    copied = f"{home(job.dir.absolute()) / CODE}/"
+    return where.removeprefix(copied).partition("/")[2] if where.startswith(copied) else short_path(where)

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from launchers import board
 from launchers import meeting as module
+from launchers.board import Files
 from launchers.meeting import Events, Meeting, Place, Round
 from launchers.notices import Notice, of_signal
 from trainer.job import Job, read_json, write_json
@@ -280,7 +282,7 @@ def far_away(job: Job, beat: int) -> None:
 def test_a_node_on_another_machine_lives_as_long_as_it_beats(
     make: Callable[..., Node], job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOST_SECONDS", 0.8)
+    monkeypatch.setattr(Files, "lost", 0.8)
     far_away(job, 0)
     one = make(0)
     assert one.join().nodes == 2
@@ -297,7 +299,7 @@ def test_a_signal_at_any_moment_of_joining_is_told(make: Callable[..., Node], mo
     """Its handler runs in the thread that joins, between any two lines of it."""
     one, two = make(0), make(1)
     together(one, two)
-    real, caught = module.write_json, []
+    real, caught = board.write_json, []
 
     def interrupted(path: Path, value: Any, **more: Any) -> None:
         real(path, value, **more)
@@ -305,7 +307,7 @@ def test_a_signal_at_any_moment_of_joining_is_told(make: Callable[..., Node], mo
             caught.append(path.name)
             signal.raise_signal(signal.SIGUSR1)
 
-    monkeypatch.setattr(module, "write_json", interrupted)
+    monkeypatch.setattr(board, "write_json", interrupted)
     known = signal.signal(signal.SIGUSR1, lambda number, frame: one.meeting.tell(of_signal(number)))
     try:
         other = threading.Thread(target=two.join, daemon=True)
@@ -326,3 +328,31 @@ def test_a_round_is_one_of_its_own(make: Callable[..., Node], job: Job) -> None:
     after = together(make(0), make(1))[0]
     assert after.number > before.number
     assert replace(after, number=before.number) == before
+
+
+def test_a_node_that_is_done_first_stays_until_the_job_has_ended(make: Callable[..., Node]) -> None:
+    one, two = make(0), make(1)
+    together(one, two)
+    ended, answers = threading.Event(), list[bool]()
+    waiting = threading.Thread(target=lambda: answers.append(two.meeting.sees_end(ended.is_set)), daemon=True)
+    waiting.start()
+    time.sleep(0.5)
+    assert not one.lost
+    assert not answers
+    ended.set()
+    waiting.join(20)
+    assert answers == [True]
+
+
+def test_a_node_that_is_done_comes_again_if_the_others_begin_anew(make: Callable[..., Node]) -> None:
+    one, two = make(0), make(1)
+    together(one, two)
+    threading.Thread(target=lambda: one.meeting.join(lambda: one.given_up), daemon=True).start()
+    assert not two.meeting.sees_end(lambda: False)
+
+
+def test_a_node_that_is_done_leaves_if_nobody_else_is_there(make: Callable[..., Node]) -> None:
+    one, two = make(0), make(1)
+    together(one, two)
+    one.meeting.close()
+    assert two.meeting.sees_end(lambda: False)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import time
 import uuid
 import xml.etree.ElementTree as ElementTree
 import zlib
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from email.utils import formatdate
 from typing import Any
 from xml.sax.saxutils import escape
@@ -26,6 +28,7 @@ class Stored:
     etag: str
     headers: dict[str, str] = field(default_factory=dict)  # metadata and encryption, as they were asked for
     checksum_type: str = "FULL_OBJECT"
+    modified: float = field(default_factory=time.time)  # unix seconds
 
     @property
     def encryption(self) -> tuple[str | None, str | None]:
@@ -171,7 +174,9 @@ class Request:
         keys = sorted(key for key in self.objects if key.startswith(prefix) and key > after)
         shown = keys[: min(self.page, int(self.query.get("max-keys", 1000)))]
         content = "".join(
-            f"<Contents><Key>{escape(key)}</Key><Size>{len(self.objects[key].data)}</Size></Contents>" for key in shown
+            f"<Contents><Key>{escape(key)}</Key><Size>{len(found.data)}</Size><ETag>{escape(found.etag)}</ETag>"
+            f"<LastModified>{datetime.fromtimestamp(found.modified, timezone.utc).isoformat()}</LastModified></Contents>"
+            for key, found in ((key, self.objects[key]) for key in shown)
         )
         more = len(shown) < len(keys)
         token = f"<NextContinuationToken>{escape(shown[-1])}</NextContinuationToken>" if more else ""

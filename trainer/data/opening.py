@@ -11,8 +11,10 @@ import torch
 
 from trainer.algorithm import Algorithm
 from trainer.data import cache, order, table
+from trainer.data.channels import Channels
 from trainer.data.columns import Feature, Label, where
 from trainer.data.encoding import encode, fill_values
+from trainer.data.folders import Folders
 from trainer.data.ingest import ingest
 from trainer.data.opened import Opened
 from trainer.data.part import Part
@@ -46,7 +48,9 @@ def open_data(
         raise UserError("data=none: there is none, and the algorithm asks for it; choose some, such as data=csv")
     if not lead:
         wait()
-    if "text" in algorithm.takes:
+    if isinstance(source, Channels):
+        opened = Opened(Schema(), Folders(source.fetched()), None)
+    elif "text" in algorithm.takes:
         opened = open_text(source, algorithm, seed=seed)
     else:
         opened = _open_table(source, algorithm, seed)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ class Samples(ABC):
     rows: how many; columns: the width of x (for text the length of a sequence).
     A subclass says how rows are taken by id and how a run of rows is cut into batches.
     """
+
+    channels: Mapping[str, Path] = {}  # of data=channels, where each lies
 
     def __init__(self, order: Order, columns: int, row_bytes: float) -> None:
         self.order = order

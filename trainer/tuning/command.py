@@ -19,9 +19,10 @@ from trainer import codepath
 from trainer import config as schema
 from trainer.arguments import parser as new_parser
 from trainer.build import build as built
+from trainer.choosing import portable
 from trainer.composing import compose, recommended, register, run_hydra
 from trainer.errors import UserError, did_you_mean
-from trainer.running import check_data, refuse_impossible
+from trainer.refusing import check_data, refuse_impossible
 from trainer.signature import short_name
 from trainer.tuning import options as study_options
 from trainer.tuning.record import DESCRIPTION
@@ -37,7 +38,7 @@ def tune(arguments: list[str]) -> int:
     """The verb. Returns the exit code: 0, 1 if no trial succeeded or they failed in a row, 2, 130 if stopped."""
     if arguments and arguments[0] in VERBS:
         return VERBS[arguments[0]](arguments[1:])
-    plain, spanned = split(arguments)
+    plain, spanned = split(portable(arguments))
     register("headway_tune_schema", study_options.StudySchema)
     overrides = [a for a in plain if not a.startswith("-") and "=" in a]
     first = [f"{p.key}={p.choices[0]}" for p in spanned if p.choices and "." not in p.key]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer import codepath
 from trainer.data.samples import Samples
 from trainer.data.schema import Schema
 from trainer.worker.interruption import LEAVE, OUT_OF_TIME, Verdict
@@ -21,6 +22,7 @@ class JobContext:
     """The context of a job's worker; see `trainer.algorithm.Context`.
 
     resumed: the folder of what an earlier `checkpoint` saved, or None. verdict: why it was stopped, once it was.
+    stopped_early: whether the metric of train.early_stopping has not improved for too long. notes: what `note` was told.
     """
 
     def __init__(self, session: Session, threads: int, resumed: Path | None) -> None:
@@ -28,6 +30,10 @@ class JobContext:
         self.seed: int = session.config["job"]["seed"]
         self.threads = threads
         self.verdict: Verdict | None = None
+        self.job, self.step = session.job.dir, session.reporter.progress.step
+        self.stopped_early, self.notes = False, list[str]()
+        self._watched: float | None = None
+        self._stale = 0
         self._session, self._resumed = session, resumed
         self._reporter, self._ranks, self._interruption = session.reporter, session.ranks, session.interruption
         self._offered = self._saves = False
@@ -61,6 +67,7 @@ class JobContext:
         progress.loss = losses[0] if losses else None
         self._reporter.report(step, values, epoch=epoch, samples=samples)
         self._session.beat[0] = step
+        self._watch(values)
 
     def resume(self) -> Path | None:
         return self._resumed
@@ -81,7 +88,20 @@ class JobContext:
         if not self._offered:
             self._agree()
         self._offered = False
-        return self.verdict is not None
+        self._session.beat[1] += 1
+        if self._session.config["train"]["early_stopping"]["patience"] is not None:
+            self.stopped_early = self.broadcast(self.stopped_early)
+        return self.verdict is not None or self.stopped_early
+
+    def seconds_left(self) -> float | None:
+        return self._interruption.seconds_left()
+
+    def note(self, text: str) -> None:
+        print(text)
+        self.notes.append(text)
+
+    def code(self, folder: Path) -> Path:
+        return codepath.copy_of(self.job, folder) or folder
 
     def broadcast(self, value: Any) -> Any:
         return self._ranks.broadcast(value)
@@ -91,6 +111,19 @@ class JobContext:
 
     def barrier(self) -> None:
         self._ranks.barrier()
+
+    def _watch(self, values: Mapping[str, float]) -> None:
+        """Whether the metric of train.early_stopping still improves. A report without it says nothing."""
+        options = self._session.config["train"]["early_stopping"]
+        value = values.get(options["metric"])
+        if options["patience"] is None or value is None:
+            return
+        better = self._reporter.is_better
+        if self._watched is None or better(options["metric"], value, self._watched, options["min_delta"]):
+            self._watched, self._stale = value, 0
+        else:
+            self._stale += 1
+        self.stopped_early = self.stopped_early or self._stale >= options["patience"]
 
     def _agree(self) -> None:
         """Takes notice of what was asked once all workers have heard of it. One exchange a step."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import checkpoint
+from trainer.config import load
 from trainer.errors import HeadwayError, LateWorker, LostWorker, UserError
 from trainer.job import Job, write_json
 from trainer.worker import exhaustion
@@ -58,8 +59,7 @@ def describe(error: BaseException, rank: int, job: Job, attempt: int) -> dict[st
     final: the same would happen again. lost_peer: others are to blame; timed_out: as they did not come.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    outside = [f for f in frames if not _is_ours(f.filename)]
-    own = outside[-1] if outside else (frames[-1] if frames else None)
+    own = _own_frame(frames, job)
     lines = str(error).strip().splitlines()
     message = lines[0] if lines else type(error).__name__
     no_space = _is_no_space(error, job)
@@ -92,6 +92,19 @@ def _is_no_space(error: BaseException, job: Job) -> bool:
         return False
     said = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
     return said or shutil.disk_usage(job.dir).free < LITTLE_SPACE
+
+
+def _own_frame(frames: list[traceback.FrameSummary], job: Job) -> traceback.FrameSummary | None:
+    """The innermost frame of whose code it is: the algorithm's package, else what is neither trainer nor a library."""
+    with contextlib.suppress(Exception):  # the config may be what is wrong
+        package = str(load(job.config_path)["algorithm"]["_target_"]).partition(".")[0]
+        file = Path(str(sys.modules[package].__file__))
+        place = f"{file.parent}/" if file.name == "__init__.py" else str(file)
+        named = [f for f in frames if f.filename.startswith(place)]
+        if named and _is_ours(place):
+            return named[-1]
+    outside = [f for f in frames if not _is_ours(f.filename)]
+    return outside[-1] if outside else (frames[-1] if frames else None)
 
 
 def _is_ours(filename: str) -> bool:

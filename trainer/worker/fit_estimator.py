@@ -44,6 +44,8 @@ def fit_estimator(algorithm: Estimator, session: Session, facts: dict[str, Any])
     step = int(state.get("step", 0))
     progress.step, progress.samples, progress.epoch = step, state.get("samples", 0), state.get("epoch", 0.0)
     progress.training_seconds, reporter.best = state.get("seconds", 0.0), dict(state.get("best", {}))
+    if found is None and ranks.broadcast(ranks.rank == 0 and algorithm.goes_on(job.dir)):
+        step = _reported(session)
     context = JobContext(session, facts["threads"], found / ESTIMATOR if found else None)
     reporter.forget_after(step)
     set_deadline(session)
@@ -58,9 +60,26 @@ def fit_estimator(algorithm: Estimator, session: Session, facts: dict[str, Any])
     session.saver.wait()
     step, verdict = progress.step, context.verdict
     if verdict is not None and verdict.what != OUT_OF_TIME:
-        return {"state": State.INTERRUPTED.value, "reason": verdict.why, "step": step}
+        note = {"note": "; ".join(context.notes)} if context.notes else {}
+        return {"state": State.INTERRUPTED.value, "reason": verdict.why, "step": step, **note}
     if ranks.rank == 0:
         schema = session.opened.schema if session.opened.is_open else Schema()
         artifact.write_estimator(job.model, algorithm, schema, config, reporter.best)
-    reason = "out of time" if verdict is not None else "trained to the end"
+    early = "stopped early" if context.stopped_early else "trained to the end"
+    reason = "out of time" if verdict is not None else early
     return {"state": State.COMPLETED.value, "reason": reason, "step": step}
+
+
+def _reported(session: Session) -> int:
+    """Takes up what was reported so far, and gives its last step, the same on all workers."""
+    ranks, progress = session.ranks, session.reporter.progress
+    lines = session.job.metrics() if ranks.rank == 0 else []
+    for line in lines:
+        for name, value in line["values"].items():
+            best = session.reporter.best.get(name)
+            if best is None or session.reporter.is_better(name, value, best):
+                session.reporter.best[name] = value
+    last = lines[-1] if lines else {"step": 0, "epoch": 0.0}
+    trained = float((session.job.progress() or {}).get("training_seconds", 0.0)) if ranks.rank == 0 else 0.0
+    progress.step, progress.epoch, progress.training_seconds = ranks.broadcast([last["step"], last["epoch"], trained])
+    return progress.step

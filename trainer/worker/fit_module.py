@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -10,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer import artifact, checkpoint
+from trainer import artifact, checkpoint, node
 from trainer.algorithm import Module
-from trainer.job import State
+from trainer.job import Job, State
+from trainer.pulling import await_checkpoint, storage_of
 from trainer.weights import named_tensors
 from trainer.worker import batch_size, initial
 from trainer.worker import precision as numbers
@@ -126,6 +128,8 @@ def final_weights(session: Session, training: Training, averages: Averages | Non
     assert training.layout
     if training.layout.spans():
         folder = checkpoint.folder(session.job.checkpoints, training.position.step)
+        if url := os.environ.get(node.APART):
+            await_checkpoint(storage_of(Job(session.job.dir, url)), session.job.dir, folder.name)
         return weights_in(folder, checkpoint.read_manifest(folder), averaged=averages is not None)
     with averages.in_place() if averages else nullcontext():
         return named_tensors(training.model)

@@ -92,6 +92,11 @@ class Interruption:
         verdict = self._decide()
         return self._close(Verdict(*self._ranks.broadcast([verdict.what, verdict.why])))
 
+    def seconds_left(self) -> float | None:
+        """Until this node's workers are ended whatever they do; None if nobody has set a time."""
+        ask = node.asked(self._folder)
+        return None if ask is None or ask.deadline is None else ask.deadline - time.time()
+
     def _is_meant(self) -> bool:
         """Whether there is something to agree on: a signal that was told again is not."""
         if self._signalled:

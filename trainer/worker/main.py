@@ -115,7 +115,7 @@ def train_together(
     seed = config["job"]["seed"]
     open_ = partial(open_data, source, algorithm, seed=seed, lead=ranks.local_rank == 0, wait=ranks.barrier)
     opened = Later(open_) if isinstance(algorithm, Function) else open_()
-    if isinstance(opened, Opened) and opened.train.rows < ranks.world_size:
+    if isinstance(opened, Opened) and 0 < opened.train.rows < ranks.world_size:
         raise UserError(
             f"data: {opened.train.rows} training samples are too few for {ranks.world_size} workers; "
             f"lower launcher.workers or data.validation"
@@ -132,7 +132,9 @@ def train_together(
     def told() -> None:
         beat[1] += 1
 
-    saver = Saver(job.checkpoints, ranks, str(attempt), retention, told, job.metrics_path)
+    saver = Saver(
+        job.checkpoints, ranks, str(attempt), retention, told, job.metrics_path, apart=bool(os.environ.get(node.APART))
+    )
     interruption = Interruption(ranks, node_folder)
     interruption.save_seconds = lambda: saver.seconds
     cadence = Cadence(ranks, **checkpoint_interval(options["every"]))

@@ -43,6 +43,7 @@ class Saver:
     """Takes snapshots and writes them. `tag` names the attempt.
 
     journal: a file that must be on the disk, as far as it is written, before a checkpoint counts (the metrics).
+    apart: nodes share no folder: each keeps what its workers wrote, and S3 brings it together.
 
     stall, writing: seconds that the last save kept a step waiting, and that its writing took. failed: why the last
     one failed, or None. saved: the step of the newest that was committed (rank 0).
@@ -56,6 +57,7 @@ class Saver:
         retention: checkpoint.Retention,
         told: Callable[[], None],
         journal: Path | None = None,
+        apart: bool = False,
     ) -> None:
         self.stall = self.writing = 0.0
         self.failed: Exception | None = None
@@ -67,6 +69,7 @@ class Saver:
             frozenset()
         )  # whole tensors of which each worker has its own: the first one's count
         self._root, self._ranks, self._tag, self._told, self._journal = root, ranks, tag, told, journal
+        self._apart = apart and ranks.world_size > ranks.local_world_size
         self._staging: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None
 
@@ -162,9 +165,11 @@ class Saver:
             if "error" in answer:
                 failure = failure or OSError(f"worker {rank}: {answer['error']}")
             files |= answer
-        target = None
-        if ranks.rank == 0 and failure is None:
-            target, failure = self._try_commit(step, files, snapshot.details)
+        target, details = None, {"workers": ranks.world_size, **snapshot.details}
+        if self._apart:
+            files, details, failure = self._agree(step, files, details, failure)
+        if self._commits and failure is None:
+            target, failure = self._try_commit(step, files, details)
         if failure is not None:
             self.fail(step, failure)
             return
@@ -172,9 +177,29 @@ class Saver:
         if target is not None:
             self.saved = step
             try:
-                checkpoint.retain(self._root, self.retention, target)
+                checkpoint.retain(self._root, self.retention, target, apart=self._apart)
             except OSError as error:
                 print(f"older checkpoints could not be deleted: {error}")
+
+    @property
+    def _commits(self) -> bool:
+        return self._ranks.rank == 0 or (self._apart and self._ranks.local_rank == 0)
+
+    def _agree(
+        self, step: int, files: dict[str, Any], details: dict[str, Any], failure: Exception | None
+    ) -> tuple[dict[str, Any], dict[str, Any], Exception | None]:
+        """Rank 0's account of all files, on each node; and whether all were written."""
+        ranks = self._ranks
+        if ranks.rank == 0:
+            details = {**details, checkpoint.PARTS: f"attempt-{self._tag}"}
+            for first in range(ranks.local_world_size, ranks.world_size, ranks.local_world_size):
+                said = {"error": str(failure)} if failure else {"files": files, "details": details}
+                ranks.tell(f"all/{step}/{first}", json.dumps(said))
+        elif ranks.local_rank == 0:
+            said = json.loads(ranks.hear(f"all/{step}/{ranks.rank}"))
+            failure = failure or (OSError(said["error"]) if "error" in said else None)
+            return said.get("files", {}), said.get("details", {}), failure
+        return files, details, failure
 
     def _try_files(self, snapshot: Snapshot) -> tuple[dict[str, Any], Exception | None]:
         try:
@@ -188,7 +213,6 @@ class Saver:
         try:
             if self._journal is not None and self._journal.exists():
                 checkpoint.sync(self._journal)
-            details = {"workers": self._ranks.world_size, **details}
             return checkpoint.commit(self._root, step, self._tag, files, details), None
         except Exception as error:  # as above
             return None, error
@@ -223,5 +247,5 @@ class Saver:
         self.failed = error
         self.failures += 1
         print(f"the checkpoint of step {step} could not be written: {error}; the one before it stands")
-        if self._ranks.rank == 0:
+        if self._commits:
             shutil.rmtree(checkpoint.partial(self._root, step, self._tag), ignore_errors=True)

@@ -14,7 +14,7 @@ def main(lr=0.1, epochs=10):
     model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
     step = 0
-    for epoch in range(epochs):
+    for _ in range(epochs):
         for images, labels in loader:
             loss = nn.functional.cross_entropy(model(images), labels)
             optimizer.zero_grad()

@@ -15,7 +15,7 @@ def main(context, lr: float = 0.1, epochs: int = 10):
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
     model, optimizer, loader = context.prepare(model, optimizer, loader)
     step = context.resume().step
-    for epoch in range(loader.epoch, epochs):
+    for _ in range(loader.epoch, epochs):
         for images, labels in loader:
             loss = nn.functional.cross_entropy(model(images), labels)
             optimizer.zero_grad()

@@ -14,8 +14,8 @@ from random import Random
 from typing import Any
 
 from trainer import config as schema
+from trainer.conf_files import choices, groups
 from trainer.errors import UserError, did_you_mean
-from trainer.help import choices, groups
 from trainer.tuning.spaces.expression import Expression, Unknown
 from trainer.tuning.spaces.parameter import Parameter
 from trainer.tuning.spaces.placing import check_key, hint_of, known_values, leaves, placed

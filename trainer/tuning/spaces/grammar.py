@@ -155,7 +155,7 @@ def _parameter(key: str, override: Override, text: str) -> Parameter:
 
     sweep: Any = override.value()
     if isinstance(sweep, Glob):
-        from trainer.help import choices
+        from trainer.conf_files import choices
 
         return Parameter(key, "choice", choices=tuple(sweep.filter(choices(key))))
     tags = sorted(sweep.tags) if isinstance(sweep, Sweep) else []

@@ -9,9 +9,9 @@ from dataclasses import is_dataclass
 from typing import Any
 
 from trainer import config as schema
+from trainer.conf_files import groups
 from trainer.conversion import Mismatch, convert
 from trainer.errors import UserError, did_you_mean
-from trainer.help import groups
 from trainer.signature import read_signature, short_name
 
 _NONE = object()

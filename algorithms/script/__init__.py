@@ -1,0 +1,285 @@
+"""A training script as SageMaker's script mode runs it, unmodified: `headway train algorithm=script`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from algorithms.script import starting
+from algorithms.script.contract import Container
+from algorithms.script.process import Metric, Process, failure_text, last_words, leave
+from trainer.algorithm import Context, Estimator
+from trainer.errors import HeadwayError, UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trainer.algorithm import Batch
+
+LOOK_SECONDS = 0.1
+GRACE_SECONDS = 110.0  # between SIGTERM and SIGKILL; the agent kills the worker itself after 120
+SPARE_SECONDS = 3.0  # of a deadline, for what comes after the script
+FAILURE_CHARACTERS = 1024  # of the failure file, as many as are told
+COUNTERS = ("step", "epoch")  # metrics by these names say where the script stands
+LOST = re.compile(
+    r"Connection (?:closed|reset|refused)|Broken pipe|NCCL|TCPStore"
+)  # of who only lost the one that failed
+DISTRIBUTIONS = ("torch_distributed", "pytorchddp")
+OPT = "opt"  # of the job's directory: where its containers' folders are
+
+
+class ExecuteUserScriptError(HeadwayError):
+    """The script failed. So the toolkit calls it too."""
+
+
+@dataclass(kw_only=True)
+class Script(Estimator):
+    """Runs `entry` once on every node, or with `distribution` once for every worker, as SageMaker would.
+
+    What it writes to its checkpoint folder is there again after an interruption; whether it goes on from it is its own
+    affair. Figures that its log carries become metrics.
+    """
+
+    source_dir: str = "."
+    entry: str = "train.py"
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, str] = field(default_factory=dict)
+    metric_definitions: list[dict[str, str]] = field(default_factory=list)
+    distribution: Any = None
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    takes: ClassVar[frozenset[str]] = frozenset({"channels"})
+    supervised: ClassVar[bool] = False
+    travels: ClassVar[str] = "source_dir"
+
+    def __post_init__(self) -> None:
+        self.distributed = _distributed(self.distribution)
+        self._metrics = _metrics(self.metrics, self.metric_definitions)
+        self._counts: dict[str, int] = {}
+        self._counter: int | None = None
+        self._noted = False
+        self._models: list[Path] = []
+
+    def check(self, folder: Path) -> None:
+        """Raises UserError for what is wrong with the settings; `folder` holds the script."""
+        if not folder.is_dir():
+            raise UserError(f"algorithm.source_dir: there is no folder {folder}")
+        files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+        if Path(self.entry).is_absolute() or ".." in Path(self.entry).parts:
+            raise UserError(f"algorithm.entry: {self.entry} is not a file of {folder}; write its path from there")
+        package = (folder / "setup.py").is_file() and not self.entry.endswith(".sh")
+        module = self.entry.removesuffix(".py").replace(".", "/")
+        there = self.entry in files or (package and {f"{module}.py", f"{module}/__main__.py"} & set(files))
+        if not there:
+            likely = [name for name in files if name.endswith((".py", ".sh"))] or files
+            raise UserError(
+                f"algorithm.entry: there is no {self.entry} in {folder}; {did_you_mean(self.entry, likely)}"
+            )
+        if self.distributed and (package or not self.entry.endswith(".py")):
+            raise UserError(
+                "algorithm.distribution: torch_distributed runs a Python script, not a package or a command"
+            )
+
+    def goes_on(self, job: Path) -> bool:
+        return _has_files(job / OPT / "ml" / "checkpoints")
+
+    def fit(self, context: Context) -> None:
+        host = starting.Host.here()
+        container = starting.container(self, context, host)
+        began_before = all(context.gather((context.job / OPT).is_dir()))
+        self._agree(context, lambda: starting.prepare(self, context, container) if host.leads else None)
+        if began_before and not _has_files(container.checkpoints):
+            self._note(context, "starts over")
+        command = starting.command(container)
+        env, mounts = starting.surroundings(self, context, container, host)
+        process = code = None
+        try:
+            if host.leads or self.distributed:
+                process = Process(command, folder=container.code, env=env, mounts=mounts, metrics=self._metrics)
+            stopped, code = self._follow(context, process)
+            if stopped and process is not None:
+                left = context.seconds_left()
+                leave(process, GRACE_SECONDS if left is None else max(0.0, min(GRACE_SECONDS, left - SPARE_SECONDS)))
+        finally:
+            if process is not None:
+                process.end()
+        self._finish(context, container, command, process, None if stopped else code)
+
+    def _note(self, context: Context, what: str) -> None:
+        if not self._noted:
+            context.note(
+                f"{self.entry} keeps nothing in its checkpoint folder (SageMaker's /opt/ml/checkpoints): it {what}"
+            )
+        self._noted = True
+
+    def _agree(self, context: Context, work: Any) -> None:
+        """Does what a node's first worker does for all of it. Raises UserError, on every worker, if one could not."""
+        failed = None
+        try:
+            work()
+        except (UserError, OSError) as error:
+            failed = str(error)
+        for reason in context.gather(failed):
+            if reason:
+                raise UserError(reason)
+
+    def _follow(self, context: Context, process: Process | None) -> tuple[bool, int]:
+        """Hears the scripts out. Returns whether they are to leave before their end, and else how this one has ended: 0 too
+        if it has not, and another one has failed."""
+        while True:
+            code = 0 if process is None else process.wait(LOOK_SECONDS)
+            if process is None:
+                starting.wait(LOOK_SECONDS)
+            told = context.gather([code, process.heard.take() if process else []])
+            self._report(context, [figures for _, figures in told])
+            codes = [one for one, _ in told]
+            if any(codes) or all(one == 0 for one in codes):
+                return False, code or 0
+            if context.should_stop():
+                return True, 0
+
+    def _report(self, context: Context, told: Sequence[Sequence[dict[str, float]]]) -> None:
+        """Figures by worker, in the order of their lines. Where several tell the same metric, the first one's count."""
+        known: set[str] = set()
+        for figures in told:
+            mine = {name for line in figures for name in line} - known
+            known |= mine
+            step, values = None, dict[str, float]()
+            for line in figures:
+                for name in COUNTERS:
+                    if name in line and name in mine:
+                        self._counter = int(line[name])
+                for name, value in line.items():
+                    if name not in mine or name in COUNTERS:
+                        continue
+                    self._counts[name] = self._counts.get(name, context.step) + 1
+                    at = self._counts[name] if self._counter is None else self._counter
+                    if values and (at != step or name in values):
+                        context.report(step or 0, values)
+                        values = {}
+                    step, values = at, {**values, name: value}
+            if values:
+                context.report(step or 0, values)
+
+    def _finish(
+        self, context: Context, container: Container, command: list[str], process: Process | None, code: int | None
+    ) -> None:
+        """What follows from how all have ended: outputs are packed, or the failure is told. code: None for one that was
+        stopped. Raises ExecuteUserScriptError."""
+        lines = process.heard.lines if process else []
+        said, where = last_words(list(lines), container.code)
+        told = context.gather([code, said, where, str(container.root), process.heard.take() if process else []])
+        self._report(context, [one[4] for one in told])
+        roots = [Path(one[3]) for one in told]
+        failures = sorted((one for one in told if one[0]), key=lambda one: bool(LOST.search(one[1])))
+        failed = failures[0] if failures else None
+        reason = ""
+        if context.rank == 0:
+            roots = list(dict.fromkeys(roots))
+            self._models = [root / "model" for root in roots]
+            if failed is not None:
+                reason = self._fail(failed, roots, command)
+            left = context.seconds_left()
+            if left is None or left > 10 * SPARE_SECONDS:
+                _pack(context.job / "output", roots, with_model=failed is None)
+            if code is None and not _has_files(container.checkpoints):
+                self._note(context, "would start over")
+        reason = context.broadcast(reason)
+        if reason:
+            raise ExecuteUserScriptError(reason)
+
+    def _fail(self, failed: Sequence[Any], roots: Sequence[Path], command: list[str]) -> str:
+        """Sees that there is a failure file, and gives the line that a person reads."""
+        code, said, where = failed[:3]
+        written = [root / "output" / "failure" for root in roots if (root / "output" / "failure").is_file()]
+        if written:
+            return " ".join(written[0].read_text("utf-8", "replace").split())[:FAILURE_CHARACTERS] or "failed"
+        path = Path(failed[3]) / "output" / "failure"
+        path.parent.mkdir(parents=True, exist_ok=True)  # another node's may lie on a disk of its own
+        path.write_text(failure_text(code, said, command), encoding="utf-8")
+        ended = f"ended with exit code {code}"
+        if code == 137:
+            ended = "was killed by SIGKILL (exit code 137), as when memory runs out: OutOfMemory"
+        return f"{self.entry} {ended}{f': {said}' if said else ''}{f' ({where})' if where else ''}"[:FAILURE_CHARACTERS]
+
+    def save(self, folder: Path) -> None:
+        for model in self._models:
+            if model.is_dir():
+                shutil.copytree(model, folder, copy_function=_link, dirs_exist_ok=True)
+
+    def load(self, folder: Path) -> None:
+        raise UserError(
+            f"{folder} is what {self.entry} wrote to SM_MODEL_DIR, and only code of its own can read it; "
+            f"Headway predicts with algorithms that have a `predict`"
+        )
+
+    def predict(self, batch: Batch) -> dict[str, np.ndarray]:
+        raise UserError("a script does not predict; load what it wrote with code of its own")
+
+
+def _distributed(given: Any) -> bool:
+    """Whether `distribution` asks for a process for each worker. Raises UserError for one that can't be had."""
+    if given is None:
+        return False
+    asked = given if isinstance(given, dict) else {str(given): {"enabled": True}}
+    for name, options in asked.items():
+        if name not in DISTRIBUTIONS:
+            raise UserError(f"algorithm.distribution: {name!r} can't be had here; {did_you_mean(name, DISTRIBUTIONS)}")
+        if not isinstance(options, dict) or options.get("enabled", False):
+            return True
+    return False
+
+
+def _metrics(named: dict[str, str], definitions: Sequence[dict[str, str]]) -> list[Metric]:
+    """The metrics of both spellings. Raises UserError for an expression that can't be used."""
+    pairs = list(named.items())
+    for one in definitions:
+        if not {"Name", "Regex"} <= set(one):
+            raise UserError(f"algorithm.metric_definitions: {one} has no Name or no Regex")
+        pairs.append((one["Name"], one["Regex"]))
+    found = []
+    for name, text in pairs:
+        try:
+            pattern = re.compile(text.replace("#011", r"(?:#011|\t)"))  # so CloudWatch shows a tab
+        except re.error as error:
+            raise UserError(f"algorithm.metrics.{name}: {text!r} is no regular expression: {error}") from None
+        if not pattern.groups:
+            raise UserError(f"algorithm.metrics.{name}: {text!r} has no group; put brackets around the number in it")
+        found.append(Metric(name, pattern))
+    return found
+
+
+def _has_files(folder: Path) -> bool:
+    return folder.is_dir() and any(path.is_file() for path in folder.rglob("*"))
+
+
+def _pack(target: Path, roots: Sequence[Path], *, with_model: bool) -> None:
+    """Writes model.tar.gz and output.tar.gz of all hosts, and the failure file, as SageMaker leaves them on S3."""
+    target.mkdir(exist_ok=True)
+    for root in roots:
+        if (root / "output" / "failure").is_file():
+            shutil.copy2(root / "output" / "failure", target / "failure")
+    names = {"output": Path("output", "data"), **({"model": Path("model")} if with_model else {})}
+    for name, inner in names.items():
+        folders = [root / inner for root in roots if (root / inner).is_dir() and any((root / inner).iterdir())]
+        if not folders and name == "output":
+            continue
+        beside = target / f".{name}.tar.gz.partial"
+        with tarfile.open(beside, "w:gz", compresslevel=1) as archive:
+            for folder in folders:
+                for path in sorted(folder.iterdir()):
+                    archive.add(path, arcname=path.name)
+        os.replace(beside, target / f"{name}.tar.gz")
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or it is there already
+        shutil.copy2(source, target)

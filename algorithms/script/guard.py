@@ -1,0 +1,108 @@
+"""Runs one command so that nothing of it outlives whoever started it, and shows it folders where it looks for them.
+
+    python guard.py LIFELINE MOUNTS COMMAND…
+
+LIFELINE is a pipe: when its other end closes, the whole process group is killed, the command's own children included.
+MOUNTS, as JSON, are pairs (what, where): the command sees `what` at `where`, and nobody else does. Leaves with the
+command's exit code, 128 + N if signal N ended it. Standard library only: it runs as a script.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+NEW_MOUNTS, NEW_USER = 0x00020000, 0x10000000  # of unshare(2)
+BIND, RECURSIVE, PRIVATE = 4096, 16384, 1 << 18  # of mount(2)
+
+
+def main(lifeline: int, mounts: list[tuple[str, str]], command: list[str]) -> int:
+    for number in (signal.SIGTERM, signal.SIGINT):  # they are meant for the command, which gets them too
+        signal.signal(number, signal.SIG_IGN)
+    if mounts:
+        try:
+            show(mounts)
+        except OSError as error:
+            places = ", ".join(where for _, where in mounts)
+            print(
+                f"[headway] the script can't be shown {places} here ({error.strerror}): it has its variables",
+                flush=True,
+            )
+    try:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=hear)
+    except OSError as error:
+        print(f"{command[0]} can't be run: {error.strerror}", flush=True)
+        return 127 if isinstance(error, FileNotFoundError) else 126
+    threading.Thread(target=die_with, args=(lifeline,), daemon=True).start()
+    code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+def hear() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def die_with(lifeline: int) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(lifeline, 1):
+            continue
+    os.killpg(0, signal.SIGKILL)
+
+
+def show(mounts: list[tuple[str, str]]) -> None:
+    """Gives this process a view of the file system of its own. Raises OSError where the kernel doesn't let it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    user, group = os.geteuid(), os.getegid()
+    check(libc.unshare(NEW_MOUNTS | (NEW_USER if user else 0)))
+    if user:  # the same user in there, so that files stay whose they are
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+                file.write(text)
+    check(libc.mount(None, b"/", None, RECURSIVE | PRIVATE, None))
+    for what, where in mounts:
+        source = os.open(what, os.O_PATH)
+        if not os.path.exists(where):
+            make_room(libc, where)
+        bind(libc, source, where)
+
+
+def make_room(libc: ctypes.CDLL, where: str) -> None:
+    """A folder `where` that is in nobody else's file system: its parent is laid anew in memory, with all that it holds."""
+    parent = os.path.dirname(where)
+    entries = []
+    for entry in os.scandir(parent):
+        link = os.readlink(entry.path) if entry.is_symlink() else None
+        entries.append((entry.path, link, entry.is_dir(), os.open(entry.path, os.O_PATH | os.O_NOFOLLOW)))
+    check(libc.mount(b"tmpfs", os.fsencode(parent), b"tmpfs", 0, b"mode=0755"))
+    for path, link, is_folder, held in entries:
+        if link is not None:
+            os.symlink(link, path)
+            continue
+        if is_folder:
+            os.mkdir(path)
+        else:
+            open(path, "w").close()
+        bind(libc, held, path)
+    os.mkdir(where)
+
+
+def bind(libc: ctypes.CDLL, held: int, where: str) -> None:
+    check(libc.mount(f"/proc/self/fd/{held}".encode(), os.fsencode(where), None, BIND | RECURSIVE, None))
+    os.close(held)
+
+
+def check(returned: int) -> None:
+    if returned:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]))

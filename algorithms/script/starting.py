@@ -1,0 +1,192 @@
+"""What a script is started with: its container's folders, its command, its variables."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from algorithms.script import installing
+from algorithms.script.contract import Container, arguments, variables
+from trainer.algorithm import Context
+
+ML, HOSTS = "/opt/ml", "/etc/hosts"
+# what the worker's own launcher has set: the script's are others
+OURS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+OURS_BEGIN = ("TORCHELASTIC_", "GROUP_", "ROLE_")
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where a worker is: the number of its node, of how many, and its place on it."""
+
+    node: int
+    nodes: int
+    local_rank: int
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the one that acts for its node."""
+        return self.local_rank == 0
+
+    @classmethod
+    def here(cls) -> Host:
+        """As the elastic agent's variables tell."""
+        world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        return cls(int(os.environ["GROUP_RANK"]), world // local, int(os.environ["LOCAL_RANK"]))
+
+
+def wait(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def container(script: Any, context: Context, host: Host) -> Container:
+    """This node's container. One alone lies in the job's opt/ml; of several each has a folder of its own name."""
+    hosts = sorted(f"algo-{number + 1}" for number in range(host.nodes))
+    name = hosts[host.node]
+    opt = context.job / "opt"
+    return Container(
+        root=opt / "ml" if host.nodes == 1 else opt / name / "ml",
+        entry=script.entry,
+        hyperparameters=script.hyperparameters,
+        channels=tuple(context.train.channels),
+        hosts=tuple(hosts),
+        current_host=name,
+        job_name=context.job.name,
+        cpus=os.cpu_count() or 1,
+        gpus=_gpus(),
+        interface=_interface(),
+        distributed=script.distributed,
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "",
+    )
+
+
+def prepare(script: Any, context: Context, one: Container) -> None:
+    """Makes a node's container anew, except its checkpoints. Raises UserError if what the script requires can't be had."""
+    kept = context.job / "opt" / "ml" / "checkpoints"
+    kept.mkdir(parents=True, exist_ok=True)
+    if one.root.is_dir():
+        for path in one.root.iterdir():
+            if path.name != "checkpoints":
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    one.root.mkdir(parents=True, exist_ok=True)
+    if not one.checkpoints.exists():
+        one.checkpoints.symlink_to(kept, target_is_directory=True)  # all hosts have the same, as they have on S3
+    one.write()
+    shutil.copytree(context.code(Path(script.source_dir)), one.code, symlinks=True)
+    for name, path in context.train.channels.items():
+        if path.is_dir():
+            (one.data / name).symlink_to(path, target_is_directory=True)
+        else:
+            (one.data / name).mkdir()
+            (one.data / name / path.name).symlink_to(path)
+    if not _is_command(one):
+        installing.requirements(one.code)
+        if (one.code / "setup.py").is_file():
+            installing.package(one.code, one.root / "lib")
+
+
+def command(one: Container) -> list[str]:
+    """What runs the entry: a command, a package or a script, by its name and by what lies beside it."""
+    given = arguments(one.own_hyperparameters())
+    if _is_command(one):
+        if (one.code / one.entry).is_file():
+            (one.code / one.entry).chmod(0o777)
+        return ["/bin/sh", "-c", shlex.join([f"./{one.entry}", *given])]
+    if (one.code / "setup.py").is_file():
+        return [sys.executable, "-m", one.entry.removesuffix(".py"), *given]
+    return [sys.executable, one.entry, *given]
+
+
+def _is_command(one: Container) -> bool:
+    package = (one.code / "setup.py").is_file()
+    return one.entry.endswith(".sh") or not (package or one.entry.endswith(".py"))
+
+
+def surroundings(
+    script: Any, context: Context, one: Container, host: Host
+) -> tuple[dict[str, str], list[tuple[Path, str]]]:
+    """The script's variables, and what it is shown elsewhere than where it lies. Call it on every worker at once."""
+    address, port = context.broadcast([os.environ["MASTER_ADDR"], _free_port(os.environ["MASTER_ADDR"])])
+    addresses = dict(context.gather([one.current_host, _address_towards(address)]))
+    env = {k: v for k, v in os.environ.items() if k not in OURS and not k.startswith(OURS_BEGIN)}
+    env |= {name: str(value) for name, value in script.environment.items()}
+    env |= variables(one)
+    env |= {"MASTER_ADDR": address, "MASTER_PORT": str(port), "PYTHONUNBUFFERED": "1"}
+    if script.distributed:
+        env |= {name: os.environ[name] for name in os.environ if name in OURS and not name.startswith("MASTER_")}
+        env |= {name: v for name, v in os.environ.items() if name.startswith(("GROUP_", "ROLE_"))}
+        env |= {"TORCHELASTIC_RUN_ID": context.job.name, "TORCHELASTIC_RESTART_COUNT": "0"}
+        env |= {"TORCHELASTIC_MAX_RESTARTS": "0", "TORCHELASTIC_USE_AGENT_STORE": "False"}
+    extra = [one.root / "lib"]
+    required = None if _is_command(one) else installing.where(one.code)
+    extra += [required] if required else []
+    paths = [str(one.code), *(str(p) for p in extra if p.is_dir()), env.get("PYTHONPATH", "")]
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    env["PATH"] = os.pathsep.join([*(str(p / "bin") for p in extra if (p / "bin").is_dir()), env.get("PATH", "")])
+    return env, _mounts(one, addresses)
+
+
+def _mounts(one: Container, addresses: dict[str, str]) -> list[tuple[Path, str]]:
+    """The container at /opt/ml, where many scripts look for it by that name, and the hosts by theirs.
+
+    Only root gets them unasked: for others it takes a user namespace, which is worth it where the code names the path.
+    """
+    if os.geteuid() and not _names_ml(one.code):
+        return []
+    hosts = one.root / "hosts"
+    if host_lines := [f"{address} {name}" for name, address in sorted(addresses.items())]:
+        known = Path(HOSTS).read_text(encoding="utf-8") if Path(HOSTS).is_file() else ""
+        text = "\n".join([known.rstrip(), *host_lines]) + "\n"
+        if not hosts.is_file() or hosts.read_text(encoding="utf-8") != text:
+            beside = hosts.with_name(f".hosts.{os.getpid()}")
+            beside.write_text(text, encoding="utf-8")
+            os.replace(beside, hosts)
+    ml = Path(ML)
+    if ml.is_dir() and any(ml.iterdir()):
+        print(
+            f"[headway] this machine has an {ML} of its own: the script finds its folders by its variables", flush=True
+        )
+        return [(hosts, HOSTS)]
+    return [(one.root, ML), (hosts, HOSTS)]
+
+
+def _names_ml(code: Path) -> bool:
+    texts = (path for path in code.rglob("*") if path.suffix in (".py", ".sh") and path.is_file())
+    return any(ML in path.read_text("utf-8", "replace") for path in texts)
+
+
+def _gpus() -> int:
+    torch = sys.modules.get("torch")
+    return int(torch.cuda.device_count()) if torch else 0
+
+
+def _interface() -> str:
+    told = os.environ.get("GLOO_SOCKET_IFNAME")
+    names: Sequence[str] = sorted(os.listdir("/sys/class/net")) if os.path.isdir("/sys/class/net") else []
+    return told or next((name for name in names if name != "lo"), "lo" if names else "eth0")
+
+
+def _free_port(address: str) -> int:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def _address_towards(address: str) -> str:
+    """This machine's address as another one sees it."""
+    try:
+        found = socket.getaddrinfo(address, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(found[0], socket.SOCK_DGRAM) as probe:
+            probe.connect(found[4])
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"

@@ -1,0 +1,238 @@
+"""A script sees what it would see on SageMaker: compared with the open training toolkit, and in detail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from algorithms.script import Script
+from algorithms.script.contract import Container, arguments, variables
+from algorithms.script.process import Heard, Metric, failure_text, last_words
+from algorithms.script.starting import command
+from tests.algorithms import toolkit
+from trainer.errors import UserError
+from trainer.result import more_is_better
+
+OF_EVERY_TYPE: dict[str, Any] = {
+    "epochs": 10,
+    "lr": 1e-5,
+    "momentum": 0.9,
+    "big": 12345678901234567890,
+    "negative": -3,
+    "on": True,
+    "off": False,
+    "nothing": None,
+    "layers": [64, 32],
+    "mixed": [1, "two", None, True, 2.5],
+    "nested": {"b": {"c": [1]}, "a": "x y"},
+    "empty_list": [],
+    "empty_dict": {},
+    "empty": "",
+    "words": "two  words",
+    "quotes": 'she said "it\'s" $HOME `x` \\',
+    "lines": "one\ntwo",
+    "number-like": "0.10",
+    "json-like": "[1, 2]",
+    "true-like": "true",
+    "batch-size": 32,
+    "Under_Score": "Yes",
+    "k": "one letter",
+    "é": "ünïcödé ☃",
+    "mp_parameters": {"partitions": 2},
+    "sagemaker_instance_type": "ml.m5.xlarge",
+    "_tuning_objective_metric": "validation:auc",
+}
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    source = tmp_path / "ml" / "code"
+    source.mkdir(parents=True)
+    (source / "train.py").write_text(toolkit.PROBE, encoding="utf-8")
+    return tmp_path / "ml"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("channels", "distributed"), [((), False), (("training", "my-val", "Test2"), False), (("train",), True)]
+)
+def test_a_script_gets_the_arguments_and_variables_that_the_toolkit_gives(
+    base: Path, channels: tuple[str, ...], distributed: bool
+) -> None:
+    gpus = len([name for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()])
+    container = Container(
+        base,
+        "train.py",
+        OF_EVERY_TYPE,
+        channels,
+        hosts=("localhost", "127.0.0.1") if distributed else ("localhost",),
+        current_host="localhost",
+        job_name="a-job",
+        cpus=os.cpu_count() or 1,
+        gpus=gpus,
+        distributed=distributed,
+        region="eu-west-1",
+    )
+    container.write()
+    theirs = toolkit.run(base, {"TRAINING_JOB_NAME": "a-job"})
+    ours = variables(container)
+
+    told = {name: value for name, value in theirs["env"].items() if name.startswith("SM_")}
+    assert {name: value for name, value in ours.items() if name.startswith("SM_")} == told
+    of_job = ("SAGEMAKER_BASE_DIR", "SAGEMAKER_JOB_NAME", "SAGEMAKER_REGION", "TRAINING_JOB_NAME", "CURRENT_HOST")
+    assert {name: ours[name] for name in of_job} == {name: theirs["env"][name] for name in of_job}
+    assert theirs["cwd"] == str(container.code)
+
+    line = command(container)
+    env = {**os.environ, **ours, "PROBE": str(base.parent / "ours.json")}
+    subprocess.run(line, cwd=container.code, env=env, check=True)
+    mine = json.loads((base.parent / "ours.json").read_text(encoding="utf-8"))
+    assert mine["argv"] == theirs["argv"]
+    assert mine["cwd"] == theirs["cwd"]
+
+
+@pytest.mark.slow
+def test_a_shell_script_gets_the_arguments_that_the_toolkit_gives(base: Path) -> None:
+    text = f'#!/bin/sh\nexec {sys.executable} - "$0" "$@" <<EOF\n{toolkit.PROBE}EOF\n'
+    (base / "code" / "train.sh").write_text(text, encoding="utf-8")
+    container = Container(base, "train.sh", OF_EVERY_TYPE, hosts=("localhost",), current_host="localhost")
+    container.write()
+    theirs = toolkit.run(base, {})
+    env = {**os.environ, **variables(container), "PROBE": str(base.parent / "ours.json")}
+    subprocess.run(command(container), cwd=container.code, env=env, check=True)
+    mine = json.loads((base.parent / "ours.json").read_text(encoding="utf-8"))
+    assert mine["argv"] == theirs["argv"]
+
+
+def test_arguments_are_in_order_of_their_keys_and_values_as_python_writes_them() -> None:
+    given = {"lr": 1e-5, "b": True, "layers": [1, 2], "opts": {"z": 1, "a": "x"}, "none": None}
+    assert arguments(given) == [
+        *("-b", "True", "--layers", "[1, 2]", "--lr", "1e-05", "--none", "", "--opts", "a=x,z=1"),
+    ]
+
+
+def test_hyperparameters_of_the_toolkit_are_kept_from_the_script(tmp_path: Path) -> None:
+    container = Container(tmp_path, "train.py", {"lr": 1, "sagemaker_program": "other.py", "sagemaker_x": True})
+    told = variables(container)
+    assert told["SM_HPS"] == '{"lr":1}'
+    assert told["SM_FRAMEWORK_PARAMS"] == '{"sagemaker_x":true}'
+
+
+# figures in the log
+
+
+def heard(*lines: str, **patterns: str) -> list[dict[str, float]]:
+    script = Script(metrics=patterns)
+    ears = Heard(script._metrics)
+    ears.hear("\n".join(lines).encode())
+    ears.end()
+    return ears.take()
+
+
+@pytest.mark.parametrize(
+    ("line", "pattern", "value"),
+    [
+        ("Train Loss: 0.25; Accuracy: 0.9", "Train Loss: (.*?);", 0.25),
+        ("loss=1e-3", r"loss=([0-9.eE+-]+)", 1e-3),
+        ("[3]\tvalidation-auc:0.75", r".*\[[0-9]+\].*#011validation-auc:(\S+)", 0.75),
+        ("[3]#011validation-auc:0.75", r".*\[[0-9]+\].*#011validation-auc:(\S+)", 0.75),
+        ("loss: nan", r"loss: (\S+)", None),
+        ("loss: -inf", r"loss: (\S+)", float("-inf")),
+        ("loss: unknown", r"loss: (\S+)", ...),
+        ("nothing here", r"loss: (\S+)", ...),
+    ],
+)
+def test_a_figure_is_the_first_group_of_its_expression(line: str, pattern: str, value: Any) -> None:
+    found = heard(line, loss=pattern)
+    if value is ...:
+        assert found == []
+    elif value is None:
+        assert str(found[0]["loss"]) == "nan"
+    else:
+        assert found == [{"loss": value}]
+
+
+def test_a_line_may_come_in_parts_and_be_drawn_over() -> None:
+    ears = Heard([Metric("loss", Script(metrics={"loss": r"loss (\d+)"})._metrics[0].pattern)])
+    for part in (b"loss", b" 1", b"2\rloss 13\r", b"caf\xe9 loss 14", b"\n"):
+        ears.hear(part)
+    assert ears.take() == [{"loss": 12.0}, {"loss": 13.0}, {"loss": 14.0}]
+
+
+def test_metric_definitions_are_taken_as_sagemaker_spells_them() -> None:
+    script = Script(metric_definitions=[{"Name": "validation:auc", "Regex": "auc=(.*)"}])
+    assert [m.name for m in script._metrics] == ["validation:auc"]
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("validation:auc", True), ("val_accuracy", True), ("Accuracy", True), ("validation:rmse", False)]
+)
+def test_of_some_figures_more_is_better(name: str, more: bool) -> None:
+    assert more_is_better(name, Script.maximize) == more
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"metrics": {"loss": "loss=(.*"}}, "is no regular expression"),
+        ({"metrics": {"loss": "loss=.*"}}, "has no group"),
+        ({"metric_definitions": [{"Name": "loss"}]}, "no Name or no Regex"),
+        ({"distribution": {"mpi": {"enabled": True}}}, "there is pytorchddp, torch_distributed"),
+        ({"distribution": "torch_distribute"}, "did you mean 'torch_distributed'"),
+    ],
+)
+def test_a_setting_that_can_not_be_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        Script(**settings)
+
+
+@pytest.mark.parametrize(
+    ("files", "settings", "words"),
+    [
+        ([], {"source_dir": "nowhere"}, "there is no folder"),
+        (["train.py"], {"entry": "trian.py"}, "did you mean 'train.py'"),
+        (["train.py"], {"entry": "../train.py"}, "is not a file of"),
+        (["train.sh"], {"entry": "train.sh", "distribution": "torch_distributed"}, "runs a Python script"),
+        (["setup.py", "train.py"], {"distribution": "torch_distributed"}, "runs a Python script"),
+    ],
+)
+def test_what_is_not_there_is_said_at_once(
+    tmp_path: Path, files: list[str], settings: dict[str, Any], words: str
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=words):
+        Script(**settings).check(tmp_path / settings.get("source_dir", ""))
+
+
+@pytest.mark.parametrize("given", [None, {"torch_distributed": {"enabled": False}}])
+def test_a_script_is_not_distributed_unless_asked(given: Any) -> None:
+    assert not Script(distribution=given).distributed
+
+
+# failures
+
+
+def test_the_last_words_are_the_error_and_where_the_script_raised_it(tmp_path: Path) -> None:
+    lines = [
+        "Traceback (most recent call last):",
+        f'  File "{tmp_path}/train.py", line 9, in <module>',
+        f'  File "{tmp_path}/data.py", line 3, in load',
+        '  File "/usr/lib/python3/csv.py", line 1, in read',
+        "KeyError: 'label'",
+    ]
+    assert last_words(lines, tmp_path) == ("KeyError: 'label'", "data.py:3 in load")
+
+
+def test_the_failure_file_reads_as_the_toolkits() -> None:
+    text = failure_text(1, "ValueError: no", ["python", "train.py", "--lr", "1"])
+    assert (
+        text == 'ExecuteUserScriptError:\nExitCode 1\nErrorMessage "ValueError: no"\nCommand "python train.py --lr 1"'
+    )
+    assert "OutOfMemory: Process killed by SIGKILL" in failure_text(137, "", ["x"])

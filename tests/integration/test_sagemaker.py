@@ -1,0 +1,153 @@
+"""`headway train` as the entry of a container that SageMaker starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trainer
+from tests.integration.command import environment
+from trainer import sagemaker
+from trainer.errors import UserError
+from trainer.job import Job, State
+
+WILD = Path(__file__).parents[1] / "wild"
+
+
+@pytest.fixture
+def base(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the platform has laid out before it starts the container."""
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(folder / "ml"))
+    rows = "".join(f"{i % 5},{i % 3},{2 * (i % 5) - (i % 3)}\n" for i in range(200))
+    for channel in ("train", "validation"):
+        (folder / "ml/input/data" / channel).mkdir(parents=True)
+        (folder / "ml/input/data" / channel / "rows.csv").write_text("a,b,price\n" + rows, encoding="utf-8")
+    (folder / "ml/checkpoints").mkdir()
+    return folder / "ml"
+
+
+def configure(base: Path, *, channels: tuple[str, ...] = ("train", "validation"), **hyperparameters: Any) -> None:
+    """hyperparameters: as the service writes them, every value a string."""
+    config = base / "input/config"
+    config.mkdir(parents=True, exist_ok=True)
+    hosts = {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "eth0"}
+    channel = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+    told = {"hyperparameters": hyperparameters, "resourceconfig": hosts}
+    told["inputdataconfig"] = dict.fromkeys(channels, channel)
+    for name, content in told.items():
+        (config / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def start() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer", "train"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(),
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+@pytest.mark.slow
+def test_a_built_in_algorithm_trains_on_the_channels_and_leaves_its_model(base: Path) -> None:
+    configure(
+        base, algorithm="linear", lr="0.1", **{"data.label": '"price"', "train.epochs": "3", "sagemaker_region": '"x"'}
+    )
+    code, output = ended(start())
+    assert code == 0, output
+    config = (base / "output/data/config.yaml").read_text()
+    assert "lr: 0.1\n" in config
+    assert f"train: {base}/input/data/train\n" in config
+    assert trainer.load(base / "model").predict({"a": [1.0], "b": [1.0]})["prediction"].shape == (1,)
+    assert json.loads((base / "output/data/result.json").read_text())["epochs"] == 3
+    assert not (base / "output/failure").exists()
+
+
+@pytest.mark.slow
+def test_a_mistake_and_a_failure_are_told_in_the_failure_file(base: Path) -> None:
+    configure(base, algorithm="linear", **{"data.label": "nothing"})
+    code, output = ended(start())
+    assert code == 2, output
+    assert "has no column 'nothing'" in (base / "output/failure").read_text()
+
+
+@pytest.mark.slow
+def test_sigterm_stops_in_order_and_the_next_container_goes_on(base: Path) -> None:
+    source = f'"{WILD / "checkpoints"}"'
+    loss = {"algorithm.metrics": json.dumps({"loss": "loss=([0-9.]+)", "epoch": "epoch=([0-9]+)"})}
+    script = {"algorithm.hyperparameters.epochs": "15", "algorithm.source_dir": source, **loss}
+    configure(base, algorithm="script", **script)
+    process, job = start(), Job(base / "checkpoints/job")
+    until = time.monotonic() + 60
+    while not job.metrics():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, output = ended(process)
+    assert job.state() is State.STOPPED, output
+    code, output = ended(start())
+    assert code == 0, output
+    assert json.loads((base / "model/state.json").read_text()) == {"epoch": 15, "sessions": 2}
+
+
+def overrides(base: Path, **hyperparameters: Any) -> list[str]:
+    configure(base, **hyperparameters)
+    container = sagemaker.found()
+    assert container is not None
+    return container.overrides()
+
+
+def test_hyperparameters_are_overrides_or_the_algorithms(base: Path) -> None:
+    found = overrides(
+        base,
+        algorithm='"gpt"',
+        data="text",
+        **{
+            "train.max_steps": "10",
+            "layers": "2",
+            "activation": "it's",
+            "some": '{"a":[1,null,true]}',
+            "_tuning_x": "1",
+        },
+    )
+    assert {"algorithm=gpt", "data=text", "++train.max_steps=10", "++algorithm.layers=2"} <= set(found)
+    assert "++algorithm.activation='it\\'s'" in found
+    assert "++algorithm.some={a:[1,null,true]}" in found
+    assert f"job.dir='{base}/checkpoints/job'" in found
+
+
+def test_data_is_read_in_the_format_of_its_files(base: Path) -> None:
+    found = overrides(base, algorithm="linear")
+    assert found[:3] == [
+        "data=csv",
+        f"++data.train='{base}/input/data/train'",
+        f"++data.validation='{base}/input/data/validation'",
+    ]
+
+
+def test_several_hosts_are_refused(base: Path) -> None:
+    configure(base)
+    resources = base / "input/config/resourceconfig.json"
+    resources.write_text(json.dumps({"current_host": "algo-1", "hosts": ["algo-1", "algo-2"]}), encoding="utf-8")
+    container = sagemaker.found()
+    assert container is not None
+    with pytest.raises(UserError, match="instance_count=1"):
+        container.overrides()
+
+
+def test_elsewhere_nothing_is_changed(folder: Path) -> None:
+    assert "SAGEMAKER_BASE_DIR" not in os.environ
+    assert sagemaker.found({"SAGEMAKER_BASE_DIR": str(folder)}) is None

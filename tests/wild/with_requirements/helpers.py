@@ -1,0 +1,2 @@
+def rows():
+    return [["lr", 0.1]]
