@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from trainer.figures import plural
 from trainer.job import Job, State, read_json
 
 PATIENCE = 180.0  # seconds that a command may take
@@ -37,7 +38,8 @@ import trainer
 from trainer.build import build
 from trainer.data.opening import encode
 model, source = trainer.load(sys.argv[1]), build(json.loads(sys.argv[2]), "data")
-rows = encode(source, model.schema, model.algorithm).rows
+batches = encode(source, model.schema, model.algorithm).sequential(batch_size=4096)
+rows = sum(batch.size for batch in batches)
 print(json.dumps([rows, {name: values.tolist() for name, values in model.predict(source).items()}]))
 """
 
@@ -176,7 +178,7 @@ def trains(bench: Bench) -> str:
 def repeats(bench: Bench) -> str:
     """trained again, it is the same to the bit"""
     bench.same(bench.train("again"))
-    return f"{len(bench.weights)} files"
+    return plural(len(bench.weights), "file")
 
 
 def resumes(bench: Bench) -> str:
@@ -209,7 +211,7 @@ def loads(bench: Bench) -> str:
     """its artifact loads in a fresh process"""
     model = bench.folder / "whole" / "model"
     _python("import sys, trainer; trainer.load(sys.argv[1])", str(model))
-    return f"{len(digests(model)) + 1} files"
+    return plural(len(digests(model)) + 1, "file")
 
 
 def predicts(bench: Bench) -> str:

@@ -15,6 +15,7 @@ COLORS = {"passed": "green", "failed": "red", "skipped": "yellow"}
 def check(overrides: list[str]) -> int:
     """Tries each point and prints a table. Returns 1 if any failed; then the jobs are left where the table says."""
     from rich.table import Table
+    from rich.text import Text
 
     from trainer.summary import make_console
 
@@ -27,18 +28,10 @@ def check(overrides: list[str]) -> int:
     for outcome in run_points(Bench(overrides, folder)):
         failed = failed or outcome.status == "failed"
         color = COLORS[outcome.status]
-        table.add_row(
-            outcome.point, f"[{color}]{outcome.status}[/{color}]", f"{outcome.seconds:.1f}", _plain(outcome.seen)
-        )
+        table.add_row(outcome.point, Text(outcome.status, color), f"{outcome.seconds:.1f}", Text(outcome.seen))
     make_console().print(table)
     if failed:
         print(f"the jobs are in {folder}")
     else:
         shutil.rmtree(folder, ignore_errors=True)
     return 1 if failed else 0
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
