@@ -84,6 +84,18 @@ def test_a_failure_is_one_line_on_stderr(job: Job, capsys: pytest.CaptureFixture
     )
 
 
+def test_a_failure_in_the_jobs_copy_of_the_code_is_named_as_at_home(job: Job, capsys: pytest.CaptureFixture[str]):
+    error = {
+        "type": "ValueError",
+        "message": "no good",
+        "rank": 0,
+        "where": f"{job.dir}/code/project/sub/mine.py:8 in loss",
+    }
+    end(job, State.FAILED, error)
+    closing(job)
+    assert capsys.readouterr().err == "first failed: sub/mine.py:8 in loss: ValueError: no good (rank 0)\n"
+
+
 def test_a_stopped_job_says_that_it_can_go_on(job: Job, capsys: pytest.CaptureFixture[str]):
     end(job, State.STOPPED)
     closing(job)

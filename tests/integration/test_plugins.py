@@ -96,3 +96,10 @@ def test_a_class_in_a_file_elsewhere_is_trained_resumed_and_tuned(folder: Path) 
     os.chdir(away)
     again = headway("tune", "resume", str(folder / "studies/s"), "tune.trials=3")
     assert again.returncode == 0, again.stderr
+
+
+def test_a_module_that_fails_as_it_is_imported_is_named_with_its_line(folder: Path) -> None:
+    (folder / "late.py").write_text("from trainer import Module\nVALUE = nowhere\n\nclass Late(Module):\n    pass\n")
+    failed = headway("train", "algorithm=./late.py:Late", "data=digits")
+    assert failed.returncode == 1
+    assert "late.py:2 in <module>: NameError: name 'nowhere' is not defined" in failed.stderr.splitlines()[-1]
