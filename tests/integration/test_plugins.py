@@ -15,11 +15,11 @@ from tests.integration.command import headway
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "scripts" / "examples" / "plugin_package"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def run(*command: str, cwd: Path) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=cwd, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=cwd, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout
 
