@@ -186,9 +186,14 @@ def one_line_errors() -> Iterator[None]:
     """Turns what Hydra and OmegaConf raise for a user's mistake into a UserError of one line."""
     from hydra.errors import HydraException, MissingConfigException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import MarkedYAMLError
 
     try:
         yield
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{mark.name}, line {mark.line + 1}" if mark else "a config file"
+        raise UserError(f"{place}: not valid YAML: {error.problem}") from None
     except OverrideParseException as error:
         raise UserError(
             f"{error.override!r} is not an override; write KEY=VALUE, and quote what the shell would read"

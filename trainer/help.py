@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 import textwrap
 
-from trainer.choosing import target_of
 from trainer.conf_files import choices, conf_folder, file_of, groups, keys, keys_of, searched, study_groups, summary
 from trainer.config import TARGETS
-from trainer.describing import page
 
 VERBS = {
     "train": "train a model: Hydra overrides choose algorithm, data, workers; -m sweeps",
@@ -131,6 +129,9 @@ def _chosen(arguments: list[str]) -> list[str]:
         if file_of(group, choice):
             pages.append(_choice(group, choice))
         elif re.match(rf"({'|'.join(TARGETS)})(\._target_)?=", argument):
+            from trainer.choosing import target_of
+            from trainer.describing import page
+
             target = target_of(argument)
             pages += [page(argument, group.partition(".")[0], target)] if target else []
     return pages

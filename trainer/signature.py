@@ -233,6 +233,9 @@ def base_target(module: Source, base: ast.expr) -> str | None:
         if isinstance(statement, ast.Import):
             package = next(a.name for a in statement.names if (a.asname or a.name) == base.value.id)
             return f"{package}.{base.attr}"
+        if isinstance(statement, ast.ImportFrom):
+            package = module.imported(base.value.id) or ""
+            return f"{package}.{base.attr}" if package else None
     return None
 
 

@@ -1,0 +1,1 @@
+"""Factorization machines for Headway: `algorithm=fm`."""
