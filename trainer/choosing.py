@@ -22,7 +22,7 @@ from trainer.conf_files import choices, own_choices
 from trainer.config import TARGETS
 from trainer.conversion import Mismatch, convert
 from trainer.errors import UserError
-from trainer.signature import UNKNOWN, read_signature
+from trainer.signature import UNKNOWN, settings_of
 from trainer.source import locate
 from trainer.vetting import refuse
 
@@ -57,14 +57,19 @@ def resolved(arguments: Sequence[str]) -> list[str]:
             continue
         noun, value = match["noun"], _unquoted(match["value"])
         values = [value] if FILE.fullmatch(value) and Path(value.rpartition(":")[0]).is_file() else value.split(",")
-        targets = [_target(noun, v.strip(), bool(match["target"])) for v in values]
+        try:
+            targets = [_target(noun, v.strip(), bool(match["target"])) for v in values]
+        except UserError:
+            if not match["target"]:
+                raise
+            targets = [None]  # composed all the same; the check says what is wrong
         if any(targets):
             names = [store(noun, t) if t else v for t, v in zip(targets, values, strict=True)]
             found = [a for a in found if not a.startswith(f"{noun}=")] if match["target"] else found
             found.append(f"{noun}={','.join(names)}")
         else:
             found.append(argument)
-        if any(targets) or any(v not in own_choices(noun) for v in values):
+        if any(targets) or match["target"] or any(v not in own_choices(noun) for v in values):
             open_nouns.add(noun)
     return [_opened(argument, open_nouns) for argument in found]
 
@@ -147,7 +152,7 @@ def _any_of(noun: str, module: str) -> str:
 def _checked(target: str, noun: str, where: str) -> str:
     """The target. Raises UserError if it isn't there, or an algorithm that is none."""
     try:
-        read_signature(target)
+        settings_of(target, noun)
         refuse(target, noun)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
@@ -158,16 +163,16 @@ def store(noun: str, target: str) -> str:
     """Makes a choice of a target known to Hydra. Returns its name."""
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(group=noun, name=target, node=node(target), provider="headway")
+    ConfigStore.instance().store(group=noun, name=target, node=node(noun, target), provider="headway")
     return target
 
 
-def node(target: str) -> dict[str, Any]:
+def node(noun: str, target: str) -> dict[str, Any]:
     """A target and its defaults, as its config file would have them; `???` where a value is needed.
 
     Defaults that a config can't hold, or that aren't what their hint says, stay its own.
     """
-    signature = read_signature(target)
+    signature = settings_of(target, noun)
     found: dict[str, Any] = {"_target_": target}
     for parameter in signature.parameters if signature else ():
         if parameter.required:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ def prepared(overrides: Sequence[str]) -> list[str]:
     from trainer.choosing import resolved
 
     plug(SearchPath, "SearchPath")
-    for flag, folder in zip(overrides, [*overrides[1:], ""], strict=True):
+    for flag, folder in pairwise(overrides):
         if flag in ("--config-dir", "-cd"):  # a study's best.yaml names code that lies beside it
             codepath.last(Path(folder).absolute())
     for noun, _, name in (override.partition("=") for override in overrides):

@@ -12,7 +12,7 @@ from trainer.algorithm import Algorithm, Range
 from trainer.ancestry import doc, kind
 from trainer.conf_files import bases, file_of, keys
 from trainer.conversion import describe, shown
-from trainer.signature import class_constant, read_signature
+from trainer.signature import class_constant, settings_of
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Setting:
     doc: str
 
 
-def settings(target: str, noun: str = "", choice: str = "") -> list[Setting]:
+def settings(target: str, noun: str, choice: str = "") -> list[Setting]:
     """What a target takes; where a choice's file says more of a key, what that says."""
     import yaml
 
-    signature = read_signature(target)
+    signature = settings_of(target, noun)
     told = {key.name: key for key in keys(noun, choice)} if choice else {}
     found = []
     for p in signature.parameters if signature else ():

@@ -75,13 +75,11 @@ def check(node: Mapping[str, Any], target: str, prefix: str) -> dict[str, Any]:
     choices, and a target that isn't there.
     """
     try:
-        signature = read_signature(target)
+        signature = settings_of(target, prefix)
     except UserError as error:
         raise UserError(f"{prefix}._target_: {error}") from None
     if signature is None:
         return dict(node)
-    if signature.is_function and prefix == "algorithm":
-        signature = without_context(signature, target)
     known = {p.name: p for p in signature.parameters}
     checked: dict[str, Any] = {}
     for key, value in node.items():
@@ -100,10 +98,16 @@ def check(node: Mapping[str, Any], target: str, prefix: str) -> dict[str, Any]:
     return checked
 
 
-def without_context(signature: Signature, target: str) -> Signature:
-    """The hyperparameters of a training loop: its arguments without the first, which is its context."""
+def settings_of(target: str, noun: str) -> Signature | None:
+    """What a target takes from the config. Of a training loop that is all but the first argument, which is its context.
+
+    Raises UserError as `read_signature` does, and for a loop without a context.
+    """
+    signature = read_signature(target)
+    if signature is None or not signature.is_function or noun != "algorithm":
+        return signature
     if not signature.parameters:
-        raise UserError(f"algorithm._target_: {target} takes no argument; write def {signature.name}(context, …)")
+        raise UserError(f"{target} takes no argument; write def {signature.name}(context, …)")
     return replace(signature, parameters=signature.parameters[1:])
 
 
