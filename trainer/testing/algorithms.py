@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from trainer.errors import HeadwayError
 from trainer.figures import plural
 from trainer.job import Job, State, read_json
 
@@ -37,7 +38,10 @@ import json, sys
 import trainer
 from trainer.build import build
 from trainer.data.opening import encode
+from trainer.function import Function
 model, source = trainer.load(sys.argv[1]), build(json.loads(sys.argv[2]), "data")
+if isinstance(model.algorithm, Function):
+    sys.exit(print("null"))
 batches = encode(source, model.schema, model.algorithm).sequential(batch_size=4096)
 rows = sum(batch.size for batch in batches)
 print(json.dumps([rows, {name: values.tolist() for name, values in model.predict(source).items()}]))
@@ -217,18 +221,18 @@ def loads(bench: Bench) -> str:
 def predicts(bench: Bench) -> str:
     """it predicts a row for each row, by the command as in Python"""
     from trainer.config import load
-    from trainer.signature import is_function
 
     config, model = load(bench.folder / "whole" / "config.yaml"), bench.folder / "whole" / "model"
-    if is_function(config["algorithm"]["_target_"]):
-        raise Skipped("a training loop does not predict")
     source = {**config["data"], "test": config["data"].get("test") or config["data"].get("train")}
     if source["_target_"].endswith(".Text"):
         done = bench.headway("predict", f"model={model}", "prompt=a", "+generate.tokens=5")
         if done.returncode:
             raise Failed(done.stderr.strip().splitlines()[-1])
         return "continues a prompt"
-    rows, columns = json.loads(_python(PREDICT, str(model), json.dumps({**source, "train": source["test"]})))
+    told = json.loads(_python(PREDICT, str(model), json.dumps({**source, "train": source["test"]})))
+    if told is None:
+        raise Skipped("a training loop does not predict")
+    rows, columns = told
     for name, values in columns.items():
         if len(values) != rows:
             raise Failed(f"{name}: {len(values)} predictions for {rows} rows")
@@ -294,7 +298,7 @@ def run_points(bench: Bench) -> Iterator[Outcome]:
             seen = point(bench)
         except Skipped as why:
             status, seen = "skipped", str(why)
-        except Failed as why:
+        except (Failed, HeadwayError) as why:
             status, seen = "failed", str(why)
         except subprocess.TimeoutExpired:
             status, seen = "failed", f"it takes longer than {PATIENCE:.0f} s"
