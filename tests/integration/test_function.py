@@ -100,15 +100,15 @@ def test_a_loop_goes_on_with_another_number_of_workers_and_is_tuned(slow: Path) 
     os.kill((read_json(job.logs / "node-0.json") or {})["agent"], signal.SIGTERM)
     assert process.wait(60) == 75
     assert train("grown", "launcher.workers=2").metrics()[-1]["samples"] == 15000
-    tuned = headway("tune", *LOOP, "algorithm.lr=tag(log,interval(0.01,0.2))", "+algorithm.epochs=1", "tune.trials=2")
+    tuned = headway("tune", *LOOP, "algorithm.lr=tag(log,interval(0.01,0.2))", "algorithm.epochs=1", "tune.trials=2")
     assert tuned.returncode == 0, tuned.stdout + tuned.stderr
 
 
 def test_what_is_wrong_with_a_loops_arguments_is_said_before_it_starts(folder: Path) -> None:
     (folder / "loops.py").write_text("def main(context, *, lr: float, layers: int = 2): ...\ndef bare(): ...\n")
     cases = {
-        "algorithm._target_=loops.main": "algorithm.lr has no value and main needs one",
-        "algorithm._target_=loops.main algorithm.lr=0.1 +algorithm.layers=two": "algorithm.layers: 'two'",
+        "algorithm._target_=loops.main": "algorithm.lr: a value is needed",
+        "algorithm._target_=loops.main algorithm.lr=0.1 algorithm.layers=two": "algorithm.layers: 'two'",
         "algorithm._target_=loops.main algorithm.lr=0.1 +algorithm.layer=2": "did you mean 'layers'",
         "algorithm._target_=loops.bare": "write def bare(context, …)",
         "algorithm=linear data=none": "data=none: linear learns from data",

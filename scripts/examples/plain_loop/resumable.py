@@ -1,4 +1,4 @@
-"""The loop of plain.py with Headway: headway train algorithm._target_=resumable.main data=none +algorithm.lr=0.05"""
+"""The loop of plain.py with Headway: headway train algorithm._target_=resumable.main data=none algorithm.lr=0.05"""
 
 import torch
 from sklearn.datasets import load_digits
