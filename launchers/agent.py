@@ -41,6 +41,7 @@ from launchers.watch import STACK_SECONDS, Beats, HangWatch
 from trainer import codepath, memory, node
 from trainer.config import load, seconds
 from trainer.errors import HeadwayError, UserError
+from trainer.interpreter import working_folder_last
 from trainer.job import Job, State, write_json
 from trainer.mirror import Mirror
 from trainer.result import write_result
@@ -373,6 +374,7 @@ if __name__ == "__main__":
     # multiprocessing would run this module once more in each worker, which needs nothing of it
     del __file__
     __spec__ = None  # type: ignore[assignment]
+    working_folder_last()
     try:
         code = main(sys.argv[1:])
     except UserError as error:

@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from trainer.interpreter import safe
+
 PR_SET_PDEATHSIG = 1
 
 
@@ -30,7 +32,7 @@ def start(
     with open(log, "ab") as output:
         return subprocess.Popen(
             command,
-            env=dict(env),
+            env={**env, **safe()},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

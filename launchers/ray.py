@@ -18,6 +18,7 @@ from launchers import child
 from launchers.base import Launcher, Plan, check_nodes
 from trainer.algorithm import Range
 from trainer.errors import HeadwayError, UserError
+from trainer.interpreter import safe
 from trainer.job import Job, State, Status, read_json, write_json
 from trainer.node import process_lives
 
@@ -99,7 +100,8 @@ class Ray(Launcher):
         import shlex
 
         paths = os.environ.get("PYTHONPATH", "")
-        command = f"cd {shlex.quote(os.getcwd())} && PYTHONPATH={shlex.quote(paths)} exec {shlex.join(plan.command)}"
+        settings = " ".join(f"{key}={shlex.quote(value)}" for key, value in {"PYTHONPATH": paths, **safe()}.items())
+        command = f"cd {shlex.quote(os.getcwd())} && {settings} exec {shlex.join(plan.command)}"
         try:
             from ray.dashboard.utils import get_address_for_submission_client
             from ray.job_submission import JobSubmissionClient

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers.ray import ORDER, STANDING
+from trainer.interpreter import working_folder_last
 from trainer.job import Job, State, read_json, write_json
 
 LOOK_SECONDS = 0.25
@@ -268,4 +269,5 @@ def _resource(text: str) -> tuple[str, float]:
 
 
 if __name__ == "__main__":
+    working_folder_last()
     sys.exit(main(sys.argv[1:]))

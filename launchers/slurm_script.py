@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainer.interpreter import safe
 from trainer.job import Job
 
 SCRIPT = "job.sbatch"
@@ -132,4 +133,4 @@ def asked(key: str, value: Any) -> str:
 def environment() -> dict[str, str]:
     """What the agents must find there whatever a site passes on, and on another day: where Python looks for code."""
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths))} if paths else {}
+    return {**({"PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths))} if paths else {}), **safe()}

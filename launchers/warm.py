@@ -28,6 +28,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.interpreter import safe
+
 TAKE_SECONDS = 5.0  # an idle agent answers within milliseconds; one that doesn't is stopped, or stuck
 LEAVE_SECONDS = 5.0
 LIMITS = sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_")})
@@ -103,7 +105,7 @@ class WarmAgent:
             # no PR_SET_PDEATHSIG: it fires when the thread ends that started the agent, and this one shall outlive it
             self.process = subprocess.Popen(
                 [*command, "--serve", self.folder],
-                env=dict(env),
+                env={**env, **safe()},
                 stdin=theirs.fileno(),
                 stdout=output,
                 stderr=output,

@@ -11,6 +11,7 @@ from typing import Any
 
 from trainer.arguments import parser as new_parser
 from trainer.errors import HeadwayError, UserError, did_you_mean
+from trainer.interpreter import working_folder_last
 
 STOPPED = 130
 
@@ -20,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     nobody reads what it prints."""
     arguments = sys.argv[1:] if argv is None else argv
     if argv is None:
-        own_folder_last()
+        working_folder_last()
     try:
         code = _verb(arguments)
         sys.stdout.flush()
@@ -35,15 +36,6 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-
-
-def own_folder_last() -> None:
-    """Puts the working folder last on the path: a user's algorithm is found there, and no `conf` there hides ours."""
-    folder = os.getcwd()
-    sys.path[:] = [path for path in sys.path if path not in ("", folder)]
-    for package in ("algorithms", "conf", "launchers"):
-        import_module(package)
-    sys.path.append(folder)
 
 
 def _verb(arguments: list[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import HeadwayError, UserError
+from trainer.interpreter import safe
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,6 +98,7 @@ def ask(config: Mapping[str, Any], devices: int | None, memory: int | None) -> d
         input=json.dumps(request),
         capture_output=True,
         text=True,
+        env={**os.environ, **safe()},
         check=False,
     )
     if done.returncode:

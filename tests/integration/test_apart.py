@@ -93,7 +93,7 @@ def test_two_nodes_train_what_two_nodes_here_train_and_all_is_told_to_who_follow
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_preempted_it_goes_on_from_what_each_node_has_carried_to_the_same_end(s3: Server, strategy: str) -> None:
-    options = [*SLOW, *TWO, f"strategy={strategy}"]
+    options = [*SLOW, *TWO, f"strategy={strategy}", "train.epochs=4"]
     job = submitted("low", *options, "launcher.partition=low")
     reaches(job, 20)
     number = number_of(job)

@@ -185,3 +185,21 @@ def test_two_jobs_in_one_warm_agent_have_each_its_own_code(tmp_path: Path, monke
     assert len(agents) == 1
     assert losses[0] == {0.0}
     assert 0.0 not in losses[1]
+
+
+def test_folders_of_a_project_hide_none_of_ours(tmp_path: Path) -> None:
+    """It may well have a package `trainer`, or a `statistics.py`."""
+    folder = project(tmp_path / "mine")
+    for package in ("trainer", "launchers", "algorithms", "conf"):
+        (folder / package).mkdir()
+        (folder / package / "__init__.py").touch()
+    (folder / "statistics.py").write_text("raise RuntimeError('the wrong one')\n")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("headway"), *COMMON, "launcher.workers=2"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -19,6 +19,7 @@ from trainer.build import build
 from trainer.data.opening import open_data
 from trainer.data.schema import Schema
 from trainer.errors import HeadwayError, UserError
+from trainer.interpreter import working_folder_last
 from trainer.worker.batch_size import largest
 from trainer.worker.decision import Batches, least, of_samples
 from trainer.worker.estimate import device_memory, measure
@@ -129,4 +130,5 @@ def data(config: Mapping[str, Any], algorithm: Module) -> tuple[Schema, Batches,
 
 
 if __name__ == "__main__":
+    working_folder_last()
     sys.exit(main())

@@ -22,6 +22,7 @@ import torch.distributed as dist
 from trainer.algorithm import Batch, Module
 from trainer.build import build
 from trainer.data.opening import open_data
+from trainer.interpreter import safe, working_folder_last
 from trainer.worker import exhaustion, gpu_share, initial, strategy
 from trainer.worker import precision as numbers
 from trainer.worker.averages import Averages
@@ -66,7 +67,9 @@ def fits(
         "number": number,
         "path": sys.path,  # the job's own code
     }
-    process = subprocess.Popen([sys.executable, "-m", "trainer.worker.probe"], stdin=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainer.worker.probe"], stdin=subprocess.PIPE, text=True, env={**os.environ, **safe()}
+    )
     assert process.stdin is not None
     print(json.dumps(request), file=process.stdin, flush=True)  # it stays open: the process ends when it closes
     key, end = f"probe-{number}-full", time.monotonic() + PATIENCE
@@ -87,6 +90,7 @@ def fits(
 
 
 def main() -> int:
+    working_folder_last()
     request = json.loads(sys.stdin.readline())
     sys.path[:] = request["path"]
     threading.Thread(target=_end_with_worker, daemon=True).start()
