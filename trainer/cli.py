@@ -79,7 +79,9 @@ def _train(arguments: list[str]) -> int:
     if container is None:
         return _train_all(arguments)
     with container.entered():
-        code = _train_all([*container.overrides(), *arguments])
+        if len(container.hosts) > 1:
+            container.wait_for_others()
+        code = container.join() if container.number else _train_all([*container.overrides(), *arguments])
     container.finish()
     return code
 

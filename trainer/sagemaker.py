@@ -4,6 +4,7 @@
     input/data/CHANNEL                  data.train, data.validation, data.test; of a script, its channels
     checkpoints                         holds the job's directory, so that an interrupted job goes on
     model, output/data, output/failure  the trained model, the figures, and why it failed
+    input/config/checkpointconfig.json  where the checkpoints lie on S3: there several hosts meet, and the job is beside them
 
 The opposite way, a script in a container of ours, is `algorithms.script`.
 """
@@ -11,21 +12,27 @@ The opposite way, a script in a container of ours, is `algorithms.script`.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
 import signal
+import socket
+import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.build import build
 from trainer.errors import HeadwayError, UserError
 from trainer.help import choices, groups
 from trainer.job import Job
-from trainer.storage import is_remote, staging
+from trainer.pulling import storage_of
+from trainer.running import exit_code
+from trainer.storage import S3, is_remote, staging
 
 BASE = "SAGEMAKER_BASE_DIR"
 PREFIX, HIDDEN = "sagemaker_", ("_tuning_objective_metric", "default_user_module_name")
@@ -34,6 +41,10 @@ ROLES |= {"eval": "validation", "evaluation": "validation", "test": "test", "tes
 FORMATS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".libsvm": "libsvm", ".svm": "libsvm"}
 FORMATS |= {".npy": "npy", ".npz": "npy", ".txt": "text"}
 FAILURE_CHARACTERS = 1024
+HOSTS = "launchers.hosts.Hosts"
+PATIENCE_SECONDS = 900.0
+LEAVE_SECONDS = 110.0  # SageMaker kills what is there 120 s after its SIGTERM
+LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,27 +55,72 @@ class Container:
     hyperparameters: Mapping[str, Any]
     channels: tuple[str, ...]
     hosts: tuple[str, ...]
+    host: str = ""
+    checkpoints: str = ""  # on S3
+
+    @property
+    def number(self) -> int:
+        """This host's, from 0."""
+        return self.hosts.index(self.host) if self.host in self.hosts else 0
 
     @property
     def job(self) -> Job:
-        """Where the job's directory is, unless a hyperparameter puts it elsewhere."""
-        given = self.hyperparameters.get("job.dir")
-        if given and is_remote(str(given)):
-            return Job(staging(str(given)))
-        return Job(Path(str(given)) if given else self.base / "checkpoints" / "job")
+        """Where the job's directory is: one host keeps it with its checkpoints, several beside them on S3. A hyperparameter
+        may put it elsewhere. Raises UserError."""
+        given = str(self.hyperparameters.get("job.dir") or "")
+        if len(self.hosts) > 1 and not given and self.checkpoints:
+            given = f"{self.checkpoints.rstrip('/')}.headway"
+        if is_remote(given):
+            return Job(staging(given), given)
+        if len(self.hosts) > 1:
+            raise UserError(
+                f"{len(self.hosts)} hosts have no folder in common: give the job a checkpoint location on S3, "
+                f"or the hyperparameter job.dir=s3://BUCKET/FOLDER"
+            )
+        return Job(Path(given) if given else self.base / "checkpoints" / "job")
 
     def overrides(self) -> list[str]:
         """What a person would type. Raises UserError for what can't be had."""
-        if len(self.hosts) > 1:
-            raise UserError(
-                f"{len(self.hosts)} hosts: in a container of SageMaker's a job has one, with all its GPUs; "
-                f"set instance_count=1"
-            )
         own = {k: v for k, v in self.hyperparameters.items() if not (k.startswith(PREFIX) or k in HIDDEN)}
         found = [_override(key, value) for key, value in own.items()]
         if "job.dir" not in own:
-            found.append(f"job.dir={_text(str(self.job.dir))}")
-        return [*self._data(own), *found]
+            found.append(f"job.dir={_text(self.job.url or str(self.job.dir))}")
+        return [*self._data(own), *self._launcher(), *found]
+
+    def _launcher(self) -> list[str]:
+        if len(self.hosts) == 1:
+            return []
+        return [f"launcher._target_={HOSTS}", *(f"++launcher.{k}={_text(v)}" for k, v in self._place().items())]
+
+    def _place(self) -> dict[str, Any]:
+        other = next(host for host in self.hosts if host != self.host)
+        return {"nodes": len(self.hosts), "node": self.number, "other": other}
+
+    def join(self) -> int:
+        """What another host than the first one does: its part in the job that the first writes down. Returns how it ended."""
+        job, storage = self.job, S3(str(self.job.url))
+        workers = self.hyperparameters.get("launcher.workers", "auto")
+        launcher = build({"_target_": HOSTS, **self._place(), "workers": workers}, "launcher")
+        self.wait_for(lambda: storage.read("config.yaml") is not None, "the first host has not written the job down")
+        launcher.submit(job, launcher.plan(job))
+        try:
+            launcher.wait(job, math.inf)
+        except KeyboardInterrupt:
+            launcher.stop(job)
+            launcher.wait(job, LEAVE_SECONDS)
+        return exit_code(job)
+
+    def wait_for_others(self) -> None:
+        """Until the hosts' names lead somewhere, which takes the platform a while."""
+        for host in self.hosts:
+            self.wait_for(lambda host=host: _resolves(host), f"the name {host} leads nowhere")  # type: ignore[misc]
+
+    def wait_for(self, condition: Callable[[], bool], problem: str) -> None:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            if time.monotonic() > end:
+                raise HeadwayError(f"{problem} after {PATIENCE_SECONDS / 60:.0f} minutes")
+            time.sleep(LOOK_SECONDS)
 
     def _data(self, own: Mapping[str, Any]) -> list[str]:
         folders = {name: self.base / "input" / "data" / name for name in self.channels}
@@ -96,6 +152,10 @@ class Container:
         """Leaves the model and the figures where SageMaker takes them from."""
         job = self.job
         result = job.result() or {}
+        if self.number:  # the first has it all
+            return
+        if job.url:
+            _fetch_model(job)
         if job.model.is_dir():
             shutil.copytree(job.model, self.base / "model", dirs_exist_ok=True)
         kept = self.base / "output" / "data"
@@ -112,6 +172,21 @@ class Container:
         path.write_text(reason[:FAILURE_CHARACTERS], encoding="utf-8")
 
 
+def _resolves(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, None)
+    except socket.gaierror:
+        return False
+    return True
+
+
+def _fetch_model(job: Job) -> None:
+    """The leading host's artifact, which may be another's."""
+    storage = storage_of(job)
+    for name in storage.list("model/"):
+        storage.download(name, job.dir / name)
+
+
 def found(environment: Mapping[str, str] = os.environ) -> Container | None:
     """The container that this process is the entry of, if it is in one."""
     base = Path(environment.get(BASE, "/opt/ml"))
@@ -120,7 +195,14 @@ def found(environment: Mapping[str, str] = os.environ) -> Container | None:
         return None
     resources, inputs = _read(config / "resourceconfig.json"), _read(config / "inputdataconfig.json")
     hyperparameters = {key: _value(value) for key, value in _read(config / "hyperparameters.json").items()}
-    return Container(base, hyperparameters, tuple(sorted(inputs)), tuple(resources.get("hosts", ())))
+    return Container(
+        base,
+        hyperparameters,
+        tuple(sorted(inputs)),
+        tuple(resources.get("hosts", ())) or ("algo-1",),
+        str(resources.get("current_host", "")),
+        str(_read(config / "checkpointconfig.json").get("S3Uri") or ""),
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

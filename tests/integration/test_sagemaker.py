@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import trainer
 from tests.integration.command import environment
 from trainer import sagemaker
+from trainer.chaos.s3 import Server
 from trainer.errors import UserError
 from trainer.job import Job, State
 
@@ -26,33 +28,46 @@ WILD = Path(__file__).parents[1] / "wild"
 def base(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the platform has laid out before it starts the container."""
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(folder / "ml"))
+    return lay_out(folder / "ml")
+
+
+def lay_out(base: Path) -> Path:
     rows = "".join(f"{i % 5},{i % 3},{2 * (i % 5) - (i % 3)}\n" for i in range(200))
     for channel in ("train", "validation"):
-        (folder / "ml/input/data" / channel).mkdir(parents=True)
-        (folder / "ml/input/data" / channel / "rows.csv").write_text("a,b,price\n" + rows, encoding="utf-8")
-    (folder / "ml/checkpoints").mkdir()
-    return folder / "ml"
+        (base / "input/data" / channel).mkdir(parents=True)
+        (base / "input/data" / channel / "rows.csv").write_text("a,b,price\n" + rows, encoding="utf-8")
+    (base / "checkpoints").mkdir()
+    return base
 
 
-def configure(base: Path, *, channels: tuple[str, ...] = ("train", "validation"), **hyperparameters: Any) -> None:
+def configure(
+    base: Path,
+    *,
+    channels: tuple[str, ...] = ("train", "validation"),
+    hosts: Sequence[str] = ("algo-1",),
+    host: str = "algo-1",
+    checkpoints: str = "",
+    **hyperparameters: Any,
+) -> None:
     """hyperparameters: as the service writes them, every value a string."""
     config = base / "input/config"
     config.mkdir(parents=True, exist_ok=True)
-    hosts = {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "eth0"}
+    resources = {"current_host": host, "hosts": list(hosts), "network_interface_name": "eth0"}
     channel = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
-    told = {"hyperparameters": hyperparameters, "resourceconfig": hosts}
+    told = {"hyperparameters": hyperparameters, "resourceconfig": resources}
     told["inputdataconfig"] = dict.fromkeys(channels, channel)
+    told["checkpointconfig"] = {"LocalPath": str(base / "checkpoints"), "S3Uri": checkpoints}
     for name, content in told.items():
         (config / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
-def start() -> subprocess.Popen[str]:
+def start(own: dict[str, str] | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "trainer", "train"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment(),
+        env={**environment(), **(own or {})},
     )
 
 
@@ -138,14 +153,35 @@ def test_data_is_read_in_the_format_of_its_files(base: Path) -> None:
     ]
 
 
-def test_several_hosts_are_refused(base: Path) -> None:
-    configure(base)
-    resources = base / "input/config/resourceconfig.json"
-    resources.write_text(json.dumps({"current_host": "algo-1", "hosts": ["algo-1", "algo-2"]}), encoding="utf-8")
+def test_several_hosts_need_a_place_on_s3(base: Path) -> None:
+    configure(base, hosts=["algo-1", "algo-2"])
     container = sagemaker.found()
     assert container is not None
-    with pytest.raises(UserError, match="instance_count=1"):
+    with pytest.raises(UserError, match="2 hosts have no folder in common: give the job a checkpoint location on S3"):
         container.overrides()
+
+
+@pytest.mark.slow
+def test_several_hosts_train_one_job_together(folder: Path) -> None:
+    hosts = ["127.0.0.1", "127.0.0.2"]
+    with Server("bucket", seed=1) as s3:
+        processes = []
+        for host in hosts:
+            base = folder / host / "ml"
+            lay_out(base)
+            configure(
+                base, hosts=hosts, host=host, checkpoints="s3://bucket/checkpoints", algorithm="linear",
+                **{"data.label": "price", "train.epochs": "3"},
+            )  # fmt: skip
+            own = {"SAGEMAKER_BASE_DIR": str(base), "HEADWAY_CACHE": str(folder / host / "cache"), **s3.environment()}
+            processes.append(start(own))
+        codes = [ended(process) for process in processes]
+        assert [code for code, _ in codes] == [0, 0], codes
+        assert "checkpoints.headway/result.json" in s3.stored("bucket")
+    first, second = (folder / host / "ml" for host in hosts)
+    assert json.loads((first / "output/data/result.json").read_text())["world_size"] == 2
+    assert trainer.load(first / "model").predict({"a": [1.0], "b": [1.0]})["prediction"].shape == (1,)
+    assert not (second / "model").exists()
 
 
 def test_elsewhere_nothing_is_changed(folder: Path) -> None:
