@@ -155,7 +155,7 @@ def test_a_failed_job_is_shown_with_its_error(runs: Path, capsys: pytest.Capture
     end(job, State.FAILED, {"type": "ValueError", "message": "no", "rank": 1, "where": "a.py:8", "log": log})
     show(job)
     assert (
-        f"first failed: ValueError: no (rank 1, a.py:8); the trace is in {Path(log).relative_to(Path.cwd())}"
+        f"first failed: a.py:8: ValueError: no (rank 1); the trace is in {Path(log).relative_to(Path.cwd())}"
         in told(capsys)
     )
 
