@@ -209,13 +209,16 @@ def _interruptions(result: Mapping[str, Any]) -> list[str]:
 
 
 def next_command(job: Job, model: str) -> str:
-    """What one types to use a model, with the kind of data it was trained on: what a script wrote is its own affair."""
+    """What one types to use a model, with the kind of data it was trained on: what a script or a loop wrote is its own
+    affair."""
     from trainer.config import load
+    from trainer.signature import is_function
 
-    data = load(job.config_path).get("data") or {}
+    config = load(job.config_path)
+    data = config.get("data") or {}
     if choice({"data": data}, "data") == "text":
         return f'headway predict model={shlex.quote(short_path(model))} prompt="Once upon a time"'
-    if choice({"data": data}, "data") == "channels":
+    if choice({"data": data}, "data") == "channels" or is_function(str(config["algorithm"]["_target_"])):
         return f"ls {shlex.quote(short_path(model))}"
     chosen = f"data={choice({'data': data}, 'data')}"
     if "train" in data and data["train"] is not None:
