@@ -129,8 +129,8 @@ class Agent:
         started = time.time()
         self.watcher.start()
         if self.place.nodes > 1:
-            heard = lambda notice, regroup: self.control.hear(notice, here=False, regroup=regroup)  # noqa: E731
-            self.meeting = Meeting(self.job, self.place, self.workers, Events(heard, self._on_lost), board_of(self.job))
+            events = Events(self._on_ask, self._on_lost)
+            self.meeting = Meeting(self.job, self.place, self.workers, events, board_of(self.job))
             self.control.spread = self.meeting.tell
         try:
             while True:
@@ -359,6 +359,9 @@ class Agent:
     def _on_superseded(self, who: str) -> None:
         reason = f"this job was taken over by {who}"
         self.control.on_notice(Notice(source="superseded", reason=reason, seconds=None, by_hand=True))
+
+    def _on_ask(self, notice: Notice, regroup: bool) -> None:
+        self.control.hear(notice, here=False, regroup=regroup)
 
     def _on_lost(self, words: str) -> None:
         self.control.kill(("lost node", words))

@@ -28,8 +28,9 @@ ERRORS_SECONDS = 5.0  # the same of their workers' errors
 LOOK_SECONDS = 0.05
 
 
-def opened(place: str, node: int) -> Job:
-    """The job of a local directory; of one on S3, in this node's own folder. Raises UserError if there is none."""
+def opened(place: str, node: int | None = None) -> Job:
+    """The job of a local directory; of one on S3 with what is known of it there, in the folder of this machine or of one of
+    its nodes. Raises UserError if there is none."""
     if not is_remote(place):
         return Job(Path(place))
     folder = staging(place, node)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from trainer.job import Job, read_json, write_json
-from trainer.storage import S3
+from trainer.storage import S3, record_in
 
 NODES = "nodes"
 
@@ -75,7 +75,7 @@ class Objects:
 
     def read(self, name: str) -> dict[str, Any] | None:
         found = self._storage.read(f"{NODES}/{name}.json")
-        return _parsed(found[0]) if found else None
+        return record_in(found[0]) if found else None
 
     def read_all(self, prefix: str) -> list[dict[str, Any]]:
         stamps = self._storage.stamps(f"{NODES}/{prefix}")
@@ -84,7 +84,7 @@ class Objects:
         fresh = {name: known[name] for name, (etag, _) in stamps.items() if known.get(name, ("",))[0] == etag}
         for name in stamps.keys() - fresh.keys():
             if found := self._storage.read(name):
-                fresh[name] = (found[1], _parsed(found[0]))
+                fresh[name] = (found[1], record_in(found[0]))
         with self._lock:
             self._known = fresh
         return [record for _, record in fresh.values() if record]
@@ -94,11 +94,3 @@ class Objects:
 
     def remove(self, name: str) -> None:
         self._storage.delete([f"{NODES}/{name}.json"])
-
-
-def _parsed(content: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(content)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None

@@ -14,7 +14,7 @@ from trainer.job import Job
 from trainer.mirror import Mirror
 from trainer.pulling import pull
 from trainer.result import more_is_better
-from trainer.storage import S3, Encryption, is_remote
+from trainer.storage import is_remote, of_job
 
 FLUSH_SECONDS = 600.0  # how long the end of a job waits for S3, if nobody presses
 
@@ -24,10 +24,9 @@ def carry(job: Job, config: dict[str, Any], on_superseded: Callable[[str], None]
 
     fetch: brings what is there first. Raises HeadwayError if S3 can't be reached, or refuses.
     """
-    url = str(config["job"]["dir"])
-    if not is_remote(url):
+    if not is_remote(str(config["job"]["dir"])):
         return None
-    storage = S3(url, Encryption(config["job"].get("encryption"), config["job"].get("kms_key")))
+    storage = of_job(config["job"])
     options = config["checkpoint"]
     metric = options.get("metric") or config["train"]["early_stopping"]["metric"]
     retention = Retention(options["keep"], options["keep_best"], metric, more_is_better(metric, Algorithm.maximize))

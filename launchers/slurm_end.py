@@ -13,17 +13,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
+from launchers.apart import opened
 from launchers.board import board_of
 from launchers.slurm_queue import requeue, scancel
 from trainer import checkpoint
 from trainer.config import load
 from trainer.errors import HeadwayError
 from trainer.job import Job, State
-from trainer.pulling import bring
-from trainer.storage import S3, is_remote, staging
+from trainer.storage import S3
 
 CODES = {State.COMPLETED: 0, State.FAILED: 1, State.STOPPED: 130}
 
@@ -86,15 +85,6 @@ def _newest(job: Job) -> float:
     return max((path.stat().st_mtime for path in manifests if path.exists()), default=0.0)
 
 
-def _opened(place: str) -> Job:
-    """On S3 with what is known of it there by now."""
-    if not is_remote(place):
-        return Job(Path(place))
-    job = Job(staging(place), place)
-    bring(job)
-    return job
-
-
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m launchers.slurm_end", description=__doc__.splitlines()[0])
     parser.add_argument("job", help="its directory, or where that lies on S3")
@@ -102,7 +92,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--number", required=True, help="the batch job's")
     parser.add_argument("--survivor", action="store_true", help="called on a node, not by the batch script")
     args: Any = parser.parse_args(arguments)
-    return (survive if args.survivor else end)(_opened(args.job), args.exit_code, args.number)
+    return (survive if args.survivor else end)(opened(args.job), args.exit_code, args.number)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import HeadwayError
-from trainer.storage import S3, Conflict
+from trainer.storage import S3, Conflict, record_in
 
 OWNER = "owner.json"
 KNOWN = ".job-id"  # in the local folder: of which job its files are
@@ -42,7 +42,7 @@ class Ownership:
         """Makes this process the owner and returns the record of the one before. Raises HeadwayError if it can't."""
         for _ in range(TRIES):
             found = self._storage.read(OWNER)
-            before = _parse(found[0]) if found else None
+            before = record_in(found[0]) if found else None
             self._job = str((before or {}).get("job") or known_job(self._folder) or uuid.uuid4().hex)
             with contextlib.suppress(Conflict):
                 if found:
@@ -62,7 +62,7 @@ class Ownership:
                 self._etag = self._storage.write(OWNER, self._record(step), if_match=self._etag)
             except Conflict:
                 found = self._storage.read(OWNER)
-                owner = _parse(found[0]) if found else None
+                owner = record_in(found[0]) if found else None
                 if found is None or owner is None or owner.get("id") != self.id:
                     raise Superseded(who(owner)) from None
                 self._etag = found[1]  # our own write, whose answer got lost
@@ -87,7 +87,7 @@ class Ownership:
 def owner(storage: S3) -> dict[str, Any] | None:
     """The record of who is, or was last, at work on the job; `time` is when it said so."""
     found = storage.read(OWNER)
-    return _parse(found[0]) if found else None
+    return record_in(found[0]) if found else None
 
 
 def who(record: dict[str, Any] | None) -> str:
@@ -109,11 +109,3 @@ def known_job(folder: Path) -> str | None:
 def be_of_job(folder: Path, job: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / KNOWN).write_text(job + "\n", encoding="utf-8")
-
-
-def _parse(content: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(content)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None

@@ -23,7 +23,7 @@ from trainer.errors import HeadwayError
 from trainer.job import Job, read_json
 from trainer.ownership import be_of_job, known_job, owner
 from trainer.ownstate import bring as bring_own_state
-from trainer.storage import S3, Damaged, Encryption, Missing, in_parallel
+from trainer.storage import S3, Damaged, Missing, in_parallel, of_job
 
 CONFIG, EVENTS = "config.yaml", "events.jsonl"
 SUBMITTED = (CONFIG, RECORD)  # by whoever submits
@@ -39,7 +39,7 @@ def storage_of(job: Job) -> S3:
 
     assert job.url is not None
     options = load(job.config_path)["job"] if job.exists() else {}
-    return S3(job.url, Encryption(options.get("encryption"), options.get("kms_key")))
+    return of_job({**options, "dir": job.url})
 
 
 _brought: dict[str, float] = {}

@@ -18,7 +18,7 @@ from trainer.pulling import is_up, pull_small
 from trainer.refusing import check_algorithm, check_data, refuse_impossible
 from trainer.result import write_result
 from trainer.signature import short_name
-from trainer.storage import S3, Encryption, is_remote, staging
+from trainer.storage import is_remote, of_job, staging
 
 ROOT = Path("runs")
 LEAVE_SECONDS = 30.0  # for an agent to leave once its job has ended
@@ -124,7 +124,7 @@ def run(
     remote = is_remote(str(checked["job"]["dir"]))
     launcher.wait(job, timeout=UPLOAD_SECONDS if remote else LEAVE_SECONDS)
     settle(job, launcher.status(job))
-    if remote and not is_up(_storage(checked), job.dir):
+    if remote and not is_up(of_job(checked["job"]), job.dir):
         announce(
             f"not everything is on S3; `headway resume {checked['job']['dir']}` on this machine brings the rest up"
         )
@@ -201,19 +201,14 @@ def submit(one: Prepared, *, detached: bool = False) -> list[str]:
     return told
 
 
-def _storage(config: Mapping[str, Any]) -> S3:
-    options = config["job"]
-    return S3(str(options["dir"]), Encryption(options["encryption"], options["kms_key"]))
-
-
 def _bring_up(job: Job, config: Mapping[str, Any], announce: Callable[[str], None]) -> None:
     """Brings to S3 what an agent that had to leave could not. Nothing for a job that is local, or all there."""
-    if not is_remote(str(config["job"]["dir"])) or is_up(_storage(config), job.dir):
+    if not is_remote(str(config["job"]["dir"])) or is_up(of_job(config["job"]), job.dir):
         return
     from trainer.mirror import Mirror
 
     announce("not all of it was on S3: bringing up the rest")
-    mirror = Mirror(_storage(config), job.dir, on_superseded=lambda who: announce(f"{who} has taken it over"))
+    mirror = Mirror(of_job(config["job"]), job.dir, on_superseded=lambda who: announce(f"{who} has taken it over"))
     mirror.take_over()
     mirror.start()
     done = mirror.flush(UPLOAD_SECONDS)
@@ -331,7 +326,7 @@ def _staged(url: str, options: Mapping[str, Any]) -> Path:
         raise UserError(f"job.dir: {url!r} is neither a local folder nor on S3; write a path, or s3://BUCKET/FOLDER")
     folder = staging(url)
     folder.mkdir(parents=True, exist_ok=True)
-    pull_small(S3(url, Encryption(options["encryption"], options["kms_key"])), folder)
+    pull_small(of_job(options), folder)
     return folder
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import uuid
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,18 +215,16 @@ class S3:
 
     def list(self, prefix: str = "") -> dict[str, int]:
         """Names and sizes of the objects whose names begin so."""
-        found: dict[str, int] = {}
-        for page in self._client.pages("list_objects_v2", prefix):
-            found |= {item["Key"][len(self.key) + 1 :]: int(item["Size"]) for item in page.get("Contents", ())}
-        return found
+        return {name: int(item["Size"]) for name, item in self._objects(prefix)}
 
     def stamps(self, prefix: str = "") -> dict[str, tuple[str, float]]:
         """As `list`, but with the ETag of each, and when it was written, unix seconds."""
-        found: dict[str, tuple[str, float]] = {}
+        return {name: (item["ETag"], item["LastModified"].timestamp()) for name, item in self._objects(prefix)}
+
+    def _objects(self, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for page in self._client.pages("list_objects_v2", prefix):
             for item in page.get("Contents", ()):
-                found[item["Key"][len(self.key) + 1 :]] = (item["ETag"], item["LastModified"].timestamp())
-        return found
+                yield item["Key"][len(self.key) + 1 :], item
 
     def delete(self, names: Iterable[str]) -> None:
         """Deletes objects; one that isn't there is as good as deleted."""
@@ -261,6 +260,20 @@ class S3:
                 if len(found) == len(mark) and etag:  # else that answer was cut off, too
                     break
         raise Conflict(str(error)) from error
+
+
+def of_job(options: Mapping[str, Any]) -> S3:
+    """Where a job lies on S3, written to as its config says. options: that config's `job`."""
+    return S3(str(options["dir"]), Encryption(options.get("encryption"), options.get("kms_key")))
+
+
+def record_in(content: bytes) -> dict[str, Any] | None:
+    """The JSON object that was read; None if it is none."""
+    try:
+        record = json.loads(content)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _crc32(digest: int) -> str:

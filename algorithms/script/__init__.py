@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tarfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,6 @@ LOST = re.compile(
     r"Connection (?:closed|reset|refused)|Broken pipe|NCCL|TCPStore"
 )  # of who only lost the one that failed
 DISTRIBUTIONS = ("torch_distributed", "pytorchddp")
-OPT = "opt"  # of the job's directory: where its containers' folders are
 
 
 class ExecuteUserScriptError(HeadwayError):
@@ -87,12 +87,12 @@ class Script(Estimator):
             )
 
     def goes_on(self, job: Path) -> bool:
-        return _has_files(job / OPT / "ml" / "checkpoints")
+        return _has_files(starting.kept_of(job))
 
     def fit(self, context: Context) -> None:
         host = starting.Host.here()
         container = starting.container(self, context, host)
-        began_before = all(context.gather((context.job / OPT).is_dir()))
+        began_before = all(context.gather((context.job / starting.OPT).is_dir()))
         self._agree(context, lambda: starting.prepare(self, context, container) if host.leads else None)
         if began_before and not _has_files(container.checkpoints):
             self._note(context, "starts over")
@@ -135,7 +135,7 @@ class Script(Estimator):
         while True:
             code = 0 if process is None else process.wait(LOOK_SECONDS)
             if process is None:
-                starting.wait(LOOK_SECONDS)
+                time.sleep(LOOK_SECONDS)
             told = context.gather([code, process.heard.take() if process else []])
             self._report(context, [figures for _, figures in told])
             codes = [one for one, _ in told]

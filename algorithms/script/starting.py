@@ -7,7 +7,6 @@ import shlex
 import shutil
 import socket
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from algorithms.script import installing
 from algorithms.script.contract import Container, arguments, variables
 from trainer.algorithm import Context
 
+OPT = "opt"  # of the job's directory: where its containers' folders are
 ML, HOSTS = "/opt/ml", "/etc/hosts"
 # what the worker's own launcher has set: the script's are others
 OURS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -43,15 +43,16 @@ class Host:
         return cls(int(os.environ["GROUP_RANK"]), world // local, int(os.environ["LOCAL_RANK"]))
 
 
-def wait(seconds: float) -> None:
-    time.sleep(seconds)
+def kept_of(job: Path) -> Path:
+    """Where a job's scripts find their checkpoints again, on whatever host."""
+    return job / OPT / "ml" / "checkpoints"
 
 
 def container(script: Any, context: Context, host: Host) -> Container:
     """This node's container. One alone lies in the job's opt/ml; of several each has a folder of its own name."""
     hosts = sorted(f"algo-{number + 1}" for number in range(host.nodes))
     name = hosts[host.node]
-    opt = context.job / "opt"
+    opt = context.job / OPT
     return Container(
         root=opt / "ml" if host.nodes == 1 else opt / name / "ml",
         entry=script.entry,
@@ -70,7 +71,7 @@ def container(script: Any, context: Context, host: Host) -> Container:
 
 def prepare(script: Any, context: Context, one: Container) -> None:
     """Makes a node's container anew, except its checkpoints. Raises UserError if what the script requires can't be had."""
-    kept = context.job / "opt" / "ml" / "checkpoints"
+    kept = kept_of(context.job)
     kept.mkdir(parents=True, exist_ok=True)
     if one.root.is_dir():
         for path in one.root.iterdir():
