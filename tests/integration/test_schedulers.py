@@ -17,8 +17,22 @@ from trainer.tuning.study import held
 
 pytestmark = pytest.mark.slow
 
-TUNE = ("tune", "algorithm=linear", "data=digits", "algorithm.lr=tag(log,interval(1e-4,1))", "search=random")
+TUNE = ("tune", "data=digits", "algorithm.lr=tag(log,interval(1e-4,1))", "search=random")
 LRS = (0.0001, 0.05, 0.01, 0.02)
+# an own pace, so that on whatever machine none is through before the others have come to where they are compared
+PACED = """
+import time
+from dataclasses import dataclass
+
+from algorithms.linear import Linear
+
+
+@dataclass(kw_only=True)
+class Paced(Linear):
+    def loss(self, model, batch):
+        time.sleep(0.003 * model.training)
+        return super().loss(model, batch)
+"""
 POINTS = f"tune.start_from=[{','.join(f'{{algorithm.lr:{lr}}}' for lr in LRS)}]"
 
 
@@ -32,7 +46,9 @@ def studied(*overrides: str) -> tuple[StudyRecord, dict[int, Any]]:
 
 def test_asha_stops_what_is_bad_and_it_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    record, told = studied("scheduler=asha", "tune.trials=4", POINTS, "train.epochs=30", "train.batch_size=8")
+    record, told = studied(
+        "algorithm=linear", "scheduler=asha", "tune.trials=4", POINTS, "train.epochs=30", "train.batch_size=8"
+    )
     states = {trial.number: trial.state for trial in record.trials}
     worst = record.trials[0]
     assert states[0] == "stopped_early"
@@ -56,11 +72,12 @@ def test_in_a_population_the_worst_goes_on_from_one_of_the_best_with_settings_of
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("paced.py").write_text(PACED, encoding="utf-8")
     record, told = studied(
-        "scheduler=pbt", "scheduler.interval=4", "scheduler.resample=0", "tune.trials=4", POINTS,
-        "train.epochs=80", "train.batch_size=8", "train.log_every=20", "ray.cpus_per_worker=0.5",
+        "algorithm=./paced.py:Paced", "scheduler=pbt", "scheduler.interval=4", "scheduler.resample=0", "tune.trials=4",
+        POINTS, "train.epochs=40", "train.batch_size=8", "train.log_every=20", "ray.cpus_per_worker=0.5",
     )  # fmt: skip
-    total = 80 * 180
+    total = 40 * 180
     assert record.trials[0].state == "stopped_early"
     clones = {number: attrs for number, attrs in told.items() if "parent" in attrs}
     assert 0 in {attrs["replaces"] for attrs in clones.values()}
