@@ -34,6 +34,12 @@ def test_the_closing_table_says_what_came_out_and_what_to_type_next(job: Job, ca
     ]
 
 
+def test_what_nobody_counted_is_left_out(job: Job, capsys: pytest.CaptureFixture[str]):
+    end(job, samples=0, epochs=0.0)
+    closing(job)
+    assert "\n500 steps, 2 workers\n8.1 s training" in capsys.readouterr().out
+
+
 def test_the_closing_says_what_energy_the_gpus_took(job: Job, capsys: pytest.CaptureFixture[str]):
     end(job, energy_kwh=1.23456)
     closing(job)

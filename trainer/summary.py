@@ -128,20 +128,20 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> RenderableType:
 
 
 def amounts(result: Mapping[str, Any]) -> list[str]:
-    """How much was done and how long it took, in two lines; a third says what interruptions cost."""
-    done = [
-        plural(result["steps"], "step"),
-        f"{result['epochs']:.4g} epochs",
-        plural(result["samples"], "sample"),
-    ]
-    if result.get("world_size"):
-        done.append(plural(result["world_size"], "worker"))
+    """How much was done and how long it took, in two lines; a third says what interruptions cost.
+
+    Of a script nobody may have counted steps, epochs or samples: what is 0 is left out.
+    """
+    done = [plural(result["steps"], "step")] if result["steps"] else []
+    done += [f"{result['epochs']:.4g} epochs"] if result["epochs"] else []
+    done += [plural(result["samples"], "sample")] if result["samples"] else []
+    done += [plural(result["world_size"], "worker")] if result.get("world_size") else []
     took = [f"{duration(result['seconds']['training'])} training of {duration(result['seconds']['wall'])} in all"]
     if result.get("samples_per_second"):
         took.append(f"{count(result['samples_per_second'])} samples/s")
     if result.get("energy_kwh") is not None:
         took.append(f"{result['energy_kwh']:.3g} kWh on its GPUs")
-    return [", ".join(done), ", ".join(took), *times(result), *_interruptions(result)]
+    return [*filter(None, [", ".join(done)]), ", ".join(took), *times(result), *_interruptions(result)]
 
 
 def times(result: Mapping[str, Any]) -> list[str]:

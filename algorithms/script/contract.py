@@ -190,6 +190,23 @@ def variables(container: Container) -> dict[str, str]:
     return {**of_job, **{f"SM_{name.upper()}": encoded(value) for name, value in values.items()}}
 
 
+def driver_variables(container: Container, address: str, port: int) -> dict[str, str]:
+    """What the driver of the Python SDK's third version sets beyond that. address, port: where all processes meet."""
+    own = {k.replace("-", "_").upper(): encoded(v) for k, v in container.own_hyperparameters().items() if "-" in k}
+    values = {
+        "input_data_dir": str(container.data),
+        "source_dir": str(container.code),
+        "entry_script": container.entry,
+        "output_failure": str(container.failure),
+        "host_count": len(container.hosts),
+        "current_host_rank": container.hosts.index(container.current_host),
+        "master_addr": address,
+        "master_port": port,
+        **{f"hp_{name}": value for name, value in own.items()},
+    }
+    return {f"SM_{name.upper()}": encoded(value) for name, value in values.items()}
+
+
 _ALIKE = (  # variables that hold what the training environment says under the same name
     *("output_data_dir", "current_host", "current_instance_type", "current_instance_group"),
     *("current_instance_group_hosts", "instance_groups", "instance_groups_dict", "distribution_instance_groups"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from algorithms.script import installing
-from algorithms.script.contract import Container, arguments, variables
+from algorithms.script.contract import Container, arguments, driver_variables, variables
 from trainer.algorithm import Context
 
 OPT = "opt"  # of the job's directory: where its containers' folders are
@@ -119,7 +119,7 @@ def surroundings(
     addresses = dict(context.gather([one.current_host, _address_towards(address)]))
     env = {k: v for k, v in os.environ.items() if k not in OURS and not k.startswith(OURS_BEGIN)}
     env |= {name: str(value) for name, value in script.environment.items()}
-    env |= variables(one)
+    env |= driver_variables(one, address, port) | variables(one)
     env |= {"MASTER_ADDR": address, "MASTER_PORT": str(port), "PYTHONUNBUFFERED": "1"}
     if script.distributed:
         env |= {name: os.environ[name] for name in os.environ if name in OURS and not name.startswith("MASTER_")}

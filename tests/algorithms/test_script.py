@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from algorithms.script import Script
-from algorithms.script.contract import Container, arguments, variables
+from algorithms.script.contract import Container, arguments, driver_variables, variables
 from algorithms.script.process import Heard, Metric, failure_text, last_words
 from algorithms.script.starting import command
 from tests.algorithms import toolkit
@@ -122,6 +122,23 @@ def test_hyperparameters_of_the_toolkit_are_kept_from_the_script(tmp_path: Path)
     told = variables(container)
     assert told["SM_HPS"] == '{"lr":1}'
     assert told["SM_FRAMEWORK_PARAMS"] == '{"sagemaker_x":true}'
+
+
+def test_scripts_for_the_third_version_of_the_sdk_find_its_variables(tmp_path: Path) -> None:
+    given = {"batch-size": 32, "lr": 0.1, "layers-wide": [1, 2]}
+    container = Container(tmp_path, "train.py", given, hosts=("algo-1", "algo-2"), current_host="algo-2")
+    assert driver_variables(container, "10.0.0.1", 7777) == {
+        "SM_INPUT_DATA_DIR": str(tmp_path / "input" / "data"),
+        "SM_SOURCE_DIR": str(tmp_path / "code"),
+        "SM_ENTRY_SCRIPT": "train.py",
+        "SM_OUTPUT_FAILURE": str(tmp_path / "output" / "failure"),
+        "SM_HOST_COUNT": "2",
+        "SM_CURRENT_HOST_RANK": "1",
+        "SM_MASTER_ADDR": "10.0.0.1",
+        "SM_MASTER_PORT": "7777",
+        "SM_HP_BATCH_SIZE": "32",
+        "SM_HP_LAYERS_WIDE": "[1,2]",
+    }
 
 
 # figures in the log
