@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
-from trainer.testing.algorithms import AlgorithmSuite, Bench, run_points
+from trainer.testing.algorithms import (
+    POINTS,
+    AlgorithmSuite,
+    Bench,
+    Failed,
+    changes_workers,
+    composes,
+    loads,
+    predicts,
+    repeats,
+    resumes,
+    run_points,
+    trains,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 UNTRUE = ["algorithm._target_=untrue.Untrue", "data=digits"]
@@ -34,31 +50,43 @@ def test_a_small_language_model_passes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "point", "said"),
     [
-        ([*UNTRUE, "+algorithm.how=chance"], "trained again", "differs"),
-        ([*UNTRUE, "+algorithm.how=forgets"], "interrupted and resumed", "differs"),
-        ([*UNTRUE, "+algorithm.how=nan"], "it trains", "the loss became nan"),
-        ([*UNTRUE, "+algorithm.how=two"], "it goes on with two workers", "I work alone"),
-        ([*UNTRUE, "+algorithm.how=load"], "its artifact loads", "I can't be read"),
-        ([*UNTRUE, "+algorithm.how=short"], "it predicts", "predictions for 1797 rows"),
-        (["algorithm._target_=untrue.StartsOver", "data=digits"], "interrupted and resumed", "no checkpoint"),
-        ([*UNTRUE, "+algorithm.hwo=none"], "its config", "did you mean 'how'"),
+        ([*UNTRUE, "+algorithm.how=chance"], repeats, "differs"),
+        ([*UNTRUE, "+algorithm.how=forgets"], resumes, "differs"),
+        ([*UNTRUE, "+algorithm.how=two"], changes_workers, "I work alone"),
+        ([*UNTRUE, "+algorithm.how=load"], loads, "I can't be read"),
+        ([*UNTRUE, "+algorithm.how=short"], predicts, "predictions for 1797 rows"),
+        (["algorithm._target_=untrue.StartsOver", "data=digits"], resumes, "no checkpoint"),
+        ([*UNTRUE, "+algorithm.hwo=none"], composes, "did you mean 'how'"),
     ],
 )
 def test_a_fault_is_found_at_its_point(
-    given: list[str], point: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: list[str], point: Callable[[Bench], str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(Path(__file__).parent)
-    for outcome in run_points(Bench(given, tmp_path)):
-        if outcome.status == "failed":
-            assert outcome.point.startswith(point), outcome
-            assert said in outcome.seen
-            return
-    pytest.fail("nothing was found")
+    bench = Bench(given, tmp_path)
+    for needed in (composes, trains)[: POINTS.index(point)]:  # the others need nothing of each other
+        needed(bench)
+    with pytest.raises(Failed, match=said):
+        point(bench)
 
 
-def test_the_command_prints_a_table_and_tells_by_its_exit_code(folder: Path) -> None:
-    command = [sys.executable, "-m", "trainer", "check", "algorithm=linear", "+algorithm.no=1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def test_the_command_prints_a_table_and_tells_by_its_exit_code() -> None:
+    done = check([*UNTRUE, "+algorithm.how=nan"])
     assert done.returncode == 1
-    assert "failed" in done.stdout
-    assert "its config is refused" in done.stdout
+    assert "the loss became nan" in done.stdout
+    assert done.stdout.count("it does not train") == len(POINTS) - 2
+    shutil.rmtree(done.stdout.rsplit("the jobs are in ", 1)[1].strip())
+
+
+def test_the_command_refuses_what_does_not_compose() -> None:
+    done = check(["algorithm=linear", "+algorithm.no=1"])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: algorithm.no: Linear has no such setting")
+    assert done.stderr.count("\n") == 1
+
+
+def check(given: list[str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "trainer", "check", *given]
+    env = {**os.environ, "COLUMNS": "200"}
+    here = Path(__file__).parent
+    return subprocess.run(command, cwd=here, env=env, capture_output=True, text=True, timeout=120, check=False)

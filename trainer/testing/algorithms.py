@@ -89,7 +89,8 @@ class Bench:
             lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
             error = (job.result() or {}).get("error") or {}
             said = error.get("message") or (lines[-1] if lines else f"it ended with {done.returncode}")
-            raise Failed(f"{said.removeprefix('error: ')}; log: {error.get('log') or job.logs}")
+            log = f"; log: {error.get('log') or job.logs}" if job.exists() else ""
+            raise Failed(f"{said.removeprefix('error: ')}{log}")
         return job
 
     def interrupted(self, name: str, *more: str, after: int) -> int:
@@ -285,11 +286,16 @@ POINTS: tuple[Callable[[Bench], str], ...] = (
 )  # fmt: skip
 
 
+def named(point: Callable[[Bench], str]) -> str:
+    """What it states."""
+    return (point.__doc__ or "").strip()
+
+
 def run_points(bench: Bench) -> Iterator[Outcome]:
     """Each point's outcome, as it is known. What doesn't compose or train is tried no further."""
     stopped = ""
     for point in POINTS:
-        name, began = (point.__doc__ or "").strip(), time.monotonic()
+        name, began = named(point), time.monotonic()
         if stopped:
             yield Outcome(name, "skipped", 0.0, stopped)
             continue
