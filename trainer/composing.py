@@ -23,6 +23,7 @@ from trainer.plugging import register as plug
 CONFIG_MODULE = "pkg://conf"
 OPEN = ("algorithm", "data", "launcher", "tracking")  # groups that may have keys of the user's own
 SWEEPER = "hydra.sweeper."
+FULL_ERROR = "HYDRA_FULL_ERROR"
 SPACE = "_space_"  # under `algorithm`: what `headway tune` searches unless it is given a space
 
 
@@ -118,28 +119,44 @@ def run_hydra(
     arguments = _completing(arguments) if completes else prepared(arguments)
     codes: list[int] = []
 
+    before = os.environ.get(FULL_ERROR)
+
     def main(config: Any) -> None:
         try:
-            codes.append(task(plain(config, list(HydraConfig.get().overrides.task), space=space)))
+            with _variable(FULL_ERROR, before):  # what the task starts has it as the user has
+                codes.append(task(plain(config, list(HydraConfig.get().overrides.task), space=space)))
         except Exception as error:
             raise _FromTask(error) from error
 
-    # Hydra then raises what it finds, and we say it in one line
-    before, arguments_before = os.environ.get("HYDRA_FULL_ERROR"), sys.argv
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    arguments_before = sys.argv
     sys.argv = [sys.argv[0], *arguments]
     try:
-        with one_line_errors():
+        # Hydra then raises what it finds, and we say it in one line
+        with _variable(FULL_ERROR, "1"), one_line_errors():
             hydra.main(version_base="1.3", config_path=CONFIG_MODULE, config_name=config_name)(main)()
     except _FromTask as escaped:
         raise escaped.error from None
     finally:
         sys.argv = arguments_before
-        if before is None:
-            os.environ.pop("HYDRA_FULL_ERROR", None)
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before
     return max(codes, default=0)
+
+
+@contextmanager
+def _variable(name: str, value: str | None) -> Iterator[None]:
+    """An environment variable has this value, or isn't there, for a while."""
+    before = os.environ.get(name)
+    _set(name, value)
+    try:
+        yield
+    finally:
+        _set(name, before)
+
+
+def _set(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
 
 
 def prepared(overrides: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from trainer.algorithm import Batch, Module
 from trainer.errors import UserError
 from trainer.weights import references
 from trainer.worker import precision as numbers
+from trainer.worker.extensions import compile_apart
 from trainer.worker.fragments import Fragments
 from trainer.worker.initial import Values, hollow
 from trainer.worker.layout import Plain
@@ -42,6 +43,7 @@ def initialize(
     """
     if ranks.device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    compile_apart()
     try:
         import deepspeed
     except ImportError:
