@@ -4,7 +4,8 @@
 
 LIFELINE is a pipe: when its other end closes, the whole process group is killed, the command's own children included.
 MOUNTS, as JSON, are pairs (what, where): the command sees `what` at `where`, and nobody else does. Leaves with the
-command's exit code, 128 + N if signal N ended it. Standard library only: it runs as a script.
+command's exit code, 128 + N if signal N ended it; with 0 if that was an interpreter's crash after its script's end.
+Standard library only: it runs as a script.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import sys
 import threading
 
 NEW_MOUNTS, NEW_USER = 0x00020000, 0x10000000  # of unshare(2)
+CRASHES = (-signal.SIGABRT, -signal.SIGSEGV)
+UNTIL_END = os.path.join(os.path.dirname(os.path.abspath(__file__)), "until_end.py")
 BIND, RECURSIVE, PRIVATE = 4096, 16384, 1 << 18  # of mount(2)
 
 
@@ -34,14 +37,34 @@ def main(lifeline: int, mounts: list[tuple[str, str]], command: list[str]) -> in
                 f"[headway] the script can't be shown {places} here ({error.strerror}): it has its variables",
                 flush=True,
             )
+    ended, told = os.pipe()
     try:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=hear)
+        child = subprocess.Popen(until_end(command, told), stdin=subprocess.DEVNULL, preexec_fn=hear, pass_fds=[told])
     except OSError as error:
         print(f"{command[0]} can't be run: {error.strerror}", flush=True)
         return 127 if isinstance(error, FileNotFoundError) else 126
+    os.close(told)
     threading.Thread(target=die_with, args=(lifeline,), daemon=True).start()
     code = child.wait()
+    if code in CRASHES and has_told(ended):
+        print(f"[headway] the script has ended well; {signal.Signals(-code).name} came after its end", flush=True)
+        return 0
     return code if code >= 0 else 128 - code
+
+
+def until_end(command: list[str], told: int) -> list[str]:
+    """The command, so that a Python script tells of its end."""
+    if command[0] != sys.executable or command[1] == "-m":
+        return command
+    return [command[0], UNTIL_END, str(told), *command[1:]]
+
+
+def has_told(ended: int) -> bool:
+    os.set_blocking(ended, False)  # what the script has left behind may hold the other end
+    try:
+        return bool(os.read(ended, 1))
+    except BlockingIOError:
+        return False
 
 
 def hear() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from algorithms.script import Script
 from algorithms.script.contract import Container, arguments, driver_variables, variables
-from algorithms.script.process import Heard, Metric, failure_text, last_words
+from algorithms.script.process import Heard, Metric, Process, failure_text, last_words
 from algorithms.script.starting import command
 from tests.algorithms import toolkit
 from trainer.errors import UserError
@@ -253,3 +253,77 @@ def test_the_failure_file_reads_as_the_toolkits() -> None:
         text == 'ExecuteUserScriptError:\nExitCode 1\nErrorMessage "ValueError: no"\nCommand "python train.py --lr 1"'
     )
     assert "OutOfMemory: Process killed by SIGKILL" in failure_text(137, "", ["x"])
+
+
+# the process
+
+
+LOOKS = """
+\"\"\"A script.\"\"\"
+import inspect, pickle, sys
+class Thing: pass
+def function(): pass
+print(sorted(globals()), __name__, __doc__, __file__, __spec__, __package__, type(__loader__).__name__, __builtins__)
+print(sys.argv, sys.path, pickle.loads(pickle.dumps(Thing())).__class__, inspect.getsource(function))
+if len(sys.argv) > 1:
+    exec(sys.argv[1])
+"""
+CRASHES_AT_ITS_END = """
+import os, sys
+class Crash:
+    def __del__(self, abort=os.abort):
+        abort()
+crash = Crash()
+"""
+
+
+def said_by(folder: Path, source: str, *arguments: str) -> tuple[int | None, list[str]]:
+    """How a script ends under its guard, and what it says."""
+    (folder / "train.py").write_text(source, encoding="utf-8")
+    line = [sys.executable, "train.py", *arguments]
+    process = Process(line, folder=folder, env=os.environ, mounts=[], metrics=[])
+    code = process.wait(60)
+    process.end()
+    return code, list(process.heard.lines)
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        "",
+        "sys.exit()",
+        "sys.exit(3)",
+        "sys.exit('bad')",
+        "1 / 0",
+        "compile('1 +', 'x', 'exec')",
+        "import os; os.abort()",
+        "import atexit, threading; threading.Timer(0.1, print, ['late']).start(); atexit.register(print, 'last')",
+    ],
+)
+def test_a_script_runs_as_python_runs_it(tmp_path: Path, does: str) -> None:
+    code, lines = said_by(tmp_path, LOOKS, does)
+    directly = subprocess.run(
+        [sys.executable, "train.py", does], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert lines == [line for line in directly.stdout.splitlines() if line.strip()]
+    assert code == (directly.returncode if directly.returncode >= 0 else 128 - directly.returncode)
+
+
+def test_a_script_with_a_mistake_in_it_says_so_as_python_does(tmp_path: Path) -> None:
+    code, lines = said_by(tmp_path, "print(1)\nif True\n")
+    assert code == 1
+    assert lines == [
+        f'  File "{tmp_path / "train.py"}", line 2',
+        "    if True",
+        "           ^",
+        "SyntaxError: expected ':'",
+    ]
+
+
+def test_a_crash_of_the_interpreter_after_the_scripts_end_is_not_the_scripts(tmp_path: Path) -> None:
+    code, lines = said_by(tmp_path, CRASHES_AT_ITS_END + "print('trained')")
+    assert (code, lines[0]) == (0, "trained")
+    assert lines[-1] == "[headway] the script has ended well; SIGABRT came after its end"
+    for failing in ("sys.exit(3)", "1 / 0", "os.abort()"):
+        code, lines = said_by(tmp_path, CRASHES_AT_ITS_END + failing)
+        assert code == 134, lines
