@@ -17,6 +17,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from trainer import codepath, plugins
 from trainer.conf_files import choices, groups, own_choices
 from trainer.config import TARGETS, Config
+from trainer.environment import variables
 from trainer.errors import UserError, did_you_mean
 from trainer.plugging import register as plug
 
@@ -118,12 +119,11 @@ def run_hydra(
     completes = bool({"-sc", "--shell-completion"} & set(arguments))
     arguments = _completing(arguments) if completes else prepared(arguments)
     codes: list[int] = []
-
     before = os.environ.get(FULL_ERROR)
 
     def main(config: Any) -> None:
         try:
-            with _variable(FULL_ERROR, before):  # what the task starts has it as the user has
+            with variables({FULL_ERROR: before}):  # what the task starts has it as the user has
                 codes.append(task(plain(config, list(HydraConfig.get().overrides.task), space=space)))
         except Exception as error:
             raise _FromTask(error) from error
@@ -132,31 +132,13 @@ def run_hydra(
     sys.argv = [sys.argv[0], *arguments]
     try:
         # Hydra then raises what it finds, and we say it in one line
-        with _variable(FULL_ERROR, "1"), one_line_errors():
+        with variables({FULL_ERROR: "1"}), one_line_errors():
             hydra.main(version_base="1.3", config_path=CONFIG_MODULE, config_name=config_name)(main)()
     except _FromTask as escaped:
         raise escaped.error from None
     finally:
         sys.argv = arguments_before
     return max(codes, default=0)
-
-
-@contextmanager
-def _variable(name: str, value: str | None) -> Iterator[None]:
-    """An environment variable has this value, or isn't there, for a while."""
-    before = os.environ.get(name)
-    _set(name, value)
-    try:
-        yield
-    finally:
-        _set(name, before)
-
-
-def _set(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value
 
 
 def prepared(overrides: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from trainer.environment import variables
 from trainer.errors import HeadwayError, UserError
 
 PREFIX, LOCK = "headway-ray-", ".lock"
@@ -65,7 +66,8 @@ class Cluster:
 @contextlib.contextmanager
 def connected(address: str | None) -> Iterator[Cluster]:
     """A Ray to run trials on. Raises UserError if there is none at the address."""
-    with _environment(QUIET if address else {**QUIET, **ALONE, "RAY_AUTH_TOKEN": _token()}):
+    added = QUIET if address else {**QUIET, **ALONE, "RAY_AUTH_TOKEN": _token()}
+    with variables({key: value if key in ALONE else os.environ.get(key, value) for key, value in added.items()}):
         import ray
 
         folder, lock = _folder()
@@ -161,20 +163,6 @@ def _join(address: str) -> None:
     except (OSError, ValueError, RuntimeError) as error:
         what = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"ray.address: no Ray answers at {address!r} ({what}); start one, or leave it out") from None
-
-
-@contextlib.contextmanager
-def _environment(added: Mapping[str, str]) -> Iterator[None]:
-    before = {key: os.environ.get(key) for key in added}
-    os.environ.update({key: value for key, value in added.items() if before[key] is None or key in ALONE})
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
 
 
 def bundles(workers: int, here: bool, options: Mapping[str, Any], resources: Mapping[str, float]) -> dict[str, float]:
