@@ -20,6 +20,7 @@ from trainer.testing.algorithms import (
     changes_workers,
     composes,
     loads,
+    named,
     predicts,
     repeats,
     resumes,
@@ -68,6 +69,12 @@ def test_a_fault_is_found_at_its_point(
         needed(bench)
     with pytest.raises(Failed, match=said):
         point(bench)
+
+
+def test_a_config_that_is_refused_is_tried_no_further(tmp_path: Path) -> None:
+    refused, *others = run_points(Bench(["algorithm=linear", "+algorithm.no=1"], tmp_path))
+    assert (refused.point, refused.status) == (named(composes), "failed")
+    assert {(one.status, one.seen) for one in others} == {("skipped", "its config is refused")}
 
 
 def test_the_command_prints_a_table_and_tells_by_its_exit_code() -> None:

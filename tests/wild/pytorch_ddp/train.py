@@ -31,7 +31,6 @@ def main(args):
         torch.save(model.module.state_dict(), os.path.join(args.model_dir, "model.pth"))
         with open(os.path.join(args.output_data_dir, "world.json"), "w") as f:
             json.dump({"world_size": world_size, "hosts": json.loads(os.environ["SM_HOSTS"])}, f)
-    dist.barrier()  # nobody leaves before the model is written
     dist.destroy_process_group()
 
 
