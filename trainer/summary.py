@@ -132,16 +132,19 @@ def amounts(result: Mapping[str, Any]) -> list[str]:
 
     Of a script nobody may have counted steps, epochs or samples: what is 0 is left out.
     """
-    done = [plural(result["steps"], "step")] if result["steps"] else []
-    done += [f"{result['epochs']:.4g} epochs"] if result["epochs"] else []
-    done += [plural(result["samples"], "sample")] if result["samples"] else []
-    done += [plural(result["world_size"], "worker")] if result.get("world_size") else []
+    counted = {
+        "steps": plural(result["steps"], "step"),
+        "epochs": f"{result['epochs']:.4g} epochs",
+        "samples": plural(result["samples"], "sample"),
+        "world_size": plural(result.get("world_size") or 0, "worker"),
+    }
+    done = ", ".join(text for name, text in counted.items() if result.get(name))
     took = [f"{duration(result['seconds']['training'])} training of {duration(result['seconds']['wall'])} in all"]
     if result.get("samples_per_second"):
         took.append(f"{count(result['samples_per_second'])} samples/s")
     if result.get("energy_kwh") is not None:
         took.append(f"{result['energy_kwh']:.3g} kWh on its GPUs")
-    return [*filter(None, [", ".join(done)]), ", ".join(took), *times(result), *_interruptions(result)]
+    return [*([done] if done else []), ", ".join(took), *times(result), *_interruptions(result)]
 
 
 def times(result: Mapping[str, Any]) -> list[str]:

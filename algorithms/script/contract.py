@@ -187,23 +187,27 @@ def variables(container: Container) -> dict[str, str]:
         "TRAINING_JOB_NAME": container.job_name,
         "CURRENT_HOST": container.current_host,
     }
-    return {**of_job, **{f"SM_{name.upper()}": encoded(value) for name, value in values.items()}}
+    return {**of_job, **_prefixed(values)}
 
 
 def driver_variables(container: Container, address: str, port: int) -> dict[str, str]:
     """What the driver of the Python SDK's third version sets beyond that. address, port: where all processes meet."""
-    own = {k.replace("-", "_").upper(): encoded(v) for k, v in container.own_hyperparameters().items() if "-" in k}
-    values = {
-        "input_data_dir": str(container.data),
-        "source_dir": str(container.code),
-        "entry_script": container.entry,
-        "output_failure": str(container.failure),
-        "host_count": len(container.hosts),
-        "current_host_rank": container.hosts.index(container.current_host),
-        "master_addr": address,
-        "master_port": port,
-        **{f"hp_{name}": value for name, value in own.items()},
-    }
+    return _prefixed(
+        {
+            "input_data_dir": str(container.data),
+            "source_dir": str(container.code),
+            "entry_script": container.entry,
+            "output_failure": str(container.failure),
+            "host_count": len(container.hosts),
+            "current_host_rank": container.hosts.index(container.current_host),
+            "master_addr": address,
+            "master_port": port,
+            **{f"hp_{k.replace('-', '_')}": v for k, v in container.own_hyperparameters().items() if "-" in k},
+        }
+    )
+
+
+def _prefixed(values: Mapping[str, Any]) -> dict[str, str]:
     return {f"SM_{name.upper()}": encoded(value) for name, value in values.items()}
 
 

@@ -20,9 +20,9 @@ import sys
 import threading
 
 NEW_MOUNTS, NEW_USER = 0x00020000, 0x10000000  # of unshare(2)
+BIND, RECURSIVE, PRIVATE = 4096, 16384, 1 << 18  # of mount(2)
 CRASHES = (-signal.SIGABRT, -signal.SIGSEGV)
 UNTIL_END = os.path.join(os.path.dirname(os.path.abspath(__file__)), "until_end.py")
-BIND, RECURSIVE, PRIVATE = 4096, 16384, 1 << 18  # of mount(2)
 
 
 def main(lifeline: int, mounts: list[tuple[str, str]], command: list[str]) -> int:
