@@ -123,6 +123,7 @@ class Agent:
         self.mirror: Mirror | None = None
         self.history: list[Attempt] = []
         self.kills = memory.kills()
+        self.ended: State | None = None  # how this agent ended the job
 
     def run(self) -> int:
         """Runs the workers to the job's end, or to this node's. Gives the exit code."""
@@ -149,6 +150,8 @@ class Agent:
                 leave = self.control.leave
                 bring_up(self.mirror, leave.deadline if leave else None, self.meeting)
             if self.meeting:
+                if self.ended:  # told once S3 has it all: who sees the end finds the rest
+                    self.meeting.end(self.ended)
                 self.meeting.close()
             self.control.close()
 
@@ -344,8 +347,8 @@ class Agent:
             address=address if is_remote(address) else None,
         )
         job.add_event(state, **event, step=result["steps"])
-        if self.meeting and state.is_final:
-            self.meeting.end(state)
+        if state.is_final:
+            self.ended = state
         if state is State.COMPLETED:
             return 0
         if state is State.FAILED:

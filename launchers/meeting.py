@@ -149,8 +149,9 @@ class Meeting:
         return sum(1 for n in self._alive if n["id"] not in {self._me["id"], *self._leaving})
 
     def end(self, state: State) -> None:
-        """Says that the job has ended."""
-        self._board.write("end", {"round": self._last, "state": state.value})
+        """Says that the job has ended. If that can't be written, the others find that nobody is left."""
+        with contextlib.suppress(*UNKNOWN):
+            self._board.write("end", {"round": self._last, "state": state.value})
 
     def ended(self) -> State | None:
         """How the job ended in a round since this node came, if it has."""
@@ -164,11 +165,12 @@ class Meeting:
         """For a node whose workers are done before those of the node that leads: waits, so that it is not taken for lost,
         until the job has `ended` or nobody else is there. False if the others begin anew, and it has to come again."""
         while not ended():
-            others = [n for n in self._living() if n["id"] != self._me["id"]]
-            if not others:
-                return True
-            if any(n["waiting"] for n in others):
-                return False
+            with contextlib.suppress(*UNKNOWN):  # whoever leads waits for S3 as well
+                others = [n for n in self._living() if n["id"] != self._me["id"]]
+                if not others:
+                    return True
+                if any(n["waiting"] for n in others):
+                    return False
             time.sleep(self._board.look)
         return True
 

@@ -165,6 +165,7 @@ def test_several_hosts_need_a_place_on_s3(base: Path) -> None:
 def test_several_hosts_train_one_job_together(folder: Path) -> None:
     hosts = ["127.0.0.1", "127.0.0.2"]
     with Server("bucket", seed=1) as s3:
+        s3.faults(1.0, ["slow"], match="PUT .*/model/", slow_seconds=3.0)  # as a large one takes its time
         processes = []
         for host in hosts:
             base = folder / host / "ml"
