@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -89,17 +90,26 @@ def compose(
 ) -> dict[str, Any]:
     """The config that these overrides give, from Python. space: as `plain` takes it. name: of the primary config."""
     import hydra
-    from hydra.core.global_hydra import GlobalHydra
 
     register()
     overrides = prepared(overrides)
     if config_dir is not None:
         overrides = [*overrides, f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"]
-    callers = GlobalHydra.instance().hydra  # the caller may be a Hydra application itself
+    with one_line_errors(), _initialized():
+        return plain(hydra.compose(name, overrides=overrides), overrides, space=space)
+
+
+@contextmanager
+def _initialized() -> Iterator[Any]:
+    """Gives Hydra, which reads Headway's config; the caller may be a Hydra application itself."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    callers = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with one_line_errors(), hydra.initialize_config_module("conf", version_base="1.3"):
-            return plain(hydra.compose(name, overrides=overrides), overrides, space=space)
+        with hydra.initialize_config_module("conf", job_name="composing", version_base="1.3"):
+            yield GlobalHydra.instance().hydra
     finally:
         GlobalHydra.instance().hydra = callers
 
@@ -133,12 +143,22 @@ def run_hydra(
     try:
         # Hydra then raises what it finds, and we say it in one line
         with variables({FULL_ERROR: "1"}), one_line_errors():
-            hydra.main(version_base="1.3", config_path=CONFIG_MODULE, config_name=config_name)(main)()
+            if _is_plain(arguments):
+                with _initialized() as app:
+                    app.run(config_name, main, arguments)
+            else:
+                hydra.main(version_base="1.3", config_path=CONFIG_MODULE, config_name=config_name)(main)()
     except _FromTask as escaped:
         raise escaped.error from None
     finally:
         sys.argv = arguments_before
     return max(codes, default=0)
+
+
+def _is_plain(arguments: list[str]) -> bool:
+    """Whether a command has neither flags nor settings of Hydra's own. Hydra's command line composes every config twice, to
+    learn first whether it sweeps: a tenth of a second."""
+    return not any(argument.startswith("-") or argument.lstrip("+~").startswith("hydra") for argument in arguments)
 
 
 def prepared(overrides: Sequence[str]) -> list[str]:
@@ -231,6 +251,11 @@ def _describe(error: Exception) -> str:
         return f"{key}: {match.group(1)!r} is not {_kind(match.group(2))}"
     if match := re.search(r"Value '(.*)' \(\w+\) is incompatible with type hint '(.*)'", text):
         return f"{key}: {match.group(1)!r} is not a value of type {match.group(2)}"
+    if match := re.search(r"Ambiguous value for argument '([^'=]+)=(.*)'", text):
+        return (
+            f"{match.group(1)}={match.group(2)}: several values; add -m to run a job for each, "
+            f"or write {match.group(1)}=[{match.group(2)}] if they are one list"
+        )
     if "Missing mandatory value" in text:
         return f"{key or text}: a value is needed; give it as {key}=VALUE"
     if match := re.search(r"Interpolation key '([^']+)' not found", text):
@@ -260,6 +285,8 @@ def _unknown_key(key: str, text: str) -> str:
     if below := [name for name in known if name.endswith(f".{bare}")]:
         return f"{key}: there is no such key; did you mean {' or '.join(map(repr, below[:3]))}?"
     top = bare.split(".")[0]
-    siblings = [f"{sweeper}{k}" for k in known if k.startswith(f"{top}.")] or known
+    siblings = [f"{sweeper}{k}" for k in known if k.startswith(f"{top}.")]
+    if not siblings:  # of all the keys only near ones are worth showing
+        siblings = get_close_matches(bare, [*groups(), *known]) or list(groups())
     add = f"; to add a key of your own write +{key}=…" if top in OPEN else ""
     return f"{key}: there is no such key; {did_you_mean(key, siblings)}{add}"
