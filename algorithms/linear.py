@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -259,9 +261,8 @@ class LinearModel(nn.Module):
         self.register_buffer("categorical", torch.tensor(categorical) if categorical else None)
         if categorical:
             sizes = [len(schema.features[i].categories) for i in categorical]
-            first = torch.tensor([0, *sizes]).cumsum(0)
-            self.missing_row = int(first[-1])  # after those of the categories, for a missing or unknown cell
-            self.register_buffer("first_row", first[:-1].float())
+            *first, self.missing_row = accumulate(sizes, initial=0)  # of a missing or unknown cell
+            self.register_buffer("first_row", torch.tensor(first, dtype=torch.float32))
             self.table = nn.Parameter(torch.zeros(self.missing_row + 1, outputs))
 
     def forward(self, x: Tensor | SparseRows) -> Tensor:
@@ -299,15 +300,14 @@ class LinearModel(nn.Module):
 def _scales(schema: Schema) -> tuple[Tensor, Tensor]:
     """Scale and shift [columns] that standardise x as x·scale + shift; zeros for a constant column."""
     if schema.sparse:
-        deviation = torch.tensor(schema.sparse_std, dtype=torch.float64)
-        mean = torch.tensor(schema.sparse_mean, dtype=torch.float64)
+        deviation, mean = np.asarray(schema.sparse_std, np.float64), np.asarray(schema.sparse_mean, np.float64)
     else:
         numeric = [c for c in schema.features if c.kind != "categorical"]
-        deviation = torch.tensor([c.std for c in numeric], dtype=torch.float64)
-        mean = torch.tensor([c.mean for c in numeric], dtype=torch.float64)
-    varies = deviation > 1e-7 * mean.abs()  # below that it is rounding
-    scale = torch.where(varies, 1 / deviation, 0.0)
-    return scale.float(), (-mean * scale).float()
+        deviation = np.asarray([c.std for c in numeric], np.float64)
+        mean = np.asarray([c.mean for c in numeric], np.float64)
+    varies = deviation > 1e-7 * np.abs(mean)  # below that it is rounding
+    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
+    return torch.tensor(scale, dtype=torch.float32), torch.tensor(-mean * scale, dtype=torch.float32)
 
 
 def _deviation(column: Column) -> float:
