@@ -88,7 +88,8 @@ def run(arguments: list[str]) -> int:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
         os.environ[node.JOB] = str(job.dir.resolve())
         os.environ[node.APART] = job.url or ""
-        held.enter_context(forking.started(config, folder, codepath.folders(job.dir)))
+        all_workers = args.workers * args.nodes
+        held.enter_context(forking.started(config, folder, all_workers, codepath.folders(job.dir)))
         return Agent(job, config, place, args.workers, folder).run()
 
 

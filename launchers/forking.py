@@ -20,7 +20,6 @@ from trainer.signature import class_constant
 ALWAYS = (
     "trainer.worker.main",
     "algorithms",  # ours, whatever a job's own code calls a package
-    "torch._dynamo",  # the first optimizer imports it
     "hydra.utils",  # what builds objects from configs
     "omegaconf._impl",
     "xxhash",
@@ -29,18 +28,21 @@ ALWAYS = (
     "multiprocessing.queues",
     "multiprocessing.popen_forkserver",
 )
+COMPILER = "torch._dynamo"
 BUNDLED = ("Digits", "BreastCancer")  # sources that are numpy arrays
 TENSORBOARD = ("tensorboard.compat.proto.event_pb2", "tensorboard.compat.proto.summary_pb2")
 
 
-def imports(config: dict[str, Any], own: Sequence[str] = ()) -> list[str]:
+def imports(config: dict[str, Any], workers: int = 1, own: Sequence[str] = ()) -> list[str]:
     """The modules that a job's workers will import, as far as its config tells.
 
-    own: folders of the job's own code. What lies there each worker imports itself: a warm agent's next job may have
+    workers: of all its nodes. own: folders of the job's own code. What lies there each worker imports itself: a warm agent's next job may have
     other code of the same name.
     """
     algorithm, data, tracking = (str(config[noun].get("_target_", "")) for noun in ("algorithm", "data", "tracking"))
     modules = list(ALWAYS)
+    if workers > 1 or config["train"]["compile"] or config["strategy"]["name"] not in ("auto", "single"):
+        modules.append(COMPILER)  # else `trainer.worker.uncompiled` does without
     source = data.rpartition(".")[2]
     if source in BUNDLED:
         modules += ["trainer.data.bundled", "numpy.ctypeslib"]
@@ -60,14 +62,14 @@ def _is_in(folders: Sequence[str], module: str) -> bool:
 
 
 @contextlib.contextmanager
-def started(config: dict[str, Any], folder: Path, own: Sequence[str]) -> Iterator[None]:
+def started(config: dict[str, Any], folder: Path, workers: int, own: Sequence[str]) -> Iterator[None]:
     """Starts the process, without waiting, unless there is one that has imported all that the job needs.
 
-    folder: where its socket goes, unless a warm agent has settled that. own: folders of the job's own code, which
+    folder: where its socket goes, unless a warm agent has settled that. workers: of all the job's nodes. own: folders of the job's own code, which
     meanwhile come first on the path of this process, and so on that of its workers.
     """
     server: Any = multiprocessing.forkserver._forkserver
-    modules = imports(config, own)
+    modules = imports(config, workers, own)
     if server._forkserver_pid is not None:
         known = list(server._preload_modules)
         lacking = [name for name in modules if name not in known]

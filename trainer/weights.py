@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from trainer.job import read_json, write_json
 
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FILE_BYTES = 5 * 10**9
+
+
+def is_spread(tensor: torch.Tensor) -> TypeGuard[DTensor]:
+    """Whether the tensor's parts are on several workers. Their class takes as long to import as torch: where nobody has, there
+    are none."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """What of a tensor is here."""
+    return tensor.to_local() if is_spread(tensor) else tensor
 
 
 def references(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -21,7 +37,7 @@ def references(model: nn.Module) -> dict[str, torch.Tensor]:
     named: dict[str, torch.Tensor] = {}
     seen: set[tuple[int, tuple[int, ...]]] = set()
     for name, tensor in model.state_dict().items():
-        here = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+        here = local(tensor)
         key = (here.data_ptr(), tuple(tensor.shape))
         if here.numel() and key in seen:
             continue

@@ -10,8 +10,16 @@ from launchers.forking import imports
 from tests.integration.command import HERE as FAULTY_FOLDER
 
 
-def config(algorithm: str = "algorithms.linear.Linear", data: str = "Digits", tracking: str = "NoTracker") -> Any:
+def config(
+    algorithm: str = "algorithms.linear.Linear",
+    data: str = "Digits",
+    tracking: str = "NoTracker",
+    strategy: str = "auto",
+    compile: bool = False,
+) -> Any:
     return {
+        "train": {"compile": compile},
+        "strategy": {"name": strategy},
         "algorithm": {"_target_": algorithm},
         "data": {"_target_": f"trainer.data.sources.{data}"},
         "tracking": {"_target_": f"trainer.worker.trackers.{tracking}"},
@@ -23,6 +31,13 @@ def test_only_what_a_job_uses_is_imported() -> None:
     assert "datasets" in imports(config(data="Csv"))
     assert not any("tensorboard" in name for name in imports(config(tracking="NoTracker")))
     assert any("tensorboard" in name for name in imports(config(tracking="TensorBoard")))
+
+
+def test_the_compiler_is_imported_only_where_the_workers_will() -> None:
+    assert "torch._dynamo" not in imports(config())
+    assert "torch._dynamo" in imports(config(), workers=2)  # as DDP does
+    assert "torch._dynamo" in imports(config(strategy="fsdp"))
+    assert "torch._dynamo" in imports(config(compile=True))
 
 
 def test_an_algorithm_says_what_it_imports() -> None:

@@ -16,6 +16,7 @@ from trainer.worker import footprint
 from trainer.worker.estimate import device_memory, measure
 from trainer.worker.session import Session
 from trainer.worker.strategy import choose
+from trainer.worker.uncompiled import Unfilled
 
 # of a device's memory that weights, gradients and an optimizer like Adam may take without anything being measured:
 # where they are so small another strategy would not save much either
@@ -56,7 +57,7 @@ def _decide(session: Session, precision: str, device: str, memory: int) -> tuple
 def _fitting(session: Session, precision: str, memory: int) -> tuple[str, str]:
     world, train, opened = session.ranks.world_size, session.config["train"], session.opened
     algorithm: Module = build(session.config["algorithm"], "algorithm")  # one of its own: it may keep what it builds
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         model = algorithm.build(opened.schema)
     parameters = sum(p.numel() for p in model.parameters())
     weights = sum(p.numel() * p.element_size() for p in model.parameters())

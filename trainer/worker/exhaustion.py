@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from trainer import memory, remedies
 from trainer.algorithm import Estimator
@@ -21,6 +20,7 @@ from trainer.config import load
 from trainer.errors import HeadwayError
 from trainer.figures import size
 from trainer.job import Job, State
+from trainer.weights import local
 from trainer.worker import gpu_share
 from trainer.worker.blocks import blocks_of
 
@@ -106,7 +106,7 @@ def _bytes(values: Iterable[Any]) -> int:
     found = {}
     for value in values:
         if isinstance(value, Tensor):
-            storage = (value.to_local() if isinstance(value, DTensor) else value).untyped_storage()
+            storage = local(value).untyped_storage()
             if storage.device.type != "meta":
                 found[storage._cdata] = storage.nbytes()
     return sum(found.values())

@@ -15,10 +15,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
 from trainer.algorithm import Batch, Module
+from trainer.weights import local
 from trainer.worker import precision as numbers
 from trainer.worker.blocks import blocks_of
 from trainer.worker.initial import Values
-from trainer.worker.layout import local
 from trainer.worker.ranks import Ranks
 from trainer.worker.replicated import Spread
 from trainer.worker.state import Training

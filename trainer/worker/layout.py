@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
-from trainer.weights import references
+from trainer.weights import is_spread, local, references
 from trainer.worker.shards import Held, Part, Span
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 Groups = list[dict[str, Any]]  # as torch's, with names in `params`
 State = dict[str, Any]  # by parameter
@@ -46,11 +48,6 @@ class Layout(Protocol):
         """Takes up a state: weights whole or, by `spans`, flat. Raises ValueError, KeyError or RuntimeError."""
 
 
-def local(tensor: Tensor) -> Tensor:
-    """What of a tensor is here."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
 def span(tensor: DTensor) -> Span:
     """Which elements of it are here, laid flat: it is split along its first dimension, over one row of workers."""
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
@@ -64,7 +61,7 @@ def span(tensor: DTensor) -> Span:
 
 def held(tensor: Tensor) -> Held:
     """A tensor as it is saved."""
-    if not isinstance(tensor, DTensor):
+    if not is_spread(tensor):
         return tensor
     return Part(tuple(tensor.shape), span(tensor)[0], tensor.to_local().reshape(-1))
 
@@ -79,7 +76,7 @@ class Plain:
         return {name: tuple(t.shape) for name, t in references(self.model).items()}
 
     def spans(self) -> dict[str, Span]:
-        return {name: span(t) for name, t in references(self.model).items() if isinstance(t, DTensor)}
+        return {name: span(t) for name, t in references(self.model).items() if is_spread(t)}
 
     def weights(self) -> dict[str, Held]:
         return {name: held(t) for name, t in references(self.model).items()}
@@ -96,8 +93,10 @@ class Plain:
 
     def like(self, name: str, values: Tensor) -> Tensor:
         parameter = dict(self.model.named_parameters())[name]
-        if not isinstance(parameter, DTensor):
+        if not is_spread(parameter):
             return values
+        from torch.distributed.tensor import DTensor
+
         here = parameter.to_local()
         return DTensor.from_local(
             values.view(here.shape).to(here.device),
@@ -116,7 +115,7 @@ class Plain:
             here = local(own[name])
             if value.data_ptr() == here.data_ptr() and value.numel():
                 continue  # it was read into its place
-            if isinstance(own[name], DTensor):
+            if is_spread(own[name]):
                 here.copy_(value.view(here.shape))
             else:
                 whole[name] = value

@@ -41,6 +41,7 @@ from trainer.worker.standing import explained
 from trainer.worker.stragglers import Stragglers
 from trainer.worker.telemetry import watch
 from trainer.worker.timing import laps_on
+from trainer.worker.uncompiled import postpone_compiler
 
 
 def run(job_dir: str, attempt: int, node_folder: str) -> dict[str, Any]:
@@ -87,6 +88,7 @@ def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
         refuse_unhealthy(int(os.environ["LOCAL_RANK"]), job)
     else:
         keep_freed_memory()
+    postpone_compiler()
     ranks = Ranks.join()
     gpu_share.keep_within(ranks.device)
     with explained(ranks, node_folder):
