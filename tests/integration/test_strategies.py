@@ -70,7 +70,7 @@ def weights(job: Job) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "number"), zip(SPREAD, (signal.SIGTERM, signal.SIGKILL), strict=True))
+@pytest.mark.parametrize(("name", "number"), list(zip(SPREAD, (signal.SIGTERM, signal.SIGKILL), strict=True)))
 def test_a_spread_job_goes_on_bit_for_bit(folder: Path, name: str, number: signal.Signals) -> None:
     """After a worker's death without a word, and after a notice, on which all save and leave."""
     whole = train("whole", *SPREAD[name])
