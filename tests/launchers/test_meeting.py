@@ -344,6 +344,24 @@ def test_a_node_that_is_done_first_stays_until_the_job_has_ended(make: Callable[
     assert answers == [True]
 
 
+def test_a_node_that_is_done_stays_while_nothing_can_be_known_of_the_others(
+    make: Callable[..., Node], job: Job
+) -> None:
+    one, two = make(0), make(1)
+    together(one, two)
+    unreadable = job.dir / "nodes" / "node-9.json"
+    unreadable.mkdir()
+    ended, answers = threading.Event(), list[bool]()
+    waiting = threading.Thread(target=lambda: answers.append(two.meeting.sees_end(ended.is_set)), daemon=True)
+    waiting.start()
+    time.sleep(0.3)
+    assert waiting.is_alive()
+    unreadable.rmdir()
+    ended.set()
+    waiting.join(20)
+    assert answers == [True]
+
+
 def test_a_node_that_is_done_comes_again_if_the_others_begin_anew(make: Callable[..., Node]) -> None:
     one, two = make(0), make(1)
     together(one, two)
