@@ -6,7 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from trainer.job import Job
 
 HERE = Path(__file__).parent
 FAULTY = "algorithm._target_=faulty.Faulty"
@@ -45,6 +50,16 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         start_new_session=True,
         preexec_fn=as_from_a_terminal,
     )
+
+
+def until(condition: Callable[[], Any], seconds: float = 90.0, job: Job | None = None) -> Any:
+    """What the condition gives once it is true. job: that is told of if it never is."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        logs = [path.read_text()[-2000:] for path in job.logs.glob("*.log")] if job else []
+        assert time.monotonic() < end, [job and job.events(), *logs]
+        time.sleep(0.1)
+    return found
 
 
 def processes_of(job: Path) -> list[str]:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.integration.command import FAULTY, environment, headway, start
-from tests.integration.studies import own_temporary_folder, processes
-from tests.integration.test_ray import RAY, held_by
+from tests.integration.command import FAULTY, environment, headway, start, until
+from tests.integration.ray_cluster import add_node, lose_node, ray, two_nodes
+from tests.integration.test_ray import held_by
 from trainer.job import Job, State
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -27,61 +22,18 @@ ADDRESS = f"127.0.0.1:{PORT}"
 ON = ["launcher=ray", f"launcher.address={ADDRESS}", "tracking=none"]
 # 45 steps an epoch, each of so many seconds
 SLOW = [FAULTY, "data=digits", "+algorithm.seconds=0.08", "checkpoint.every=10", *ON]
-MINE = "HEADWAY_TEST_RAY_NODE"
-HAS_JOBS = str(find_spec("aiohttp") is not None).lower()  # whether its dashboard takes jobs
-
-
-def ray(*arguments: str, **env: str) -> str:
-    done = subprocess.run([RAY, *arguments], env={**os.environ, **env}, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def add_node(name: str) -> None:
-    """One with two processors, whose processes can be told from others'."""
-    ray("start", f"--address={ADDRESS}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--disable-usage-stats",
-        "--object-store-memory=80000000", **{MINE: name})  # fmt: skip
-
-
-def lose_node(name: str) -> None:
-    """Kills all that runs there, as if the machine were gone."""
-    for process in (path for path in Path("/proc").iterdir() if path.name.isdigit()):
-        try:
-            if f"{MINE}={name}".encode() in (process / "environ").read_bytes().split(b"\0"):
-                os.kill(int(process.name), signal.SIGKILL)
-        except OSError:
-            continue
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ |= {"RAY_AUTH_MODE": "disabled"}
-    os.environ |= {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
-    with own_temporary_folder() as temporary:
-        ray("start", "--head", f"--port={PORT}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--disable-usage-stats",
-            f"--include-dashboard={HAS_JOBS}", "--dashboard-host=127.0.0.1", f"--dashboard-port={PORT + 1}", f"--temp-dir={temporary}/ray", "--object-store-memory=80000000")  # fmt: skip
-        add_node("second")
+    with two_nodes(PORT):
         yield
-        for pid, _ in processes(temporary):
-            os.kill(pid, signal.SIGKILL)
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture(autouse=True)
 def _all_is_given_back(cluster: None, folder: Path) -> Iterator[None]:
     yield
     until(lambda: not held_by(ADDRESS)[0], 60)
-
-
-def until(condition: Callable[[], Any], seconds: float = 90.0, job: Job | None = None) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        logs = [path.read_text()[-2000:] for path in job.logs.glob("*.log")] if job else []
-        assert time.monotonic() < end, [job and job.events(), *logs]
-        time.sleep(0.1)
-    return found
 
 
 def begun(name: str, *overrides: str) -> tuple[Job, subprocess.Popen[str]]:
@@ -133,21 +85,6 @@ def test_where_no_ray_answers_it_is_said(folder: Path) -> None:
     assert "give launcher.address" in done.stderr
 
 
-def test_detached_it_is_one_of_the_clusters_own_jobs() -> None:
-    pytest.importorskip("aiohttp", reason='needs pip install "headway[ray]"')
-    done = headway("train", *SLOW, "launcher.nodes=2", "train.epochs=2", "job.detach=true", "job.name=alone")
-    assert done.returncode == 0, done.stdout + done.stderr
-    job = Job(Path("runs/alone").absolute())
-    until(lambda: ((job.progress() or {}).get("step") or 0) >= 15, job=job)
-    assert headway("show", "alone").stdout.startswith("alone  Running")
-    done = headway("stop", "alone")
-    assert done.stdout == "alone: Stopped\n", done.stderr
-    done = headway("resume", "alone")
-    assert done.returncode == 0, done.stderr
-    until(lambda: job.state() is State.COMPLETED, job=job)
-    assert (job.result() or {})["interruptions"][0]["steps_lost"] == 0
-
-
 # what changes the cluster comes last
 
 
@@ -155,7 +92,7 @@ def test_a_node_that_is_lost_is_done_without_and_another_taken_in() -> None:
     job, process = begun("lost", "launcher.nodes=2", "launcher.min_nodes=1", "launcher.cpus=2", "train.epochs=8")
     lose_node("second")
     until(lambda: worlds(job)[-1] == 1, job=job)
-    add_node("third")
+    add_node(ADDRESS, "third")
     until(lambda: worlds(job)[-1] == 2, job=job)
     ends(process)
     assert job.state() is State.COMPLETED

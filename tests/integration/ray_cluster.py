@@ -1,0 +1,55 @@
+"""A real Ray of two nodes, both on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.integration.studies import own_temporary_folder, processes
+from tests.integration.test_ray import RAY
+
+MINE = "HEADWAY_TEST_RAY_NODE"
+
+
+def ray(*arguments: str, **env: str) -> str:
+    done = subprocess.run([RAY, *arguments], env={**os.environ, **env}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@contextmanager
+def two_nodes(port: int, *, takes_jobs: bool = False) -> Iterator[str]:
+    """Its address. Its processes get this process's environment; so do those that are started meanwhile."""
+    before, address = dict(os.environ), f"127.0.0.1:{port}"
+    os.environ |= {"RAY_AUTH_MODE": "disabled"}
+    os.environ |= {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
+    with own_temporary_folder() as temporary:
+        ray("start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--disable-usage-stats",
+            f"--include-dashboard={str(takes_jobs).lower()}", "--dashboard-host=127.0.0.1", f"--dashboard-port={port + 1}",
+            f"--temp-dir={temporary}/ray", "--object-store-memory=80000000")  # fmt: skip
+        add_node(address, "second")
+        yield address
+        for pid, _ in processes(temporary):
+            os.kill(pid, signal.SIGKILL)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def add_node(address: str, name: str) -> None:
+    """One with two processors, whose processes can be told from others'."""
+    ray("start", f"--address={address}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--disable-usage-stats",
+        "--object-store-memory=80000000", **{MINE: name})  # fmt: skip
+
+
+def lose_node(name: str) -> None:
+    """Kills all that runs there, as if the machine were gone."""
+    for process in (path for path in Path("/proc").iterdir() if path.name.isdigit()):
+        try:
+            if f"{MINE}={name}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGKILL)
+        except OSError:
+            continue
