@@ -56,8 +56,10 @@ def heavy(arguments: list[str]) -> list[str]:
 def first_step_bare(workers: int) -> float:
     started = time.time()
     command = [str(BIN / "torchrun"), "--nproc-per-node", str(workers), str(HERE / "first_step.py")]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
+    # a thread of PyTorch's aborts a worker at its exit now and then
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment())
     times = [float(line.split()[2]) for line in done.stdout.splitlines() if line.startswith("first step")]
+    assert times, done.stderr
     return min(times) - started
 
 
