@@ -22,6 +22,7 @@ from trainer.job import Job
 from trainer.plugging import register as plug
 from trainer.signature import short_name
 from trainer.storage import is_remote
+from trainer.sweep_loader import SweepLoader
 
 NAME_LENGTH = 100
 PLACES = ("job.name", "job.dir")
@@ -44,6 +45,7 @@ class Launcher(Base):
         self._config: Any = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: Any) -> None:
+        hydra_context.config_loader = SweepLoader(hydra_context.config_loader)  # type: ignore[assignment]
         self._context, self._config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -64,15 +66,10 @@ class Launcher(Base):
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED, _return_value=None) for o in job_overrides]
 
     def _config_of(self, overrides: list[str]) -> dict[str, Any]:
-        from omegaconf import open_dict
-
         from trainer.composing import plain
 
         assert self._context is not None
-        composed = self._context.config_loader.load_sweep_config(self._config, overrides)
-        with open_dict(composed):
-            del composed["hydra"]
-        return plain(composed, overrides)
+        return plain(self._context.config_loader.load_sweep_config(self._config, overrides), overrides)
 
 
 def names_of(jobs: list[list[str]]) -> list[str]:
