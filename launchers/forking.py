@@ -36,8 +36,8 @@ TENSORBOARD = ("tensorboard.compat.proto.event_pb2", "tensorboard.compat.proto.s
 def imports(config: dict[str, Any], workers: int = 1, own: Sequence[str] = ()) -> list[str]:
     """The modules that a job's workers will import, as far as its config tells.
 
-    workers: of all its nodes. own: folders of the job's own code. What lies there each worker imports itself: a warm agent's next job may have
-    other code of the same name.
+    workers: of all its nodes. own: folders of the job's own code. What lies there each worker imports itself: a warm
+    agent's next job may have other code of the same name.
     """
     algorithm, data, tracking = (str(config[noun].get("_target_", "")) for noun in ("algorithm", "data", "tracking"))
     modules = list(ALWAYS)
@@ -65,8 +65,8 @@ def _is_in(folders: Sequence[str], module: str) -> bool:
 def started(config: dict[str, Any], folder: Path, workers: int, own: Sequence[str]) -> Iterator[None]:
     """Starts the process, without waiting, unless there is one that has imported all that the job needs.
 
-    folder: where its socket goes, unless a warm agent has settled that. workers: of all the job's nodes. own: folders of the job's own code, which
-    meanwhile come first on the path of this process, and so on that of its workers.
+    folder: where its socket goes, unless a warm agent has settled that. workers: of all the job's nodes. own: folders of
+    the job's own code, which meanwhile come first on the path of this process, and so on that of its workers.
     """
     server: Any = multiprocessing.forkserver._forkserver
     modules = imports(config, workers, own)

@@ -23,8 +23,8 @@ FILE_BYTES = 5 * 10**9
 def is_spread(tensor: torch.Tensor) -> TypeGuard[DTensor]:
     """Whether the tensor's parts are on several workers. Their class takes as long to import as torch: where nobody has, there
     are none."""
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and isinstance(tensor, module.DTensor)
+    kind = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)  # another thread may be importing it
+    return kind is not None and isinstance(tensor, kind)
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
