@@ -99,7 +99,8 @@ def test_a_job_that_others_take_the_nodes_of_goes_on_by_itself_to_the_same_end()
 
 
 def test_a_job_longer_than_its_time_limit_is_one_job() -> None:
-    job = submitted("long", *SLOW, "+algorithm.rank=0", "train.epochs=5", "launcher.time=1m", "launcher.warning=40s")
+    # some 30 s, and the warning comes after 20
+    job = submitted("long", *SLOW, "+algorithm.rank=0", "train.epochs=8", "launcher.time=1m", "launcher.warning=40s")
     reaches(job, 5)
     number = number_of(job)
     assert ends(job) is State.COMPLETED
