@@ -32,10 +32,9 @@ def files(folder: Path) -> Path:
 BEFORE_A_JOB = {
     "unknown verb": (["trian"], ["'trian'", "did you mean 'train'"]),
     "unknown choice": (["train", "algorithm=linaer"], ["algorithm=linaer", "did you mean 'linear'"]),
-    "unknown group": (["train", "algoritm=linear"], ["algoritm", "algorithm"]),
+    "unknown group": (["train", "algoritm=linear"], ["algoritm", "did you mean 'algorithm'"]),
     "unknown key": (["train", "train.epoch=3"], ["train.epoch", "did you mean 'train.epochs'"]),
     "unknown setting": (["train", "algorithm.lrr=3"], ["algorithm.lrr", "algorithm.lr"]),
-    "an unknown group": (["train", "algoritm=linear"], ["algoritm", "did you mean 'algorithm'"]),
     "a key like no other": (["train", "zzz=3"], ["zzz: there is no such key; there is algorithm, checkpoint"]),
     "several values for one job": (["train", "seed=1,2"], ["job.seed=1,2", "-m", "job.seed=[1,2]"]),
     "a key without its group": (["train", "max_steps=3"], ["max_steps", "did you mean 'train.max_steps'"]),

@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -286,7 +285,6 @@ def _unknown_key(key: str, text: str) -> str:
         return f"{key}: there is no such key; did you mean {' or '.join(map(repr, below[:3]))}?"
     top = bare.split(".")[0]
     siblings = [f"{sweeper}{k}" for k in known if k.startswith(f"{top}.")]
-    if not siblings:  # of all the keys only near ones are worth showing
-        siblings = get_close_matches(bare, [*groups(), *known]) or list(groups())
+    near = did_you_mean(key, siblings) if siblings else did_you_mean(bare, [*groups(), *known], listed=groups())
     add = f"; to add a key of your own write +{key}=…" if top in OPEN else ""
-    return f"{key}: there is no such key; {did_you_mean(key, siblings)}{add}"
+    return f"{key}: there is no such key; {near}{add}"

@@ -30,10 +30,14 @@ class LateWorker(LostWorker):
         self.timed_out = timed_out
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?`, or the list of what there is, for a name that isn't among `known`."""
+def did_you_mean(name: str, known: Iterable[str], listed: Iterable[str] | None = None) -> str:
+    """`did you mean 'x'?`, or the list of what there is, for a name that isn't among `known`.
+
+    listed: what is listed then, where all of `known` would be too much.
+    """
     options = sorted(set(known))
     close = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
-    return "there is " + ", ".join(options) if options else "there is none"
+    shown = options if listed is None else sorted(listed)
+    return "there is " + ", ".join(shown) if shown else "there is none"

@@ -11,6 +11,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import open_dict
+
 VALUE = re.compile(r"[+~]{0,2}(?!hydra\.)[\w-]+\.[\w.-]+(=|$)")  # of a key in a group, added, set or deleted
 CHOICE = re.compile(r"\w+=[\w.-]+$")
 
@@ -27,8 +30,6 @@ class SweepLoader:
 
     def load_sweep_config(self, master_config: Any, sweep_overrides: Sequence[str]) -> Any:
         """Raises what Hydra raises."""
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-
         values = [text for text in sweep_overrides if VALUE.match(text)]
         others = tuple(text for text in sweep_overrides if not VALUE.match(text))
         if not all(map(CHOICE.match, others)):  # their order may count
@@ -40,8 +41,6 @@ class SweepLoader:
         return config
 
     def _compose(self, master: Any, overrides: Sequence[str]) -> Any:
-        from omegaconf import open_dict
-
         config = self._loader.load_sweep_config(master, list(overrides))
         with open_dict(config):
             del config["hydra"]

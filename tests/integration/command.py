@@ -52,7 +52,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def until(condition: Callable[[], Any], seconds: float = 90.0, job: Job | None = None) -> Any:
+def until(condition: Callable[[], Any], job: Job | None = None, seconds: float = 90.0) -> Any:
     """What the condition gives once it is true. job: that is told of if it never is."""
     end = time.monotonic() + seconds
     while not (found := condition()):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.integration.studies import own_temporary_folder, processes
-from tests.integration.test_ray import RAY
+from tests.integration.studies import own_temporary_folder
+from trainer.environment import variables
 
+RAY = Path(sys.executable).with_name("ray")
 MINE = "HEADWAY_TEST_RAY_NODE"
 
 
@@ -24,19 +26,14 @@ def ray(*arguments: str, **env: str) -> str:
 @contextmanager
 def two_nodes(port: int, *, takes_jobs: bool = False) -> Iterator[str]:
     """Its address. Its processes get this process's environment; so do those that are started meanwhile."""
-    before, address = dict(os.environ), f"127.0.0.1:{port}"
-    os.environ |= {"RAY_AUTH_MODE": "disabled"}
-    os.environ |= {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
-    with own_temporary_folder() as temporary:
+    address = f"127.0.0.1:{port}"
+    checks = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
+    with variables({"RAY_AUTH_MODE": "disabled", **checks}), own_temporary_folder() as temporary:
         ray("start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--disable-usage-stats",
             f"--include-dashboard={str(takes_jobs).lower()}", "--dashboard-host=127.0.0.1", f"--dashboard-port={port + 1}",
             f"--temp-dir={temporary}/ray", "--object-store-memory=80000000")  # fmt: skip
         add_node(address, "second")
         yield address
-        for pid, _ in processes(temporary):
-            os.kill(pid, signal.SIGKILL)
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def add_node(address: str, name: str) -> None:

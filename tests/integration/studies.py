@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.command import FAULTY, headway, start
+from trainer.environment import variables
 from trainer.job import Job, read_lines
 from trainer.tuning.record import StudyRecord, read
 
@@ -95,15 +96,10 @@ def steps_of(job: Job) -> list[int]:
 def own_temporary_folder() -> Iterator[Path]:
     """By which processes and what they leave are told from others'. Its name is short, as Ray wants it."""
     folder = Path(tempfile.mkdtemp(prefix="hw-", dir="/tmp"))
-    before = os.environ.get("TMPDIR")
-    os.environ["TMPDIR"] = str(folder)
     try:
-        yield folder
+        with variables({"TMPDIR": str(folder)}):
+            yield folder
     finally:
-        if before is None:
-            del os.environ["TMPDIR"]
-        else:
-            os.environ["TMPDIR"] = before
         for pid, _ in processes(folder):
             os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)

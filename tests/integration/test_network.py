@@ -7,14 +7,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from launchers import child
-from tests.integration.command import FAULTY, environment, headway
+from tests.integration.command import FAULTY, environment, headway, until
 from trainer import config as schema
 from trainer.composing import compose
 from trainer.job import Job, State
@@ -61,13 +60,6 @@ def hosts() -> Iterator[list[str]]:
         run("ip", "link", "delete", bridge)
 
 
-def until(condition: Callable[[], Any], job: Job, seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, [job.events(), *(p.read_text()[-3000:] for p in job.logs.glob("*.log"))]
-        time.sleep(0.1)
-
-
 def test_a_link_that_is_cut_is_found_within_the_timeout_and_the_job_goes_on_once_it_is_mended(
     folder: Path, hosts: list[str]
 ) -> None:
@@ -84,10 +76,10 @@ def test_a_link_that_is_cut_is_found_within_the_timeout_and_the_job_goes_on_once
         agent = [sys.executable, "-m", "launchers.agent", str(job.dir), "--workers", "1", "--nodes", "2"]
         agent += ["--node", str(i), "--address", f"{NET}.{i + 1}"]
         agents.append(child.start(["ip", "netns", "exec", name, *agent], job.logs / f"node-{i}.log", environment()))
-    until(lambda: ((job.progress() or {}).get("step") or 0) >= 20, job)
+    until(lambda: ((job.progress() or {}).get("step") or 0) >= 20, job, seconds=120)
     run("ip", "link", "set", f"{hosts[1]}v", "down")
     cut = time.time()
-    until(lambda: any(e["state"] == State.INTERRUPTED for e in job.events()), job)
+    until(lambda: any(e["state"] == State.INTERRUPTED for e in job.events()), job, seconds=120)
     [first] = [event for event in job.events() if event["state"] == State.INTERRUPTED][:1]
     assert first["source"] == "hang"
     assert first["time"] - cut < 8 + 10

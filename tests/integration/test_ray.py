@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.command import environment
+from tests.integration.ray_cluster import ray
 from tests.integration.studies import (
     COMMON,
     begun,
@@ -28,7 +29,6 @@ from tests.integration.studies import (
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 TWO = ["tune.trials=2", "tune.parallel=2"]
-RAY = Path(sys.executable).with_name("ray")
 
 
 @pytest.fixture(autouse=True)
@@ -105,12 +105,9 @@ def cluster(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     port = "26379"
-    subprocess.run(
-        [RAY, "start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=1",
-         "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={temporary}/ray",
-         "--object-store-memory=80000000"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    ray("start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=1",
+        "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={temporary}/ray",
+        "--object-store-memory=80000000")  # fmt: skip
     try:
         yield f"127.0.0.1:{port}"
     finally:

@@ -57,11 +57,11 @@ def test_detached_it_is_one_of_the_clusters_own_jobs(address: str, folder: Path)
     done = headway("train", *ours, *on)
     assert done.returncode == 0, done.stdout + done.stderr
     job = Job(Path("runs/alone").absolute())
-    until(lambda: ((job.progress() or {}).get("step") or 0) >= 15, job=job)
+    until(lambda: ((job.progress() or {}).get("step") or 0) >= 15, job)
     assert headway("show", "alone").stdout.startswith("alone  Running")
     done = headway("stop", "alone")
     assert done.stdout == "alone: Stopped\n", done.stderr
     done = headway("resume", "alone")
     assert done.returncode == 0, done.stderr
-    until(lambda: job.state() is State.COMPLETED, job=job)
+    until(lambda: job.state() is State.COMPLETED, job)
     assert (job.result() or {})["interruptions"][0]["steps_lost"] == 0

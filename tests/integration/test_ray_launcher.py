@@ -33,13 +33,13 @@ def cluster() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _all_is_given_back(cluster: None, folder: Path) -> Iterator[None]:
     yield
-    until(lambda: not held_by(ADDRESS)[0], 60)
+    until(lambda: not held_by(ADDRESS)[0], seconds=60)
 
 
 def begun(name: str, *overrides: str) -> tuple[Job, subprocess.Popen[str]]:
     process = start("train", *SLOW, *overrides, f"job.name={name}")
     job = Job(Path("runs", name).absolute())
-    until(lambda: process.poll() is None and ((job.progress() or {}).get("step") or 0) >= 15, job=job)
+    until(lambda: process.poll() is None and ((job.progress() or {}).get("step") or 0) >= 15, job)
     return job, process
 
 
@@ -68,7 +68,7 @@ def test_what_a_killed_command_held_is_given_back_and_the_job_goes_on_later() ->
     job, process = begun("killed", "launcher.nodes=2", "train.epochs=4")
     process.kill()
     process.communicate()
-    until(lambda: held_by(ADDRESS)[:2] == ([], 4.0), 60)
+    until(lambda: held_by(ADDRESS)[:2] == ([], 4.0), seconds=60)
     until(lambda: not headway("show", "killed").stdout.startswith("killed  Running"))
     done = headway("resume", "killed")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -91,9 +91,9 @@ def test_where_no_ray_answers_it_is_said(folder: Path) -> None:
 def test_a_node_that_is_lost_is_done_without_and_another_taken_in() -> None:
     job, process = begun("lost", "launcher.nodes=2", "launcher.min_nodes=1", "launcher.cpus=2", "train.epochs=8")
     lose_node("second")
-    until(lambda: worlds(job)[-1] == 1, job=job)
+    until(lambda: worlds(job)[-1] == 1, job)
     add_node(ADDRESS, "third")
-    until(lambda: worlds(job)[-1] == 2, job=job)
+    until(lambda: worlds(job)[-1] == 2, job)
     ends(process)
     assert job.state() is State.COMPLETED
     assert worlds(job) == [2, 1, 2]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.integration import command
 from tests.integration.command import FAULTY, headway, start
 from tests.integration.slurms import lose, nodes_of, number_of, run
 from trainer.job import Job, State
@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ON = "launcher=slurm"
 # 90 steps, each of so many seconds
+until = partial(command.until, seconds=120.0)
 SLOW = [FAULTY, "data=digits", "train.epochs=2", "checkpoint.every=10", "tracking=none", "+algorithm.seconds=0.08"]
 
 
@@ -31,14 +32,6 @@ def submitted(name: str, *overrides: str) -> Job:
     assert done.returncode == 0, done.stderr
     assert f"headway logs -f {name}" in done.stdout
     return Job(Path("runs", name).absolute())
-
-
-def until(condition: Callable[[], Any], job: Job, seconds: float = 120.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, [job.events(), *(p.read_text() for p in job.logs.glob("*.log"))]
-        time.sleep(0.1)
-    return found
 
 
 def reaches(job: Job, step: int) -> None:
@@ -138,7 +131,9 @@ def test_a_job_outlives_the_node_with_its_batch_script(slurm: Path, preempted: b
             until(lambda: interruptions(job)[1:] == ["preempted"], job)
             run("scontrol", "update", f"nodename={gone}", "state=down", "reason=lost")  # as SLURM finds in time
         assert ends(job) is State.COMPLETED
-        until(lambda: run("squeue", "--noheader", "--states=running,pending", f"--jobs={number}") == "", job, 60)
+        until(
+            lambda: run("squeue", "--noheader", "--states=running,pending", f"--jobs={number}") == "", job, seconds=60
+        )
     finally:
         run("slurmd", "-N", gone)
     assert number_of(job) == number
