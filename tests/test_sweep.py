@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from trainer import config as schema
+from trainer.cli import main
 from trainer.composing import compose
 from trainer.job import Job, State
 from trainer.running import write
@@ -59,3 +60,28 @@ def test_the_sweep_is_where_the_job_was_to_be(config: dict[str, Any]) -> None:
     assert directory(config, "lr=0.1", []) == str(Path("runs/mine/lr=0.1").absolute())
     config["job"]["dir"] = "s3://bucket/sweep/"
     assert directory(config, "lr=0.1", []) == "s3://bucket/sweep/lr=0.1"
+
+
+EMPTY = ["range(3,3)", "range(3,1)", "range(1,3,-1)", "range(0,1,0)", "shuffle(range(3,3))", "glob(none*)", "choice()"]
+
+
+@pytest.mark.parametrize("values", EMPTY)
+@pytest.mark.parametrize("by", ["", "hydra/launcher=headway", "hydra/sweeper=headway", "tune"])
+def test_a_sweep_without_a_value_is_a_mistake_in_one_line(
+    values: str, by: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb = ["tune", "study.name=empty"] if by == "tune" else ["train", "-m", "job.name=empty", *filter(None, [by])]
+    assert main([*verb, "algorithm=linear", "data=digits", f"algorithm.lr={values}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert not any((folder / root).exists() for root in ("runs", "studies"))
+
+
+def test_a_sweep_of_a_config_file_without_a_value_is_a_mistake_too(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "conf/sweep").mkdir(parents=True)
+    text = "# @package _global_\nhydra:\n  sweeper:\n    params:\n      algorithm.lr: range(3,3)\n"
+    (folder / "conf/sweep/none.yaml").write_text(text)
+    assert main(["train", "-m", "--config-dir", "conf", "+sweep=none", "algorithm=linear", "data=digits"]) == 2
+    assert capsys.readouterr().err.startswith("error: the sweep is empty: ")

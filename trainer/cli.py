@@ -14,6 +14,7 @@ from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.interpreter import working_folder_last
 
 STOPPED = 130
+LOOKING = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc"}  # flags with which Hydra runs nothing
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -91,11 +92,13 @@ def _train_all(arguments: list[str]) -> int:
     from trainer.composing import run_hydra
 
     finished: list[Any] = []
+    begun: list[bool] = []
 
     def task(config: dict[str, Any]) -> int:
         from trainer import terminal
         from trainer.running import run
 
+        begun.append(True)
         job, code = run(config, begin=terminal.header, follow=terminal.follow, announce=print)
         if not config["job"]["dry_run"] and not config["job"]["detach"]:
             terminal.closing(job)
@@ -105,16 +108,20 @@ def _train_all(arguments: list[str]) -> int:
         return code
 
     studies: list[int] = []
-    if {"-m", "--multirun"} & set(arguments):
+    if sweeps := bool({"-m", "--multirun"} & set(arguments)):
         from trainer import sweep
         from trainer.tuning import sweeper
 
         sweep.register(studies)
         sweeper.register(studies)
+        sweep.refuse_empty(arguments)
     try:
         code = max([run_hydra(arguments, "config", task), *studies])
     except KeyboardInterrupt:
         code = STOPPED
+    else:
+        if sweeps and not begun and not studies and not LOOKING & set(arguments):
+            raise UserError(sweep.EMPTY)
     if len(finished) > 1:
         from trainer.listing import table
 

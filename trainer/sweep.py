@@ -26,12 +26,31 @@ from trainer.sweep_loader import SweepLoader
 
 NAME_LENGTH = 100
 PLACES = ("job.name", "job.dir")
+EMPTY = "the sweep is empty: one of its keys is given no value at all, such as a glob(…) that matches nothing"
 
 
 def register(codes: list[int]) -> None:
     """Makes the launcher known to Hydra. `codes` gets the exit code of its sweep: Hydra drops what a launcher returns."""
     Launcher.codes = codes
     plug(Launcher, "Launcher")
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Raises UserError for a range of a command line that has no value: Hydra would run no job, and say nothing."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import RangeSweep
+    from hydra.errors import HydraException
+
+    from trainer.tuning.spaces.grammar import bounds_of
+
+    parser = OverridesParser.create()
+    for text in arguments:
+        try:
+            value = parser.parse_override(text).value()
+        except HydraException:
+            continue  # a flag, or what Hydra will say itself
+        if isinstance(value, RangeSweep):
+            bounds_of(value, text)
 
 
 class Launcher(Base):
@@ -52,6 +71,8 @@ class Launcher(Base):
         """Runs them all. Raises UserError, before the first starts, for what one of them gets wrong."""
         from trainer.side_by_side import run
 
+        if not job_overrides:
+            raise UserError(EMPTY)
         at_a_time = self._parallel
         if at_a_time != "auto" and (not isinstance(at_a_time, int) or at_a_time < 1):
             raise UserError(f"hydra.launcher.parallel: {at_a_time!r} is neither a number of jobs nor auto")

@@ -179,17 +179,23 @@ def _parameter(key: str, override: Override, text: str) -> Parameter:
 def _of_range(key: str, sweep: RangeSweep, scale: str, text: str) -> Parameter:
     """The values from start on, step by step, that lie before stop."""
     numbers = (sweep.start, sweep.stop, sweep.step)
-    start, stop, step = (Decimal(str(number)) for number in numbers)
-    if not all(number.is_finite() for number in (start, stop, step)) or step == 0:
-        raise UserError(f"{text}: a range needs finite numbers, and a step other than 0")
-    if (stop - start) * step <= 0:
-        raise UserError(f"{text}: the range is empty; its end, which is left out, comes after its start")
+    start, stop, step = bounds_of(sweep, text)
     count = (stop - start) // step + ((stop - start) % step != 0)
     ends = sorted((start, start + (count - 1) * step))
     if all(isinstance(number, int) for number in numbers):
         low, high = (int(end) for end in ends)
         return Parameter(key, "int", low, high, scale, step=None if abs(step) == 1 else int(abs(step)))
     return Parameter(key, "float", float(ends[0]), float(ends[1]), scale, step=float(abs(step)))
+
+
+def bounds_of(sweep: RangeSweep, text: str) -> tuple[Decimal, Decimal, Decimal]:
+    """A range's start, stop and step. text: the override that has it. Raises UserError for one without a value."""
+    start, stop, step = (Decimal(str(number)) for number in (sweep.start, sweep.stop, sweep.step))
+    if not all(number.is_finite() for number in (start, stop, step)) or step == 0:
+        raise UserError(f"{text}: a range needs finite numbers, and a step other than 0")
+    if (stop - start) * step <= 0:
+        raise UserError(f"{text}: the range is empty; its end, which is left out, comes after its start")
+    return start, stop, step
 
 
 def _plain(choice: Any) -> Any:
