@@ -14,7 +14,15 @@ from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.interpreter import working_folder_last
 
 STOPPED = 130
-LOOKING = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc"}  # flags with which Hydra runs nothing
+LOOKING = {
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--hydra-help",
+    "--shell-completion",
+    "-sc",
+}  # flags with which Hydra runs nothing
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -291,17 +291,26 @@ def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A job's config.yaml as plain dicts. Raises UserError if there is none to be read."""
+    """The plain dicts of a config.yaml, or a study.yaml. Raises UserError if there are none to be read."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
     try:
-        config = yaml.load(path.read_bytes(), Loader=loader)
+        content = path.read_bytes()
+        config = yaml.load(content, Loader=loader)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no job here (no config.yaml)") from None
-    except (yaml.YAMLError, OSError) as error:
-        raise UserError(f"{path} can't be read: {str(error).splitlines()[0]}") from None
-    return config if isinstance(config, dict) else {}
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        zeros = b"\0" in content
+        why = "it holds NUL bytes, as a power cut leaves them" if zeros else str(error).splitlines()[0]
+        raise UserError(f"{path} can't be read: {why}") from None
+    if not content.strip():
+        raise UserError(f"{path} can't be read: it is empty")
+    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+        raise UserError(f"{path} can't be read: it is no mapping of settings")
+    return config
 
 
 def dump(config: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from trainer import bundle
 from trainer import config as schema
 from trainer.account import busy_seconds
 from trainer.errors import HeadwayError, UserError, did_you_mean
-from trainer.job import Job, read_json, read_lines, write_json
+from trainer.job import Job, State, read_json, read_lines, write_json
 from trainer.running import write
 from trainer.tuning.ends import End, Ends
 from trainer.tuning.record import EVENTS, TRIALS
@@ -129,12 +129,18 @@ class Engine:
     def _taken(self) -> Live | None:
         """A trial that was under way before."""
         frozen = self._waiting.pop(0)
-        job = self.study.job(frozen) if "job" in frozen.user_attrs else None
-        if job is None or not job.exists():
-            return self._prepare(frozen, dict(frozen.user_attrs["config"]))
-        since = float(frozen.user_attrs["started"])
+        told = frozen.user_attrs
+        # `job` alone: the driver died before the job began, at a time when the two were written one after the other
+        job = self.study.job(frozen) if "job" in told and "started" in told else None
+        try:
+            config = schema.load(job.config_path) if job else None
+        except UserError:
+            config = None  # there is none, or it was lost with the machine's power: it is written anew
+        if job is None or config is None:
+            return self._prepare(frozen, dict(told["config"]))
+        since = float(told["started"])
         held = busy_seconds(job.events(), time.time())
-        workers = workers_of(schema.load(job.config_path))
+        workers = workers_of(config)
         return Live(frozen, dict(frozen.user_attrs["config"]), job, since, held=held, workers=workers)
 
     @property
@@ -164,7 +170,7 @@ class Engine:
         """The trial's job, written; None if its configuration is refused.
 
         A directory of which the storage never heard, because the machine died in between, is nobody's: another point has
-        another name, and the same point has the same job.
+        another name, and the same point has the same job, which may be done.
         """
         try:
             config = self.configs.of(values)
@@ -172,7 +178,9 @@ class Engine:
             folder = folder_of(frozen.number, config)
             config["job"]["name"] = f"{self.study.name}-{folder}"
             config["job"]["dir"] = str(self.study.dir / TRIALS / folder)
-            job = write(Job(self.study.dir / TRIALS / folder), config, True)
+            job = Job(self.study.dir / TRIALS / folder)
+            if not _is_done(job, config):
+                write(job, config, True)
             bundle.point(job.dir, self.study.dir)
             self.scheduler.prepare(frozen, job)
         except UserError as error:
@@ -337,6 +345,13 @@ class Engine:
     @staticmethod
     def _give(job: Job, what: str, reason: str) -> None:
         write_json(job.dir / ORDER, {"what": what, "reason": reason, "time": time.time()}, durable=True)
+
+
+def _is_done(job: Job, config: Mapping[str, Any]) -> bool:
+    try:
+        return job.state() is State.COMPLETED and not schema.differing_keys(schema.load(job.config_path), config)
+    except UserError:  # its files were lost with the machine's power
+        return False
 
 
 def _order_reason(job: Job) -> str:

@@ -202,12 +202,13 @@ def _frozen(directory: Path, name: str) -> list[Any]:
     if not journal.is_file():
         return []
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
     from optuna.study import get_all_study_names
     from optuna.trial import TrialState
 
+    from trainer.tuning.journal import Snapshot
+
     try:
-        storage = JournalStorage(JournalFileBackend(str(journal)))
+        storage = JournalStorage(Snapshot(journal))
         names = get_all_study_names(storage)
     except (ValueError, KeyError, TypeError, AssertionError, OSError) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -16,8 +16,8 @@ def add_priors(study: Study, space: Space, names: Sequence[str]) -> None:
     import optuna
 
     distributions = space.distributions()
-    for name in names:
-        with study.journal.together():
+    with study.journal.together():  # all of them or none: a study that goes on asks no earlier one
+        for name in names:
             for values, objective in observations(name, space, study.facts):
                 params = space.stored(values)
                 study.optuna.add_trial(
