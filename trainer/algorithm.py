@@ -147,6 +147,10 @@ class Context(Protocol):
     def note(self, text: str) -> None:
         """A line that who looks after the job should read: it goes to the log, and stands with the job's interruption."""
 
+    def bring(self, names: Sequence[str]) -> None:
+        """Has rank 0 find in its job's directory what this node has there by these names, files or folders. Nothing is to be
+        done for it where nodes share one. Call it on every worker at once. Raises HeadwayError if S3 can't be reached."""
+
     def code(self, folder: Path) -> Path:
         """The job's copy of a folder of the user's that travels with it (`Algorithm.travels`), or the folder itself."""
 

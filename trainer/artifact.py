@@ -1,6 +1,7 @@
 """The trained model as a folder: written at the end of a job, loaded without it.
 
-    artifact.json        format, the algorithm's `_target_` and hyperparameters, the schema, the metrics, versions
+    artifact.json        format, the algorithm's `_target_` and hyperparameters, the schema, the metrics, versions; it is
+                         headway-artifact.json where the algorithm's own files have one of that name
     model.safetensors    a Module's weights; above 5 GB several files, model-00001-of-00002.safetensors, and
                          model.safetensors.index.json that says which holds what
     …                    what the algorithm's own `save` adds (a tokenizer, a library's model file)
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from trainer import codepath
 from trainer.algorithm import Algorithm, Estimator, Module
 from trainer.data.schema import Schema
+from trainer.description import DESCRIPTION, described, place
 from trainer.errors import UserError
 from trainer.job import read_json, write_json
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 FORMAT = 1
-DESCRIPTION = "artifact.json"
 PREDICT_BATCH = 4096
 
 
@@ -80,7 +81,7 @@ def _finish(
         "schema": schema.to_dict(),
         "metrics": dict(metrics),
     }
-    write_json(beside / DESCRIPTION, description, durable=True)
+    write_json(place(beside), description, durable=True)
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
 
@@ -155,22 +156,31 @@ def _fetched(url: str) -> Path:
 
     storage, folder = S3(url), staging(url)
     for name in storage.list():
-        storage.bring(name, folder)
+        storage.download(name, folder / name)
     job = url.rstrip("/").rpartition("/")[0]
     if "/" in job.removeprefix(SCHEME):  # else it lies in no folder
         pull_submission(S3(job), staging(job))
     return folder
 
 
+def _read(path: Path) -> dict[str, Any] | None:
+    """A description, if the file is one: others have files of that name too."""
+    try:
+        found = read_json(path)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and {"format", "algorithm", "schema"} <= found.keys() else None
+
+
 def load(folder: str | Path) -> Model:
     """Loads a model folder, local or `s3://`. Raises UserError if there is none, or one of a newer format."""
     folder = _fetched(str(folder)) if "://" in str(folder) else Path(folder)
-    description = read_json(folder / DESCRIPTION)
+    description = _read(described(folder))
     if description is None:
         hint = (
             "it names the job, and the model is in its folder `model`" if (folder / "model").is_dir() else "train first"
         )
-        raise UserError(f"{folder}: there is no model here ({DESCRIPTION} is missing); {hint}")
+        raise UserError(f"{folder}: there is no model here ({DESCRIPTION} is missing, or another's); {hint}")
     if description["format"] > FORMAT:
         raise UserError(f"{folder}: format {description['format']} is newer than this Headway; update it")
     from trainer.function import build_algorithm

@@ -18,7 +18,7 @@ from trainer.figures import age, clock, count, duration, figure, middle, plural,
 from trainer.job import Job, State, Status
 from trainer.result import summarize
 from trainer.signature import read_signature
-from trainer.summary import amounts, choice, error_line, make_console, metrics_table, profile_table, prominence, times
+from trainer.summary import choice, error_line, make_console, metrics_table, profile_table, prominence, tell, times
 from trainer.tail import Tail
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def show(job: Job, *, as_json: bool = False, status_of: StatusOf = Job.status) -
         console.print()
         console.print(metrics_table(metrics))
     if result:
-        console.print(Text("\n".join(amounts(result)), "dim"))
+        tell(console, result)
     elif progress := job.progress():
         total = f" of {progress['total']:,}" if progress.get("total") else ""
         console.print(Text(f"step {progress['step']:,}{total}, epoch {progress.get('epoch') or 0:.4g}", "dim"))

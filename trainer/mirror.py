@@ -3,7 +3,7 @@
     one pass     small files that changed        config, submission, metrics, logs
                  checkpoints, newest first       data in parallel, then whose job it is, then the manifest
                  what a script keeps by itself   as it is
-    the model                       its artifact.json last
+    the model                       what describes it last
                  result.json, then events.jsonl  who sees a final state finds all the rest
                  checkpoints that were replaced  the manifest first
 
@@ -28,6 +28,7 @@ from typing import Any
 from trainer import checkpoint
 from trainer.checkpoint import MANIFEST, Retention
 from trainer.codepath import RECORD
+from trainer.description import BESIDE, DESCRIPTION, described
 from trainer.errors import HeadwayError
 from trainer.job import Job
 from trainer.ownership import Ownership, Superseded
@@ -39,7 +40,6 @@ HEARTBEAT = 15.0  # seconds after which the owner says again that it lives, when
 LONGEST_PAUSE = 30.0
 FILES = 4  # carried at once
 PARTS_SECONDS = 10.0  # that other nodes' files of a checkpoint are waited for, before a newer one is looked for
-ARTIFACT = "artifact.json"
 Stamp = tuple[int, int, int]
 
 
@@ -326,18 +326,19 @@ class Mirror:
 
     def _send_model(self) -> None:
         folder = self._job.model
-        if not (folder / ARTIFACT).is_file():
+        last = described(folder).name
+        if not (folder / last).is_file():
             return
         stamps = {p.relative_to(folder).as_posix(): stamp for p in folder.rglob("*") if (stamp := _stamp(p))}
         if stamps == self._model:
             return
         self._ownership.renew(self._step())
         there = self._storage.list("model/")
-        self._storage.delete(name for name in there if name == f"model/{ARTIFACT}")
-        self._storage.delete(name for name in there if name != f"model/{ARTIFACT}")
-        self._carry({f"model/{name}": folder / name for name in stamps if name != ARTIFACT}, b"")
+        self._storage.delete(name for name in there if name in (f"model/{BESIDE}", f"model/{DESCRIPTION}"))
+        self._storage.delete(name for name in there if name not in (f"model/{BESIDE}", f"model/{DESCRIPTION}"))
+        self._carry({f"model/{name}": folder / name for name in stamps if name != last}, b"")
         self._ownership.renew(self._step())
-        self._storage.upload(folder / ARTIFACT, f"model/{ARTIFACT}", if_absent=True)
+        self._storage.upload(folder / last, f"model/{last}", if_absent=True)
         self._model = stamps
 
     def _step(self) -> int:

@@ -95,7 +95,9 @@ def write_result(
         "model": f"{address or job.dir}/model" if state is State.COMPLETED and job.model.is_dir() else None,
         "error": {k: error[k] for k in ("type", "message", "rank", "where", "log") if k in error} if error else None,
     }
-    result |= {key: progress[key] for key in ("split", "communication_within", "stragglers") if progress.get(key)}
+    result |= {
+        key: progress[key] for key in ("split", "communication_within", "stragglers", "notes") if progress.get(key)
+    }
     if (batch := running.get("batch_size")) is not None:
         result["batch_size"] = batch
     if (energy := energy_kwh(job)) is not None:

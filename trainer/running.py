@@ -48,6 +48,7 @@ class Result:
     communication_within: bool = False  # whether the workers' talk in a step is counted as part of it
     stragglers: list[dict[str, Any]] = field(default_factory=list)  # ranks that were slow: rank, factor, since, until
     batch_size: int | None = None
+    notes: list[str] = field(default_factory=list)  # what whoever looks after the job should read
 
     def __getitem__(self, metric: str) -> float:
         """The last value of a metric: `result["validation_accuracy"]`."""

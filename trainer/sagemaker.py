@@ -184,7 +184,7 @@ def _fetch_model(job: Job) -> None:
     """The leading host's artifact, which may be another's."""
     storage = storage_of(job)
     for name in storage.list("model/"):
-        storage.bring(name, job.dir)
+        storage.download(name, job.dir / name)
 
 
 def found(environment: Mapping[str, str] = os.environ) -> Container | None:

@@ -50,6 +50,16 @@ def pair(console: Console, label: str, value: str) -> None:
     console.print(Text.assemble((f"{label:<7}", "dim"), value), soft_wrap=True)
 
 
+def tell(console: Console, result: Mapping[str, Any]) -> None:
+    """How much was done, how long it took, and what whoever looks after the job should read."""
+    from rich.text import Text
+
+    for words in amounts(result):
+        line(console, Text(words, "dim"))
+    for note in result.get("notes") or ():
+        console.print(Text(f"note   {note}", "yellow"), soft_wrap=True)
+
+
 def line(console: Console, text: Text) -> None:
     """One line, cut where a terminal ends."""
     console.print(text, no_wrap=True, overflow="ellipsis" if console.is_terminal else "ignore")
@@ -92,8 +102,7 @@ def closing(job: Job) -> None:
         line(console, Text(str(reason), "yellow"))
     if result["metrics"]:
         console.print(metrics_table(result["metrics"]))
-    for words in amounts(result):
-        line(console, Text(words, "dim"))
+    tell(console, result)
     if table := profile_table(job):
         console.print(table)
         pair(console, "trace", short_path(job.profile))

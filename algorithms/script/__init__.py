@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from algorithms.script import starting
+from algorithms.script import outputs, starting
 from algorithms.script.contract import Container
 from algorithms.script.process import Metric, Process, failure_text, last_words, leave
 from trainer.algorithm import Context, Estimator
@@ -27,6 +25,7 @@ LOOK_SECONDS = 0.1
 GRACE_SECONDS = 110.0  # between SIGTERM and SIGKILL; the agent kills the worker itself after 120
 SPARE_SECONDS = 3.0  # of a deadline, for what comes after the script
 FAILURE_CHARACTERS = 1024  # of the failure file, as many as are told
+LEFT = ("model", "output/data", "output/failure")  # of a container, what comes out
 COUNTERS = ("step", "epoch")  # metrics by these names say where the script stands
 LOST = re.compile(
     r"Connection (?:closed|reset|refused)|Broken pipe|NCCL|TCPStore"
@@ -64,7 +63,7 @@ class Script(Estimator):
         self._counts: dict[str, int] = {}
         self._counter: int | None = None
         self._noted = False
-        self._models: list[Path] = []
+        self._model: outputs.Gathered | None = None
 
     def check(self, folder: Path) -> None:
         """Raises UserError for what is wrong with the settings; `folder` holds the script."""
@@ -174,33 +173,52 @@ class Script(Estimator):
         stopped. Raises ExecuteUserScriptError."""
         lines = process.heard.lines if process else []
         said, where = last_words(list(lines), container.code)
-        told = context.gather([code, said, where, str(container.root), process.heard.take() if process else []])
+        host = container.current_host
+        told = context.gather([code, said, where, host, process.heard.take() if process else []])
         self._report(context, [one[4] for one in told])
-        roots = [Path(one[3]) for one in told]
+        left = context.seconds_left()
+        has_time = all(context.gather(left is None or left > 10 * SPARE_SECONDS))
+        if has_time:
+            context.bring([str((container.root / inner).relative_to(context.job)) for inner in LEFT])
+        hosts = {one[3]: starting.root(context.job, one[3], len(container.hosts)) for one in told}
         failures = sorted((one for one in told if one[0]), key=lambda one: bool(LOST.search(one[1])))
         failed = failures[0] if failures else None
         reason = ""
         if context.rank == 0:
-            roots = list(dict.fromkeys(roots))
-            self._models = [root / "model" for root in roots]
+            self._model = outputs.gather(list(hosts.items()), "model")
             if failed is not None:
-                reason = self._fail(failed, roots, command)
-            left = context.seconds_left()
-            if left is None or left > 10 * SPARE_SECONDS:
-                _pack(context.job / "output", roots, with_model=failed is None)
+                reason = self._fail(failed, hosts, command)
+            if has_time:
+                self._pack(context, hosts, with_model=failed is None)
             if code is None and not _has_files(container.checkpoints):
                 self._note(context, "would start over")
         reason = context.broadcast(reason)
         if reason:
             raise ExecuteUserScriptError(reason)
 
-    def _fail(self, failed: Sequence[Any], roots: Sequence[Path], command: list[str]) -> str:
+    def _pack(self, context: Context, hosts: Mapping[str, Path], *, with_model: bool) -> None:
+        """Writes model.tar.gz and output.tar.gz of all hosts, and the failure file, as SageMaker leaves them on S3."""
+        target = context.job / "output"
+        target.mkdir(exist_ok=True)
+        failures = [root / "output" / "failure" for root in hosts.values() if (root / "output" / "failure").is_file()]
+        if failures:
+            shutil.copy2(failures[0], target / "failure")
+        data = outputs.gather(list(hosts.items()), "output/data")
+        for clash in (self._model.told("model") if self._model else "", data.told("output/data")):
+            if clash:
+                context.note(clash)
+        if data.files or data.folders:
+            data.pack(target / "output.tar.gz")
+        if with_model and self._model:
+            self._model.pack(target / "model.tar.gz")
+
+    def _fail(self, failed: Sequence[Any], hosts: Mapping[str, Path], command: list[str]) -> str:
         """Sees that there is a failure file, and gives the line that a person reads."""
         code, said, where = failed[:3]
-        written = [root / "output" / "failure" for root in roots if (root / "output" / "failure").is_file()]
+        written = [root / "output" / "failure" for root in hosts.values() if (root / "output" / "failure").is_file()]
         if written:
             return " ".join(written[0].read_text("utf-8", "replace").split())[:FAILURE_CHARACTERS] or "failed"
-        path = Path(failed[3]) / "output" / "failure"
+        path = hosts[failed[3]] / "output" / "failure"
         path.parent.mkdir(parents=True, exist_ok=True)  # another node's may lie on a disk of its own
         path.write_text(failure_text(code, said, command), encoding="utf-8")
         ended = f"ended with exit code {code}"
@@ -209,9 +227,8 @@ class Script(Estimator):
         return f"{self.entry} {ended}{f': {said}' if said else ''}{f' ({where})' if where else ''}"[:FAILURE_CHARACTERS]
 
     def save(self, folder: Path) -> None:
-        for model in self._models:
-            if model.is_dir():
-                shutil.copytree(model, folder, copy_function=_link, dirs_exist_ok=True)
+        if self._model is not None:
+            self._model.copy(folder)
 
     def load(self, folder: Path) -> None:
         raise UserError(
@@ -257,29 +274,3 @@ def _metrics(named: dict[str, str], definitions: Sequence[dict[str, str]]) -> li
 
 def _has_files(folder: Path) -> bool:
     return folder.is_dir() and any(path.is_file() for path in folder.rglob("*"))
-
-
-def _pack(target: Path, roots: Sequence[Path], *, with_model: bool) -> None:
-    """Writes model.tar.gz and output.tar.gz of all hosts, and the failure file, as SageMaker leaves them on S3."""
-    target.mkdir(exist_ok=True)
-    for root in roots:
-        if (root / "output" / "failure").is_file():
-            shutil.copy2(root / "output" / "failure", target / "failure")
-    names = {"output": Path("output", "data"), **({"model": Path("model")} if with_model else {})}
-    for name, inner in names.items():
-        folders = [root / inner for root in roots if (root / inner).is_dir() and any((root / inner).iterdir())]
-        if not folders and name == "output":
-            continue
-        beside = target / f".{name}.tar.gz.partial"
-        with tarfile.open(beside, "w:gz", compresslevel=1) as archive:
-            for folder in folders:
-                for path in sorted(folder.iterdir()):
-                    archive.add(path, arcname=path.name)
-        os.replace(beside, target / f"{name}.tar.gz")
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or it is there already
-        shutil.copy2(source, target)

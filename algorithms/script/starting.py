@@ -48,13 +48,17 @@ def kept_of(job: Path) -> Path:
     return job / OPT / "ml" / "checkpoints"
 
 
+def root(job: Path, host: str, hosts: int) -> Path:
+    """Where a host's container is, one of so many."""
+    return job / OPT / "ml" if hosts == 1 else job / OPT / host / "ml"
+
+
 def container(script: Any, context: Context, host: Host) -> Container:
     """This node's container. One alone lies in the job's opt/ml; of several each has a folder of its own name."""
     hosts = sorted(f"algo-{number + 1}" for number in range(host.nodes))
     name = hosts[host.node]
-    opt = context.job / OPT
     return Container(
-        root=opt / "ml" if host.nodes == 1 else opt / name / "ml",
+        root=root(context.job, name, host.nodes),
         entry=script.entry,
         hyperparameters=script.hyperparameters,
         channels=tuple(context.train.channels),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer import codepath
+from trainer import codepath, node
 from trainer.data.samples import Samples
 from trainer.data.schema import Schema
+from trainer.job import Job
+from trainer.worker.carrying import bring
 from trainer.worker.interruption import LEAVE, OUT_OF_TIME, Verdict
 from trainer.worker.saver import ESTIMATOR, Snapshot
 from trainer.worker.session import Session
@@ -88,7 +91,7 @@ class JobContext:
         if not self._offered:
             self._agree()
         self._offered = False
-        self._session.beat[1] += 1
+        self._beat()
         if self._session.config["train"]["early_stopping"]["patience"] is not None:
             self.stopped_early = self.broadcast(self.stopped_early)
         return self.verdict is not None or self.stopped_early
@@ -99,6 +102,10 @@ class JobContext:
     def note(self, text: str) -> None:
         print(text)
         self.notes.append(text)
+
+    def bring(self, names: Sequence[str]) -> None:
+        if url := os.environ.get(node.APART):
+            bring(names, Job(self.job, url), self._ranks, self._beat)
 
     def code(self, folder: Path) -> Path:
         return codepath.copy_of(self.job, folder) or folder
@@ -111,6 +118,9 @@ class JobContext:
 
     def barrier(self) -> None:
         self._ranks.barrier()
+
+    def _beat(self) -> None:
+        self._session.beat[1] += 1
 
     def _watch(self, values: Mapping[str, float]) -> None:
         """Whether the metric of train.early_stopping still improves. A report without it says nothing."""

@@ -67,7 +67,8 @@ def fit_estimator(algorithm: Estimator, session: Session, facts: dict[str, Any])
         artifact.write_estimator(job.model, algorithm, schema, config, reporter.best)
     early = "stopped early" if context.stopped_early else "trained to the end"
     reason = "out of time" if verdict is not None else early
-    return {"state": State.COMPLETED.value, "reason": reason, "step": step}
+    notes = {"notes": context.notes} if context.notes else {}
+    return {"state": State.COMPLETED.value, "reason": reason, "step": step, **notes}
 
 
 def _reported(session: Session) -> int:
