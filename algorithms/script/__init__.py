@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from algorithms.script import outputs, starting
+from algorithms.script import mpi, outputs, starting
 from algorithms.script.contract import Container
+from algorithms.script.distribution import MPI, TORCHRUN, Distribution
 from algorithms.script.process import Metric, Process, failure_text, last_words, leave
 from trainer.algorithm import Context, Estimator
 from trainer.errors import HeadwayError, UserError, did_you_mean
@@ -30,7 +31,6 @@ COUNTERS = ("step", "epoch")  # metrics by these names say where the script stan
 LOST = re.compile(
     r"Connection (?:closed|reset|refused)|Broken pipe|NCCL|TCPStore"
 )  # of who only lost the one that failed
-DISTRIBUTIONS = ("torch_distributed", "pytorchddp")
 
 
 class ExecuteUserScriptError(HeadwayError):
@@ -58,7 +58,8 @@ class Script(Estimator):
     travels: ClassVar[str] = "source_dir"
 
     def __post_init__(self) -> None:
-        self.distributed = _distributed(self.distribution)
+        self.spread = Distribution.of(self.distribution)
+        self.distributed = self.spread.kind == TORCHRUN
         self._metrics = _metrics(self.metrics, self.metric_definitions)
         self._counts: dict[str, int] = {}
         self._counter: int | None = None
@@ -97,17 +98,29 @@ class Script(Estimator):
             self._note(context, "starts over")
         command = starting.command(container)
         env, mounts = starting.surroundings(self, context, container, host)
+        part = self._part(context, container, host)
+        if part is not None:
+            env = part.environment(env, starting.mpi_hosts(context, container))
+
+        def start(line: Sequence[str]) -> Process:
+            tag = mpi.TAG if part else None
+            return Process(line, folder=container.code, env=env, mounts=mounts, metrics=self._metrics, tag=tag)
+
         process = code = None
         try:
-            if host.leads or self.distributed:
-                process = Process(command, folder=container.code, env=env, mounts=mounts, metrics=self._metrics)
-            stopped, code = self._follow(context, process)
+            if part is not None:
+                process = start(part.mpirun(mpi.as_module(command, env))) if part.is_first else None
+            elif host.leads or self.distributed:
+                process = start(command)
+            stopped, code, process = self._follow(context, process, part, start)
             if stopped and process is not None:
                 left = context.seconds_left()
                 leave(process, GRACE_SECONDS if left is None else max(0.0, min(GRACE_SECONDS, left - SPARE_SECONDS)))
         finally:
             if process is not None:
                 process.end()
+            if part is not None:
+                part.close()
         self._finish(context, container, command, process, None if stopped else code)
 
     def _note(self, context: Context, what: str) -> None:
@@ -128,20 +141,40 @@ class Script(Estimator):
             if reason:
                 raise UserError(reason)
 
-    def _follow(self, context: Context, process: Process | None) -> tuple[bool, int]:
+    def _part(self, context: Context, container: Container, host: starting.Host) -> mpi.Part | None:
+        """This worker's part in a script under Open MPI; None for a script that isn't. Raises UserError."""
+        if self.spread.kind != MPI:
+            return None
+        part = mpi.Part(container, self.spread, host.workers, leads=host.leads)
+        self._agree(context, part.check)
+        return part
+
+    def _follow(
+        self,
+        context: Context,
+        process: Process | None,
+        part: mpi.Part | None,
+        start: Callable[[Sequence[str]], Process],
+    ) -> tuple[bool, int, Process | None]:
         """Hears the scripts out. Returns whether they are to leave before their end, and else how this one has ended: 0 too
-        if it has not, and another one has failed."""
+        if it has not, and another one has failed; and its process, which another host's mpirun may have asked for."""
         while True:
             code = 0 if process is None else process.wait(LOOK_SECONDS)
             if process is None:
                 time.sleep(LOOK_SECONDS)
-            told = context.gather([code, process.heard.take() if process else []])
-            self._report(context, [figures for _, figures in told])
-            codes = [one for one, _ in told]
-            if any(codes) or all(one == 0 for one in codes):
-                return False, code or 0
+            told = context.gather([code, process.heard.take() if process else [], part.tells(code) if part else None])
+            self._report(context, [figures for _, figures, _ in told])
+            codes = [one for one, *_ in told]
+            if part is not None:
+                if codes[0] is not None:  # mpirun's
+                    code = process.wait(mpi.LEAVE_SECONDS) if process else 0
+                    return False, code or 0, process
+                if command := part.hears([one for *_, one in told]):
+                    process = start(part.daemon(command))
+            elif any(codes) or all(one == 0 for one in codes):
+                return False, code or 0, process
             if context.should_stop():
-                return True, 0
+                return True, 0, process
 
     def _report(self, context: Context, told: Sequence[Sequence[dict[str, float]]]) -> None:
         """Figures by worker, in the order of their lines. Where several tell the same metric, the first one's count."""
@@ -172,7 +205,8 @@ class Script(Estimator):
         """What follows from how all have ended: outputs are packed, or the failure is told. code: None for one that was
         stopped. Raises ExecuteUserScriptError."""
         lines = process.heard.lines if process else []
-        said, where = last_words(list(lines), container.code)
+        own = mpi.said_by_failed(lines) if self.spread.kind == MPI else list(lines)
+        said, where = last_words(own, container.code)
         host = container.current_host
         told = context.gather([code, said, where, host, process.heard.take() if process else []])
         self._report(context, [one[4] for one in told])
@@ -181,7 +215,7 @@ class Script(Estimator):
         if has_time:
             context.bring([str((container.root / inner).relative_to(context.job)) for inner in LEFT])
         hosts = {one[3]: starting.root(context.job, one[3], len(container.hosts)) for one in told}
-        failures = sorted((one for one in told if one[0]), key=lambda one: bool(LOST.search(one[1])))
+        failures = sorted((one for one in told if one[0]), key=lambda one: (bool(LOST.search(one[1])), not one[1]))
         failed = failures[0] if failures else None
         reason = ""
         if context.rank == 0:
@@ -238,19 +272,6 @@ class Script(Estimator):
 
     def predict(self, batch: Batch) -> dict[str, np.ndarray]:
         raise UserError("a script does not predict; load what it wrote with code of its own")
-
-
-def _distributed(given: Any) -> bool:
-    """Whether `distribution` asks for a process for each worker. Raises UserError for one that can't be had."""
-    if given is None:
-        return False
-    asked = given if isinstance(given, dict) else {str(given): {"enabled": True}}
-    for name, options in asked.items():
-        if name not in DISTRIBUTIONS:
-            raise UserError(f"algorithm.distribution: {name!r} can't be had here; {did_you_mean(name, DISTRIBUTIONS)}")
-        if not isinstance(options, dict) or options.get("enabled", False):
-            return True
-    return False
 
 
 def _metrics(named: dict[str, str], definitions: Sequence[dict[str, str]]) -> list[Metric]:

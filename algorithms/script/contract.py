@@ -42,7 +42,8 @@ GROUP, INSTANCE = "homogeneousCluster", "local"
 
 @dataclass(frozen=True)
 class Container:
-    """One host of a job. hosts: the names of all, in order. channels: their names. region: "" if there is none."""
+    """One host of a job. hosts: the names of all, in order. channels: their names. distribution: what the toolkit is told of
+    it. region: "" if there is none."""
 
     root: Path
     entry: str
@@ -54,7 +55,7 @@ class Container:
     cpus: int = 1
     gpus: int = 0
     interface: str = "eth0"
-    distributed: bool = False
+    distribution: Mapping[str, Any] = field(default_factory=dict)
     region: str = ""
 
     @property
@@ -94,9 +95,7 @@ class Container:
             "sagemaker_job_name": self.job_name,
             "sagemaker_region": self.region,
         }
-        if self.distributed:
-            ours["sagemaker_torch_distributed_enabled"] = True
-        return {**ours, **self.hyperparameters}
+        return {**ours, **self.distribution, **self.hyperparameters}
 
     def own_hyperparameters(self) -> dict[str, Any]:
         """Those of the script."""

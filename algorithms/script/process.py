@@ -38,12 +38,18 @@ class Metric:
 
 @dataclass
 class Heard:
-    """What a script has said: its last lines, and the figures that nobody has taken yet, a dict a line."""
+    """What a script has said: its last lines, and the figures that nobody has taken yet, a dict a line.
+
+    tag: what begins the lines of one of several processes; its first group is who. Of a metric that several tell, the lines
+    of the one that told it first count.
+    """
 
     metrics: Sequence[Metric]
+    tag: re.Pattern[str] | None = None
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT))
     figures: deque[dict[str, float]] = field(default_factory=deque)
     _rest: bytes = b""
+    _tellers: dict[str, str] = field(default_factory=dict)
 
     def hear(self, data: bytes) -> None:
         *lines, self._rest = re.split(rb"[\r\n]", self._rest + data)
@@ -61,8 +67,11 @@ class Heard:
         if not line.strip():
             return
         self.lines.append(line)
-        read = {metric.name: metric.read(line) for metric in self.metrics}
-        found = {name: value for name, value in read.items() if value is not None}
+        tagged = self.tag.match(line) if self.tag else None
+        who, text = (tagged[1], line[tagged.end() :]) if tagged else ("", line)
+        read = {metric.name: metric.read(text) for metric in self.metrics}
+        told = {name: value for name, value in read.items() if value is not None}
+        found = {name: value for name, value in told.items() if self._tellers.setdefault(name, who) == who}
         if found:
             self.figures.append(found)
 
@@ -78,8 +87,9 @@ class Process:
         env: Mapping[str, str],
         mounts: Sequence[tuple[Path, str]],
         metrics: Sequence[Metric],
+        tag: re.Pattern[str] | None = None,
     ) -> None:
-        self.heard = Heard(metrics)
+        self.heard = Heard(metrics, tag)
         told, self._lifeline = os.pipe()
         shown = json.dumps([[str(what), where] for what, where in mounts])
         self._process = subprocess.Popen(

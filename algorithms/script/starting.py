@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from algorithms.script import installing
+from algorithms.script import installing, mpi
 from algorithms.script.contract import Container, arguments, driver_variables, variables
 from trainer.algorithm import Context
 
@@ -25,11 +25,12 @@ OURS_BEGIN = ("TORCHELASTIC_", "GROUP_", "ROLE_")
 
 @dataclass(frozen=True)
 class Host:
-    """Where a worker is: the number of its node, of how many, and its place on it."""
+    """Where a worker is: the number of its node, of how many, its place on it, among how many."""
 
     node: int
     nodes: int
     local_rank: int
+    workers: int
 
     @property
     def leads(self) -> bool:
@@ -40,7 +41,7 @@ class Host:
     def here(cls) -> Host:
         """As the elastic agent's variables tell."""
         world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
-        return cls(int(os.environ["GROUP_RANK"]), world // local, int(os.environ["LOCAL_RANK"]))
+        return cls(int(os.environ["GROUP_RANK"]), world // local, int(os.environ["LOCAL_RANK"]), local)
 
 
 def kept_of(job: Path) -> Path:
@@ -68,7 +69,7 @@ def container(script: Any, context: Context, host: Host) -> Container:
         cpus=os.cpu_count() or 1,
         gpus=_gpus(),
         interface=_interface(),
-        distributed=script.distributed,
+        distribution=script.spread.parameters(host.workers),
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "",
     )
 
@@ -108,6 +109,13 @@ def command(one: Container) -> list[str]:
     if (one.code / "setup.py").is_file():
         return [sys.executable, "-m", one.entry.removesuffix(".py"), *given]
     return [sys.executable, one.entry, *given]
+
+
+def mpi_hosts(context: Context, one: Container) -> mpi.Hosts:
+    """All hosts, as each sees itself. Call it on every worker at once."""
+    told = {name: rest for name, *rest in context.gather([one.current_host, socket.gethostname(), one.interface])}
+    machines, interfaces = zip(*(told[name] for name in one.hosts), strict=True)
+    return mpi.Hosts(one.hosts, machines, interfaces, one.cpus)
 
 
 def _is_command(one: Container) -> bool:

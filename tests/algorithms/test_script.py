@@ -13,6 +13,7 @@ import pytest
 
 from algorithms.script import Script
 from algorithms.script.contract import Container, arguments, driver_variables, variables
+from algorithms.script.distribution import TORCHRUN, Distribution
 from algorithms.script.process import Heard, Metric, Process, failure_text, last_words
 from algorithms.script.starting import command
 from tests.algorithms import toolkit
@@ -76,7 +77,7 @@ def test_a_script_gets_the_arguments_and_variables_that_the_toolkit_gives(
         job_name="a-job",
         cpus=os.cpu_count() or 1,
         gpus=gpus,
-        distributed=distributed,
+        distribution=Distribution(TORCHRUN if distributed else None).parameters(1),
         region="eu-west-1",
     )
     container.write()
@@ -200,8 +201,18 @@ def test_of_some_figures_more_is_better(name: str, more: bool) -> None:
         ({"metrics": {"loss": "loss=(.*"}}, "is no regular expression"),
         ({"metrics": {"loss": "loss=.*"}}, "has no group"),
         ({"metric_definitions": [{"Name": "loss"}]}, "no Name or no Regex"),
-        ({"distribution": {"mpi": {"enabled": True}}}, "there is pytorchddp, torch_distributed"),
         ({"distribution": "torch_distribute"}, "did you mean 'torch_distributed'"),
+        ({"distribution": 3}, "3 is no distribution; write torch_distributed or mpi"),
+        ({"distribution": {"horovod": {"enabled": True}}}, "there is mpi, pytorchddp, torch_distributed"),
+        ({"distribution": {"smdistributed": {"dataparallel": {"enabled": True}}}}, "write torch_distributed for data"),
+        ({"distribution": {"mpi": {"enabled": "yes"}}}, "mpi.enabled: 'yes' is neither true nor false"),
+        ({"distribution": {"mpi": {"enabled": True, "processes": 2}}}, "did you mean 'processes_per_host'"),
+        ({"distribution": {"mpi": {"enabled": True, "processes_per_host": 0}}}, "0 is not a number of processes"),
+        (
+            {"distribution": {"mpi": {"enabled": True, "custom_mpi_options": "-x 'A"}}},
+            "custom_mpi_options: .*quotation",
+        ),
+        ({"distribution": {"mpi": True, "torch_distributed": True}}, "are both enabled; choose one"),
     ],
 )
 def test_a_setting_that_can_not_be_is_refused(settings: dict[str, Any], words: str) -> None:
@@ -228,9 +239,29 @@ def test_what_is_not_there_is_said_at_once(
         Script(**settings).check(tmp_path / settings.get("source_dir", ""))
 
 
-@pytest.mark.parametrize("given", [None, {"torch_distributed": {"enabled": False}}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        {},
+        {"torch_distributed": {"enabled": False}},
+        {"mpi": {"enabled": False, "processes_per_host": 2}},
+        {"mpi": {}},
+        {"mpi": False},
+        {"smdistributed": {"dataparallel": {"enabled": False}}},
+        {"parameter_server": {"enabled": False}},
+    ],
+)
 def test_a_script_is_not_distributed_unless_asked(given: Any) -> None:
-    assert not Script(distribution=given).distributed
+    assert Script(distribution=given).spread == Distribution()
+
+
+def test_of_several_distributions_the_enabled_one_counts() -> None:
+    given = {
+        "mpi": {"enabled": True, "custom_mpi_options": "-x A=1 --verbose"},
+        "torch_distributed": {"enabled": False},
+    }
+    assert Script(distribution=given).spread == Distribution("mpi", None, ("-x", "A=1", "--verbose"))
 
 
 # failures

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.algorithms import open_mpi
 from tests.integration.command import headway, start
 from tests.integration.test_s3 import Machine
 from trainer import node
@@ -433,3 +434,24 @@ class Slow(Estimator):
     done = headway("train", "algorithm._target_=slow.Slow", "launcher.nodes=2", "launcher.workers=1", "job.name=one")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (Job(folder / "runs/one").result() or {})["attempts"] == 1
+
+
+def test_mpi_spreads_a_script_over_all_nodes(folder: Path) -> None:
+    open_mpi.needed()
+    (folder / "src").mkdir()
+    text = (
+        "import os\n"
+        "rank, size = os.environ['OMPI_COMM_WORLD_RANK'], os.environ['OMPI_COMM_WORLD_SIZE']\n"
+        "open(os.environ['SM_MODEL_DIR'] + f'/rank-{rank}', 'w').write(f\"{size} {os.environ['SM_CURRENT_HOST']}\")\n"
+        "print('loss=0.5', flush=True)\n"
+    )
+    (folder / "src" / "train.py").write_text(text, encoding="utf-8")
+    options = 'custom_mpi_options: "--tag-output -x LETTER=A"'
+    mpi = f"algorithm.distribution={{mpi: {{enabled: true, processes_per_host: 2, {options}}}}}"
+    given = ["algorithm=script", "algorithm.source_dir=src", mpi, LOSS, "launcher.nodes=2", "launcher.workers=1"]
+    done = headway("train", *given, "job.name=one")
+    job = Job(folder / "runs/one")
+    assert done.returncode == 0, done.stdout + done.stderr + log(job)
+    ranks = {path.name: path.read_text() for path in job.model.glob("rank-*")}
+    assert ranks == {"rank-0": "4 algo-1", "rank-1": "4 algo-1", "rank-2": "4 algo-2", "rank-3": "4 algo-2"}
+    assert len(values(job, "loss")) == 1
