@@ -45,3 +45,17 @@ def test_a_damaged_record_is_left_out(tmp_path: Path):
     first, second = Tail(path).records()
     assert first == {"a": 1}
     assert second["a"] != second["a"]
+
+
+def test_a_long_line_that_comes_in_parts_is_told_once_whole(tmp_path: Path):
+    path = tmp_path / "log"
+    tail = Tail(path)
+    for _ in range(300):
+        with path.open("ab") as file:
+            file.write(b"x" * (1 << 16))
+        assert tail.lines() == []
+    assert len(tail.remainder()) == 300 << 16
+    with path.open("ab") as file:
+        file.write(b"\nnext\n")
+    assert [len(line) for line in tail.lines()] == [300 << 16, 4]
+    assert tail.remainder() == ""

@@ -14,7 +14,7 @@ class Tail:
 
     path: Path
     _position: int = field(default=0, init=False)
-    _rest: bytes = field(default=b"", init=False)
+    _rest: list[bytes] = field(default_factory=list, init=False)  # parts of the last line
     _inode: int = field(default=0, init=False)
 
     def lines(self) -> list[str]:
@@ -25,14 +25,19 @@ class Tail:
             return []
         size = stat.st_size
         if stat.st_ino != self._inode or size < self._position:  # another file under this name: from its beginning
-            self._position, self._rest, self._inode = 0, b"", stat.st_ino
+            self._position, self._rest, self._inode = 0, [], stat.st_ino
         if size == self._position:
             return []
         with open(self.path, "rb") as file:
             file.seek(self._position)
             added = file.read(size - self._position)
         self._position += len(added)
-        *lines, self._rest = (self._rest + added).split(b"\n")
+        first, *others = added.split(b"\n")
+        self._rest.append(first)
+        if not others:
+            return []
+        *others, rest = others
+        lines, self._rest = [b"".join(self._rest), *others], [rest]
         return [line.decode("utf-8", "replace").rstrip("\r") for line in lines]
 
     def records(self) -> list[dict[str, Any]]:
@@ -47,4 +52,4 @@ class Tail:
 
     def remainder(self) -> str:
         """An unfinished last line."""
-        return self._rest.decode("utf-8", "replace")
+        return b"".join(self._rest).decode("utf-8", "replace")

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from algorithms.script import mpi, outputs, starting
+from algorithms.script import figures, mpi, outputs, starting
 from algorithms.script.contract import Container
 from algorithms.script.distribution import MPI, TORCHRUN, Distribution
-from algorithms.script.process import Metric, Process, failure_text, last_words, leave
+from algorithms.script.process import Process, failure_text, last_words, leave
 from trainer.algorithm import Context, Estimator
 from trainer.errors import HeadwayError, UserError, did_you_mean
 
@@ -27,7 +27,6 @@ GRACE_SECONDS = 110.0  # between SIGTERM and SIGKILL; the agent kills the worker
 SPARE_SECONDS = 3.0  # of a deadline, for what comes after the script
 FAILURE_CHARACTERS = 1024  # of the failure file, as many as are told
 LEFT = ("model", "output/data", "output/failure")  # of a container, what comes out
-COUNTERS = ("step", "epoch")  # metrics by these names say where the script stands
 LOST = re.compile(
     r"Connection (?:closed|reset|refused)|Broken pipe|NCCL|TCPStore"
 )  # of who only lost the one that failed
@@ -60,9 +59,7 @@ class Script(Estimator):
     def __post_init__(self) -> None:
         self.spread = Distribution.of(self.distribution)
         self.distributed = self.spread.kind == TORCHRUN
-        self._metrics = _metrics(self.metrics, self.metric_definitions)
-        self._counts: dict[str, int] = {}
-        self._counter: int | None = None
+        self._metrics = figures.metrics(self.metrics, self.metric_definitions)
         self._noted = False
         self._model: outputs.Gathered | None = None
 
@@ -107,6 +104,7 @@ class Script(Estimator):
             return Process(line, folder=container.code, env=env, mounts=mounts, metrics=self._metrics, tag=tag)
 
         process = code = None
+        self._account = figures.Account(context.step)
         try:
             if part is not None:
                 process = start(part.mpirun(mpi.as_module(command, env))) if part.is_first else None
@@ -163,7 +161,7 @@ class Script(Estimator):
             if process is None:
                 time.sleep(LOOK_SECONDS)
             told = context.gather([code, process.heard.take() if process else [], part.tells(code) if part else None])
-            self._report(context, [figures for _, figures, _ in told])
+            self._report(context, self._account.add([said for _, said, _ in told]))
             codes = [one for one, *_ in told]
             if part is not None:
                 if codes[0] is not None:  # mpirun's
@@ -176,28 +174,9 @@ class Script(Estimator):
             if context.should_stop():
                 return True, 0, process
 
-    def _report(self, context: Context, told: Sequence[Sequence[dict[str, float]]]) -> None:
-        """Figures by worker, in the order of their lines. Where several tell the same metric, the first one's count."""
-        known: set[str] = set()
-        for figures in told:
-            mine = {name for line in figures for name in line} - known
-            known |= mine
-            step, values = None, dict[str, float]()
-            for line in figures:
-                for name in COUNTERS:
-                    if name in line and name in mine:
-                        self._counter = int(line[name])
-                for name, value in line.items():
-                    if name not in mine or name in COUNTERS:
-                        continue
-                    self._counts[name] = self._counts.get(name, context.step) + 1
-                    at = self._counts[name] if self._counter is None else self._counter
-                    if values and (at != step or name in values):
-                        context.report(step or 0, values)
-                        values = {}
-                    step, values = at, {**values, name: value}
-            if values:
-                context.report(step or 0, values)
+    def _report(self, context: Context, reports: Sequence[tuple[int, dict[str, float]]]) -> None:
+        for step, values in reports:
+            context.report(step, values)
 
     def _finish(
         self, context: Context, container: Container, command: list[str], process: Process | None, code: int | None
@@ -209,7 +188,8 @@ class Script(Estimator):
         said, where = last_words(own, container.code)
         host = container.current_host
         told = context.gather([code, said, where, host, process.heard.take() if process else []])
-        self._report(context, [one[4] for one in told])
+        self._report(context, self._account.add([one[4] for one in told]))
+        self._report(context, self._account.end())
         left = context.seconds_left()
         has_time = all(context.gather(left is None or left > 10 * SPARE_SECONDS))
         if has_time:
@@ -226,6 +206,8 @@ class Script(Estimator):
                 self._pack(context, hosts, with_model=failed is None)
             if code is None and not _has_files(container.checkpoints):
                 self._note(context, "would start over")
+            if code is not None and (unmatched := self._account.unmatched(self._metrics, context.job)):
+                context.note(unmatched)
         reason = context.broadcast(reason)
         if reason:
             raise ExecuteUserScriptError(reason)
@@ -272,25 +254,6 @@ class Script(Estimator):
 
     def predict(self, batch: Batch) -> dict[str, np.ndarray]:
         raise UserError("a script does not predict; load what it wrote with code of its own")
-
-
-def _metrics(named: dict[str, str], definitions: Sequence[dict[str, str]]) -> list[Metric]:
-    """The metrics of both spellings. Raises UserError for an expression that can't be used."""
-    pairs = list(named.items())
-    for one in definitions:
-        if not {"Name", "Regex"} <= set(one):
-            raise UserError(f"algorithm.metric_definitions: {one} has no Name or no Regex")
-        pairs.append((one["Name"], one["Regex"]))
-    found = []
-    for name, text in pairs:
-        try:
-            pattern = re.compile(text.replace("#011", r"(?:#011|\t)"))  # so CloudWatch shows a tab
-        except re.error as error:
-            raise UserError(f"algorithm.metrics.{name}: {text!r} is no regular expression: {error}") from None
-        if not pattern.groups:
-            raise UserError(f"algorithm.metrics.{name}: {text!r} has no group; put brackets around the number in it")
-        found.append(Metric(name, pattern))
-    return found
 
 
 def _has_files(folder: Path) -> bool:

@@ -11,69 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from algorithms.script.figures import Heard, Metric
+
 GUARD = Path(__file__).with_name("guard.py")
-KEPT = 200  # lines, of which the last words are told
 LISTEN_SECONDS = 5.0  # for what it said last to arrive
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure in the log: the first group of `pattern` is its value."""
-
-    name: str
-    pattern: re.Pattern[str]
-
-    def read(self, line: str) -> float | None:
-        found = self.pattern.search(line)
-        try:
-            return float(found.group(1)) if found else None
-        except (TypeError, ValueError):
-            return None
-
-
-@dataclass
-class Heard:
-    """What a script has said: its last lines, and the figures that nobody has taken yet, a dict a line.
-
-    tag: what begins the lines of one of several processes; its first group is who. Of a metric that several tell, the lines
-    of the one that told it first count.
-    """
-
-    metrics: Sequence[Metric]
-    tag: re.Pattern[str] | None = None
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT))
-    figures: deque[dict[str, float]] = field(default_factory=deque)
-    _rest: bytes = b""
-    _tellers: dict[str, str] = field(default_factory=dict)
-
-    def hear(self, data: bytes) -> None:
-        *lines, self._rest = re.split(rb"[\r\n]", self._rest + data)
-        for line in lines:
-            self._hear_line(line.decode("utf-8", "replace"))
-
-    def end(self) -> None:
-        self.hear(b"\n")
-
-    def take(self) -> list[dict[str, float]]:
-        """The figures since the last call."""
-        return [self.figures.popleft() for _ in range(len(self.figures))]
-
-    def _hear_line(self, line: str) -> None:
-        if not line.strip():
-            return
-        self.lines.append(line)
-        tagged = self.tag.match(line) if self.tag else None
-        who, text = (tagged[1], line[tagged.end() :]) if tagged else ("", line)
-        read = {metric.name: metric.read(text) for metric in self.metrics}
-        told = {name: value for name, value in read.items() if value is not None}
-        found = {name: value for name, value in told.items() if self._tellers.setdefault(name, who) == who}
-        if found:
-            self.figures.append(found)
 
 
 class Process:

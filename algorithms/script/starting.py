@@ -138,6 +138,8 @@ def surroundings(
         env |= {name: v for name, v in os.environ.items() if name.startswith(("GROUP_", "ROLE_"))}
         env |= {"TORCHELASTIC_RUN_ID": context.job.name, "TORCHELASTIC_RESTART_COUNT": "0"}
         env |= {"TORCHELASTIC_MAX_RESTARTS": "0", "TORCHELASTIC_USE_AGENT_STORE": "False"}
+        if int(os.environ["LOCAL_WORLD_SIZE"]) > 1:  # as torchrun has it
+            env.setdefault("OMP_NUM_THREADS", "1")
     extra = [one.root / "lib"]
     required = None if _is_command(one) else installing.where(one.code)
     extra += [required] if required else []

@@ -14,7 +14,7 @@ import pytest
 from algorithms.script import Script, mpi
 from algorithms.script.contract import Container
 from algorithms.script.distribution import Distribution
-from algorithms.script.process import Heard
+from algorithms.script.figures import Account, Heard
 from tests.algorithms import open_mpi
 from trainer.errors import UserError
 
@@ -145,4 +145,6 @@ def test_a_figure_that_every_process_tells_counts_once() -> None:
     ears = Heard(Script(metrics={"loss": r"^loss=(\d+)", "own": r"own=(\d+)"})._metrics, mpi.TAG)
     for line in ("[1,1]<stdout>:loss=1", "[1,0]<stdout>:loss=2 own=5", "[1,1]<stdout>:loss=3", "loss=4"):
         ears.hear(f"{line}\n".encode())
-    assert ears.take() == [{"loss": 1.0}, {"own": 5.0}, {"loss": 3.0}]
+    account = Account(0)
+    told = account.add([ears.take(), []]) + account.end()
+    assert told == [(1, {"loss": 2.0, "own": 5.0})]

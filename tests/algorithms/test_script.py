@@ -14,8 +14,9 @@ import pytest
 from algorithms.script import Script
 from algorithms.script.contract import Container, arguments, driver_variables, variables
 from algorithms.script.distribution import TORCHRUN, Distribution
-from algorithms.script.process import Heard, Metric, Process, failure_text, last_words
-from algorithms.script.starting import command
+from algorithms.script.figures import Heard, Metric
+from algorithms.script.process import Process, failure_text, last_words
+from algorithms.script.starting import Host, command, surroundings
 from tests.algorithms import toolkit
 from trainer.errors import UserError
 from trainer.result import more_is_better
@@ -142,6 +143,46 @@ def test_scripts_for_the_third_version_of_the_sdk_find_its_variables(tmp_path: P
     }
 
 
+class Alone:
+    """The context of the one worker of a job."""
+
+    def __init__(self, job: Path) -> None:
+        self.job = job
+
+    def broadcast(self, value: Any) -> Any:
+        return value
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "workers", "given", "threads"),
+    [
+        ("torch_distributed", 2, None, "1"),
+        ("torch_distributed", 2, "3", "3"),
+        ("torch_distributed", 1, None, None),
+        (None, 2, None, None),
+    ],
+)
+def test_processes_of_torchrun_have_a_thread_each_unless_said_otherwise(
+    base: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    distribution: str | None,
+    workers: int,
+    given: str | None,
+    threads: str | None,
+) -> None:
+    place = {"RANK": 0, "WORLD_SIZE": workers, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": workers, "GROUP_RANK": 0}
+    for name, value in {**place, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 7777}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    script = Script(distribution=distribution, environment={"OMP_NUM_THREADS": given} if given else {})
+    context: Any = Alone(base.parent)
+    env, _ = surroundings(script, context, Container(base, "train.py"), Host.here())
+    assert env.get("OMP_NUM_THREADS") == threads
+
+
 # figures in the log
 
 
@@ -150,7 +191,7 @@ def heard(*lines: str, **patterns: str) -> list[dict[str, float]]:
     ears = Heard(script._metrics)
     ears.hear("\n".join(lines).encode())
     ears.end()
-    return ears.take()
+    return [line for _, line in ears.take()]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +221,7 @@ def test_a_line_may_come_in_parts_and_be_drawn_over() -> None:
     ears = Heard([Metric("loss", Script(metrics={"loss": r"loss (\d+)"})._metrics[0].pattern)])
     for part in (b"loss", b" 1", b"2\rloss 13\r", b"caf\xe9 loss 14", b"\n"):
         ears.hear(part)
-    assert ears.take() == [{"loss": 12.0}, {"loss": 13.0}, {"loss": 14.0}]
+    assert [line for _, line in ears.take()] == [{"loss": 12.0}, {"loss": 13.0}, {"loss": 14.0}]
 
 
 def test_metric_definitions_are_taken_as_sagemaker_spells_them() -> None:

@@ -16,7 +16,7 @@ from trainer.job import Job
 
 pytestmark = pytest.mark.slow
 
-# every host writes files of the same names; the first is done last
+# every host writes files of the same names and tells the same figures; the first is done last
 SCRIPT = """\
 import json, os, time
 host, hosts = os.environ["SM_CURRENT_HOST"], json.loads(os.environ["SM_HOSTS"])
@@ -25,7 +25,13 @@ for folder in (os.environ["SM_MODEL_DIR"], os.environ["SM_OUTPUT_DATA_DIR"]):
     for name in ("all.txt", "artifact.json", host + ".txt"):
         with open(os.path.join(folder, name), "w") as file:
             file.write(json.dumps(host))
+for step in range(4):
+    print(f"loss={hosts.index(host)}.{step}", flush=True)
+    time.sleep(0.05)
+if host != hosts[0]:
+    print("accuracy=0.5")
 """
+METRICS = [f'+algorithm.metrics.{name}="{name}=([0-9.]+)"' for name in ("loss", "accuracy", "auc")]
 FILES = {"all.txt": '"algo-1"', "algo-1.txt": '"algo-1"', "algo-2.txt": '"algo-2"', "artifact.json": '"algo-1"'}
 CLASH = "several hosts wrote model/all.txt, model/artifact.json: algo-1's counts, not that of algo-2"
 
@@ -40,11 +46,11 @@ def files(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
 
 
-def test_of_a_name_that_several_hosts_write_the_firsts_counts_and_it_is_told(folder: Path) -> None:
+def test_of_a_name_and_a_figure_that_several_hosts_have_the_firsts_counts_and_it_is_told(folder: Path) -> None:
     (folder / "src").mkdir()
     (folder / "src" / "train.py").write_text(SCRIPT, encoding="utf-8")
     nodes = ["launcher.nodes=2", "launcher.workers=1"]
-    done = headway("train", "algorithm=script", "algorithm.source_dir=src", "job.name=one", *nodes)
+    done = headway("train", "algorithm=script", "algorithm.source_dir=src", "job.name=one", *nodes, *METRICS)
     assert done.returncode == 0, done.stdout + done.stderr
     job = Job(folder / "runs/one")
     own = files(job.model)
@@ -55,8 +61,17 @@ def test_of_a_name_that_several_hosts_write_the_firsts_counts_and_it_is_told(fol
     for host in ("algo-1", "algo-2"):
         there = files(job.dir / "opt" / host / "ml/model")
         assert there == dict.fromkeys(("all.txt", "artifact.json", f"{host}.txt"), f'"{host}"')
-    assert CLASH in done.stdout
-    assert CLASH in headway("show", "one").stdout
+    assert [line["values"] for line in job.metrics()] == [
+        {"loss": 0.0},
+        {"loss": 0.1},
+        {"loss": 0.2},
+        {"loss": 0.3},
+        {"accuracy": 0.5},
+    ]
+    shown = headway("show", "one").stdout
+    for note in (CLASH, "no line of the log told a figure of auc ('auc=([0-9.]+)')"):
+        assert note in done.stdout
+        assert note in shown
     assert CLASH in job.log_path(0, 0).read_text()
     refused = headway("predict", f"model={job.model}", "data=csv", "data.test=src")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)

@@ -64,12 +64,13 @@ class JobContext:
         samples: int = 0,
     ) -> None:
         progress = self._reporter.progress
-        progress.step, progress.total, progress.epoch, progress.samples = step, total, epoch, samples
+        progress.step = max(progress.step, step)  # figures of an earlier one may come late
+        progress.total, progress.epoch, progress.samples = total, epoch, samples
         progress.unit = "round"
         losses = [value for name, value in values.items() if name.startswith("train_")]
         progress.loss = losses[0] if losses else None
         self._reporter.report(step, values, epoch=epoch, samples=samples)
-        self._session.beat[0] = step
+        self._session.beat[0] = progress.step
         self._watch(values)
 
     def resume(self) -> Path | None:

@@ -80,7 +80,7 @@ def _reported(session: Session) -> int:
             best = session.reporter.best.get(name)
             if best is None or session.reporter.is_better(name, value, best):
                 session.reporter.best[name] = value
-    last = lines[-1] if lines else {"step": 0, "epoch": 0.0}
+    last = max(lines, key=lambda line: line["step"], default={"step": 0, "epoch": 0.0})
     trained = float((session.job.progress() or {}).get("training_seconds", 0.0)) if ranks.rank == 0 else 0.0
     progress.step, progress.epoch, progress.training_seconds = ranks.broadcast([last["step"], last["epoch"], trained])
     return progress.step
