@@ -96,7 +96,7 @@ def bring_errors(job: Job, attempt: int, workers: int) -> None:
             names = [name for name in storage.list(prefix) if name.endswith(".error.json")]
             fresh = [name for name in names if not (job.dir / name).exists()]
             for name in fresh:
-                storage.download(name, job.dir / name)
+                storage.bring(name, job.dir)
             workers -= len(fresh)
             if workers <= 0 or time.monotonic() > end:
                 return

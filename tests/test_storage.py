@@ -143,7 +143,7 @@ def test_a_large_file_travels_in_parts(s3: S3, server: Server, big: Path, tmp_pa
     assert server.stored("bucket")["jobs/one/model"].data == BIG
     assert not parts_left(server)
     server.requests.clear()
-    s3.download("model", tmp_path / "deep" / "model")
+    s3.bring("model", tmp_path / "deep")
     assert count(server, "GET", "model") == 3
     assert (tmp_path / "deep" / "model").read_bytes() == BIG
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["model"]
@@ -153,7 +153,7 @@ def test_a_large_file_travels_in_parts(s3: S3, server: Server, big: Path, tmp_pa
 def test_a_file_of_any_size_comes_back_as_it_was(s3: S3, tmp_path: Path, size: int) -> None:
     (tmp_path / "a").write_bytes(BIG[:size])
     s3.upload(tmp_path / "a", "a")
-    s3.download("a", tmp_path / "b")
+    s3.bring("a", tmp_path, "b")
     assert (tmp_path / "b").read_bytes() == BIG[:size]
 
 
@@ -166,7 +166,7 @@ def test_files_arrive_whole_whatever_the_server_does(
     big.write_bytes(BIG[: PART + 1])
     for i in range(2):
         s3.upload(big, f"file-{i}", if_absent=True)
-        s3.download(f"file-{i}", tmp_path / "back")
+        s3.bring(f"file-{i}", tmp_path, "back")
         assert (tmp_path / "back").read_bytes() == BIG[: PART + 1]
         etag = s3.write("small", bytes([i]))
         assert s3.read("small") == (bytes([i]), etag)
@@ -178,7 +178,7 @@ def test_files_arrive_whole_whatever_the_server_does(
 def test_a_head_that_is_cut_off_makes_no_file_shorter(s3: S3, server: Server, big: Path, tmp_path: Path) -> None:
     s3.upload(big, "model")
     server.fault("truncated", "HEAD")
-    s3.download("model", tmp_path / "back")
+    s3.bring("model", tmp_path, "back")
     assert (tmp_path / "back").read_bytes() == BIG
 
 
@@ -204,7 +204,7 @@ def test_a_file_that_never_arrives_whole_leaves_the_one_before(server: Server, b
     server.put("bucket", "jobs/one/model", b"new" * 1000)
     server.faults(1.0, ["truncated"], match="GET")
     with pytest.raises(Damaged, match=r"s3://bucket/jobs/one/model arrived incomplete 3 times"):
-        s3.download("model", big)
+        s3.bring("model", big.parent, big.name)
     assert big.read_bytes() == BIG
     assert [path.name for path in big.parent.iterdir()] == ["big"]
 
@@ -221,7 +221,7 @@ def test_a_file_that_is_replaced_while_it_arrives_is_no_mixture(
         return parts(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(s3, "_download_parts", replaced_first)
-    s3.download("log", tmp_path / "log")
+    s3.bring("log", tmp_path)
     assert (tmp_path / "log").read_bytes() == b"new" * len(BIG)
 
 
@@ -260,7 +260,7 @@ def test_a_file_is_not_written_over_anothers_if_so_asked(s3: S3, server: Server,
 
 def test_there_is_nothing_to_download_where_there_is_nothing(s3: S3, tmp_path: Path) -> None:
     with pytest.raises(Missing, match="s3://bucket/jobs/one/model"):
-        s3.download("model", tmp_path / "model")
+        s3.bring("model", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

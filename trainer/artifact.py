@@ -156,7 +156,7 @@ def _fetched(url: str) -> Path:
 
     storage, folder = S3(url), staging(url)
     for name in storage.list():
-        storage.download(name, folder / name)
+        storage.bring(name, folder)
     job = url.rstrip("/").rpartition("/")[0]
     if "/" in job.removeprefix(SCHEME):  # else it lies in no folder
         pull_submission(S3(job), staging(job))

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import owncode, worktree
+from trainer.below import below
 from trainer.codepath import CODE, RECORD, home, record
 from trainer.errors import UserError
 from trainer.figures import size
@@ -67,9 +68,8 @@ def _take(directory: Path, configs: Sequence[Mapping[str, Any]], archived: bool)
         beside = directory / f".{CODE}.partial"
         shutil.rmtree(beside, ignore_errors=True)
         for piece in pieces:
-            shutil.copytree(
-                old / piece["folder"], beside / piece["folder"], ignore=shutil.ignore_patterns("__pycache__")
-            )
+            source, target = below(old, piece["folder"]), below(beside, piece["folder"])
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         names = {piece["folder"] for piece in pieces}
         data = configs[0].get("data") or {}
         found_whole = [owncode.whole_project(path, data) for path in whole]
@@ -156,7 +156,12 @@ def unpack(directory: Path) -> None:
     beside = directory / f".{CODE}.partial"
     shutil.rmtree(beside, ignore_errors=True)
     with zipfile.ZipFile(directory / ARCHIVE) as archive:
-        archive.extractall(beside)
+        for member in archive.infolist():
+            if not member.is_dir():
+                path = below(beside, member.filename)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(member) as content, open(path, "wb") as file:
+                    shutil.copyfileobj(content, file)
     _replace(directory / CODE, beside)
 
 
@@ -208,7 +213,7 @@ def _changes(piece: Mapping[str, Any], before: Mapping[str, Any], beside: Path, 
         return told
     if earlier["from"] != piece["from"]:
         return [*told, f"the job's code is now that of {piece['from']}, before it was that of {earlier['from']}"]
-    differing = _differing(old / piece["folder"], beside / piece["folder"])
+    differing = _differing(below(old, piece["folder"]), beside / piece["folder"])
     return [*told, f"code that has changed since: {_some(differing)}"] if differing else told
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainer.below import NotBelow, below
+
 MANIFEST = "manifest.json"
 PREFIX = "step-"
 CHECKSUM = "xxh3_128"
@@ -141,9 +143,11 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
         manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
         if manifest.pop(CHECKSUM) != _sum_of(manifest):
             raise ValueError
+        for name in manifest["files"]:
+            below(checkpoint, name)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError("it has no manifest") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, NotBelow):
         raise ValueError("its manifest is damaged") from None
     return dict(manifest)
 

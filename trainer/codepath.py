@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from trainer.below import below
 from trainer.job import read_json
 
 CODE, RECORD = "code", "submission/submission.json"
@@ -35,14 +36,15 @@ def record(directory: Path) -> dict[str, Any]:
 def folders(directory: Path) -> list[str]:
     """The folders in which Python looks for a job's own code; none if it has none."""
     code = home(directory.absolute()) / CODE
-    found = [code / piece["folder"] / path for piece in record(directory).get("code", ()) for path in piece["paths"]]
-    return [os.path.normpath(folder) for folder in found if folder.is_dir()]
+    pieces = record(directory).get("code", ())
+    names = [os.path.normpath(f"{piece['folder']}/{path}") for piece in pieces for path in piece["paths"]]
+    return [str(folder) for folder in (below(code, name) for name in names) if folder.is_dir()]
 
 
 def copy_of(directory: Path, folder: Path) -> Path | None:
     """The job's copy of a folder that travels with it as a whole; None if it has none."""
     pieces = [p for p in record(directory).get("code", ()) if p.get("whole") and p["from"] == str(folder)]
-    copies = [home(directory.absolute()) / CODE / piece["folder"] for piece in pieces]
+    copies = [below(home(directory.absolute()) / CODE, piece["folder"]) for piece in pieces]
     return next((copy for copy in copies if copy.is_dir()), None)
 
 

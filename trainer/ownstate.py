@@ -94,10 +94,10 @@ def bring(storage: S3, job: Job, pool: ThreadPoolExecutor) -> None:
 
     def download(name: str) -> None:
         with contextlib.suppress(Missing):
-            storage.download(PREFIX + name, folder / name)
-            os.utime(folder / name, ns=(there[name][1], there[name][1]))
+            path = storage.bring(PREFIX + name, folder, name)
+            os.utime(path, ns=(there[name][1], there[name][1]))
 
-    wanted = [name for name, stamp in there.items() if here.get(name) != stamp and ".." not in Path(name).parts]
+    wanted = [name for name, stamp in there.items() if here.get(name) != stamp]
     in_parallel(pool, download, wanted)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import bundle, checkpoint
+from trainer.below import NotBelow, below
 from trainer.codepath import CODE, RECORD
 from trainer.errors import HeadwayError
 from trainer.job import Job, read_json
@@ -73,7 +74,7 @@ def pull_small(storage: S3, folder: Path, *, logs: bool = False) -> bool:
         if logs:
             names = {n: size for n, size in storage.list("logs/").items() if n.endswith(".log")}
             other = [n for n, size in names.items() if _size(folder / n) != size]
-            in_parallel(pool, lambda name: storage.download(name, folder / name), other)
+            in_parallel(pool, lambda name: storage.bring(name, folder), other)
     return True
 
 
@@ -91,7 +92,7 @@ def pull_code(storage: S3, folder: Path) -> None:
     if named is None or (bundle.digest(archive) == named and (folder / CODE).is_dir()):
         return
     with contextlib.suppress(Missing):
-        storage.download(bundle.ARCHIVE, archive)
+        storage.bring(bundle.ARCHIVE, folder)
     if bundle.digest(archive) == named:
         bundle.unpack(folder)
 
@@ -108,7 +109,7 @@ def pull(storage: S3, folder: Path, *, keep_config: bool = True) -> list[str]:
         _take(storage, folder, {name: read and read[0] for name, read in found.items()})
         energy = [name for name in storage.list("logs/") if name.endswith(".gpu.json")]  # the result sums all attempts
         missing = [name for name in energy if not (folder / name).exists()]
-        in_parallel(pool, lambda name: storage.download(name, folder / name), missing)
+        in_parallel(pool, lambda name: storage.bring(name, folder), missing)
         bring_own_state(storage, Job(folder), pool)
         root = Job(folder).checkpoints
         here = _newest_here(root, content=True)
@@ -196,12 +197,10 @@ def _fetch(storage: S3, name: str, root: Path, pool: ThreadPoolExecutor) -> str 
             return "it has no manifest"
         told = json.loads(found[0])
         names = {file: checkpoint.name_on_s3(told, file) for file in told["files"]}
-        if any(Path(path).is_absolute() or ".." in Path(path).parts for pair in names.items() for path in pair):
-            return "its manifest is damaged"
 
         def fetch(file: str) -> None:
-            if not _linked(target / file, place / file, told["files"][file]):
-                storage.download(f"checkpoints/{name}/{names[file]}", place / file)
+            if not _linked(below(target, file), below(place, file), told["files"][file]):
+                storage.bring(f"checkpoints/{name}/{names[file]}", place, file)
 
         in_parallel(pool, fetch, names)
         (place / checkpoint.MANIFEST).write_bytes(found[0])
@@ -210,7 +209,7 @@ def _fetch(storage: S3, name: str, root: Path, pool: ThreadPoolExecutor) -> str 
             shutil.rmtree(target, ignore_errors=True)
             os.replace(place, target)
         return reason
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, NotBelow):
         return "its manifest is damaged"
     except (Missing, Damaged) as error:
         return str(error)

@@ -184,7 +184,7 @@ def _fetch_model(job: Job) -> None:
     """The leading host's artifact, which may be another's."""
     storage = storage_of(job)
     for name in storage.list("model/"):
-        storage.download(name, job.dir / name)
+        storage.bring(name, job.dir)
 
 
 def found(environment: Mapping[str, str] = os.environ) -> Container | None:

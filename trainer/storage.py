@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from trainer.below import NotBelow, below
 from trainer.errors import HeadwayError, UserError
 from trainer.s3_client import Client, Conflict, Damaged, Missing, etag_of
 
@@ -174,10 +175,15 @@ class S3:
             raise
         return etag_of(answer) or self._landed(name, mark, self._client.cut_off(name))
 
-    def download(self, name: str, path: Path) -> None:
-        """Carries an object down into a file beside and renames it once all of it has arrived and is on the disk."""
+    def bring(self, name: str, folder: Path, to: str | None = None) -> Path:
+        """Carries an object down to its name, or `to`, below a folder: into a file beside, renamed once all of it has arrived
+        and is on the disk. Returns where it lies. Raises NotBelow if that name is none below the folder."""
+        try:
+            path = below(folder, name if to is None else to)
+        except NotBelow as error:
+            raise NotBelow(f"{self.url}: {error}") from None
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+        beside = path.with_name(f".{uuid.uuid4().hex}.partial")  # the name may be as long as names can be
         try:
             for _ in range(DOWNLOADS):
                 head = self._client.call("head_object", name, ChecksumMode="ENABLED")
@@ -186,7 +192,7 @@ class S3:
                     if self._download_parts(name, head, file.fileno()) and self._is_sound(head, file.fileno()):
                         os.fsync(file.fileno())
                         os.replace(beside, path)
-                        return
+                        return path
             raise Damaged(f"{self._client.where(name)} arrived with another checksum {DOWNLOADS} times")
         finally:
             beside.unlink(missing_ok=True)
@@ -224,7 +230,9 @@ class S3:
     def _objects(self, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for page in self._client.pages("list_objects_v2", prefix):
             for item in page.get("Contents", ()):
-                yield item["Key"][len(self.key) + 1 :], item
+                name = item["Key"][len(self.key) + 1 :]
+                if name and not name.endswith("/"):  # else it only makes a folder visible in a browser
+                    yield name, item
 
     def delete(self, names: Iterable[str]) -> None:
         """Deletes objects; one that isn't there is as good as deleted."""

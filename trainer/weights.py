@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from trainer.below import below
 from trainer.job import read_json, write_json
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def load_tensors(model: nn.Module, folder: Path) -> None:
     names = sorted(set(index["weight_map"].values())) if index else [WEIGHTS]
     expected, found = set(references(model)), set()
     for name in names:
-        tensors = load_file(folder / name)
+        tensors = load_file(below(folder, name))
         found |= set(tensors)
         if not set(tensors) <= expected:
             break

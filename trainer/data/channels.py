@@ -33,7 +33,7 @@ class Channels(Source):
             if getattr(self, key):
                 raise UserError(f"data.{key}: data=channels has none; write +data.channels.{key}={getattr(self, key)}")
         for name, path in self.channels.items():
-            if not NAME.fullmatch(name):
+            if not NAME.fullmatch(name) or not name.strip("."):
                 raise UserError(f"data.channels.{name}: a channel's name is of letters, digits and . _ -")
             if not path.startswith(S3) and not os.path.exists(path):
                 raise UserError(f"data.channels.{name}: there is no file or folder {path}")
@@ -49,18 +49,17 @@ def _fetched(url: str) -> Path:
 
     url = url.rstrip("/")
     target = cache.folder() / "channels" / cache.key(url)
-    below = storage.S3(url)
-    found = {name: size for name, size in below.list().items() if name and not name.endswith("/")}
+    beneath = storage.S3(url)
+    found = beneath.list()
     for name, size in found.items():
         path = target / name
         if not (path.is_file() and path.stat().st_size == size):
-            below.download(name, path)
+            beneath.bring(name, target)
     if found:
         return target
     parent, _, last = url.rpartition("/")
     if "/" in parent.removeprefix(S3):
         beside = storage.S3(parent)
         if last in beside.list(last):
-            beside.download(last, target / last)
-            return target / last
+            return beside.bring(last, target)
     raise UserError(f"data.channels: there is nothing at {url}")

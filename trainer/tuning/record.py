@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.account import interruptions, total_seconds, when
+from trainer.below import below
 from trainer.config import load
 from trainer.errors import UserError, did_you_mean
 from trainer.figures import short_path
@@ -132,7 +133,7 @@ class StudyRecord:
 
     def job(self, trial: Trial) -> Job | None:
         """A trial's job; None if it has none here."""
-        return Job(self.dir / TRIALS / trial.job) if trial.job else None
+        return Job(below(self.dir / TRIALS, trial.job)) if trial.job else None
 
     @property
     def keys(self) -> list[str]:

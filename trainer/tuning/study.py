@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainer import config as schema
+from trainer.below import below
 from trainer.errors import UserError
 from trainer.figures import short_path
 from trainer.job import Job, append_line, end_torn_line
@@ -77,7 +78,7 @@ class Study:
                 self.storage.set_trial_user_attr(frozen._trial_id, key, value)
 
     def job(self, frozen: Any) -> Job:
-        return Job(self.dir / TRIALS / frozen.user_attrs["job"])
+        return Job(below(self.dir / TRIALS, frozen.user_attrs["job"]))
 
     def add_event(self, state: str, reason: str = "") -> None:
         end_torn_line(self.dir / EVENTS)

@@ -36,7 +36,7 @@ def bring(names: Sequence[str], job: Job, ranks: Ranks, beat: Callable[[], None]
                 if (job.dir / name).is_file():
                     (job.dir / name).unlink()
         for name in [name for files, _ in told for name in files] if ranks.rank == 0 else ():
-            storage.download(name, job.dir / name)
+            storage.bring(name, job.dir)
             storage.delete([name])
 
     _together(download, ranks, beat)
