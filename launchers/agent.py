@@ -38,7 +38,7 @@ from launchers.notices import Notice, Watcher, choose
 from launchers.restart import Attempt, why_not
 from launchers.serving import serve
 from launchers.watch import STACK_SECONDS, Beats, HangWatch
-from trainer import codepath, memory, node
+from trainer import codepath, memory, moment, node
 from trainer.config import load, seconds
 from trainer.errors import HeadwayError, UserError
 from trainer.interpreter import working_folder_last
@@ -123,12 +123,13 @@ class Agent:
         self.config = config
         self.mirror: Mirror | None = None
         self.history: list[Attempt] = []
+        self.kept: lives.Kept = {}  # what the present workers found
         self.kills = memory.kills()
         self.ended: State | None = None  # how this agent ended the job
 
     def run(self) -> int:
         """Runs the workers to the job's end, or to this node's. Gives the exit code."""
-        started = time.time()
+        started = moment.now()
         self.watcher.start()
         if self.place.nodes > 1:
             events = Events(self._on_ask, self._on_lost)
@@ -172,7 +173,7 @@ class Agent:
             return self.meeting.ended()
         return self.job.state() if self.job.state().is_final else None
 
-    def _not_met(self, started: float) -> int:
+    def _not_met(self, started: dict[str, Any]) -> int:
         """The others ended the job, or it was stopped while this node waited for them."""
         leave, final = self.control.leave, self._final()
         if leave is None or final:
@@ -183,7 +184,7 @@ class Agent:
             self._end(leave.state, leave.why, None, {}, started, source=leave.source)
         return EX_TEMPFAIL
 
-    def _live(self, meet: Round, started: float) -> int | None:
+    def _live(self, meet: Round, started: dict[str, Any]) -> int | None:
         """One life of the workers. The exit code if it was the last one on this node."""
         job, told = self.job, {}
         if meet.leads:
@@ -194,6 +195,7 @@ class Agent:
             lives.note_death(job, self.folder)
             job.reserve.write_bytes(b"\0" * RESERVE_BYTES)
         beats = Beats(self.folder, self.workers)
+        self.kept = lives.kept(job) if meet.leads else {}
         attempt = self._attempt(meet, told)
         if attempt is None:
             return None
@@ -228,6 +230,8 @@ class Agent:
                 pid=os.getpid(),
                 host=os.uname().nodename,
                 folder=str(self.folder),
+                dir=str(self.job.dir),
+                saved=lives.newest(self.job),
             )
             if meet.store is not None:
                 meet.store.set("life", json.dumps({"attempt": attempt, **told}))
@@ -247,7 +251,7 @@ class Agent:
         """Whether something has come up before the workers started."""
         return self.control.leave is not None or self.control.cause is not None
 
-    def _judge(self, meet: Round, attempt: int, ended: Ended, beats: Beats, started: float) -> int | None:
+    def _judge(self, meet: Round, attempt: int, ended: Ended, beats: Beats, started: dict[str, Any]) -> int | None:
         """What follows from how the workers ended: the exit code, or None if they are started again."""
         control, leave, outcome = self.control, self.control.leave, ended.outcome
         if outcome is not None:
@@ -280,7 +284,7 @@ class Agent:
             return None  # the leader decides
         running = lives.running(self.job, attempt)
         began = int(running["step"]) if running else None
-        self.history.append(Attempt(began, reached, lives.saved_since(self.job, running), error))
+        self.history.append(Attempt(began, reached, lives.saved_since(self.job, running, self.kept), error))
         reason = why_not(self.history, self.max_restarts)
         if leave is not None:  # they died while they were to leave: whoever asked counts
             return self._leave(meet, attempt, reached, {}, started)
@@ -293,7 +297,7 @@ class Agent:
         return None
 
     def _leave(
-        self, meet: Round, attempt: int, step: int | None, outcome: dict[str, Any], started: float
+        self, meet: Round, attempt: int, step: int | None, outcome: dict[str, Any], started: dict[str, Any]
     ) -> int | None:
         """The workers left as they were asked to. Other nodes may go on, and this one if it was not meant."""
         leave = self.control.leave
@@ -324,7 +328,7 @@ class Agent:
         reason: str,
         error: dict[str, Any] | None,
         outcome: dict[str, Any],
-        started: float,
+        started: dict[str, Any],
         source: str | None = None,
     ) -> int:
         """Writes result.json and the last event. The exit code."""
@@ -336,15 +340,15 @@ class Agent:
             error = {**error, "log": f"{job.url}/logs/{Path(error['log']).name}"}
         event = {"attempt": attempt, "reason": reason, "source": source, "user_error": user_error}
         # the result is written before the event: who sees a final state finds it
-        now = time.time()
+        now = moment.now()
         result = write_result(
             job,
             state,
             attempt=attempt,
             error=error,
-            wall=now - started,
+            wall=moment.seconds(started, now),
             outcome=outcome,
-            last={**event, "time": now},
+            last={**now, **event},
             address=address if is_remote(address) else None,
         )
         job.add_event(state, **event, step=result["steps"])

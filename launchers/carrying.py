@@ -39,8 +39,8 @@ def carry(job: Job, config: dict[str, Any], on_superseded: Callable[[str], None]
 
 
 def bring_up(mirror: Mirror, deadline: float | None, meeting: Meeting | None) -> None:
-    """Waits until all is on S3, as long as there is time. deadline: unix seconds."""
-    left = FLUSH_SECONDS if deadline is None else max(0.5, deadline - time.time() - 0.5)
+    """Waits until all is on S3, as long as there is time. deadline: monotonic seconds."""
+    left = FLUSH_SECONDS if deadline is None else max(0.5, deadline - time.monotonic() - 0.5)
     if not gather(mirror, meeting, left) and not mirror.superseded:
         print("not everything is on S3; the rest lies in this machine's folder, and goes up when the job goes on here")
     mirror.stop()

@@ -27,7 +27,8 @@ EXIT_SECONDS = 1.0  # what the agent itself needs before a deadline
 
 @dataclass(frozen=True)
 class Leave:
-    """That the workers are to leave: how the job then stands, and why. here: this node's own capacity goes away."""
+    """That the workers are to leave: how the job then stands, and why. deadline: in seconds of `time.monotonic()`; here:
+    this node's own capacity goes away."""
 
     state: State
     source: str
@@ -81,7 +82,7 @@ class Control:
             self._hear(notice, here, regroup)
 
     def _hear(self, notice: Notice, here: bool, regroup: bool) -> None:
-        deadline = None if notice.seconds is None else notice.time + notice.seconds
+        deadline = None if notice.seconds is None else notice.seen + notice.seconds
         named = notice.reason.startswith(notice.source)
         why = notice.reason if named else ": ".join(filter(None, (notice.source, notice.reason)))
         if notice.leave:

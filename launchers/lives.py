@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from trainer import checkpoint, node
+from trainer import checkpoint, moment, node
 from trainer.job import Job, State
 
 
@@ -21,14 +22,39 @@ def running(job: Job, attempt: int) -> dict[str, Any] | None:
     return next((e for e in events if e["state"] == State.RUNNING and e.get("attempt") == attempt), None)
 
 
-def saved_since(job: Job, running: dict[str, Any] | None) -> int | None:
-    """The newest complete checkpoint that these workers wrote. Older ones may be damaged where only a sum shows it."""
-    saved = int(running["step"]) + 1 if running and job.kept_since(float(running["time"])) else None
-    for place in checkpoint.listing(job.checkpoints) if running else ():
-        if checkpoint.problem(place, content=False, apart=True) is None and running:
-            written = (place / checkpoint.MANIFEST).stat().st_mtime >= float(running["time"])
-            saved = checkpoint.step_of(place) if written else saved
+Kept = dict[Path, tuple[int, int]]
+
+
+def kept(job: Job) -> Kept:
+    """Which checkpoints, and which files of a script's own, there are, and what tells each from one that takes its place:
+    no clock, as it may be set while the workers train."""
+    files = [*job.checkpoints.glob(f"{checkpoint.PREFIX}*/{checkpoint.MANIFEST}"), *job.own_state.rglob("*")]
+    found = {}
+    for path in files:
+        with contextlib.suppress(OSError):  # it is just being replaced
+            stat = path.stat()
+            found[path] = (stat.st_ino, stat.st_mtime_ns)
+    return found
+
+
+def saved_since(job: Job, running: dict[str, Any] | None, before: Kept) -> int | None:
+    """The newest complete checkpoint that these workers wrote, who found `before`. Older ones may be damaged where only a
+    sum shows it."""
+    if running is None:
+        return None
+    fresh = {path for path, what in kept(job).items() if before.get(path) != what}
+    own = any(path.is_file() and path.is_relative_to(job.own_state) for path in fresh)
+    saved = int(running["step"]) + 1 if own else None
+    for place in checkpoint.listing(job.checkpoints):
+        if place / checkpoint.MANIFEST in fresh and checkpoint.problem(place, content=False, apart=True) is None:
+            saved = checkpoint.step_of(place)
     return saved
+
+
+def newest(job: Job) -> int:
+    """The step of the newest checkpoint that has a manifest; 0 without one."""
+    whole = (place for place in checkpoint.listing(job.checkpoints) if (place / checkpoint.MANIFEST).exists())
+    return max(map(checkpoint.step_of, whole), default=0)
 
 
 def note_death(job: Job, own: Path) -> None:
@@ -37,20 +63,22 @@ def note_death(job: Job, own: Path) -> None:
     last = events[-1] if events else {}
     if last.get("state") not in (State.STARTING, State.RUNNING):
         return
-    folder = Path(str(last.get("folder") or next((e["folder"] for e in reversed(events) if "folder" in e), "/nowhere")))
+    begun: dict[str, Any] = next((e for e in reversed(events) if "folder" in e), {})
+    folder = Path(str(begun.get("folder", "/nowhere")))
     progress = job.progress() or {}
-    if float(progress.get("time", 0.0)) < float(last["time"]):
+    if "time" in progress and moment.earlier(progress, last):
         progress = {}  # of an earlier life
-    seen = max(float(last["time"]), float(progress.get("time", 0.0)))
+    seen = progress if "time" in progress else last
     reached = int(progress.get("step", 0)) if last["state"] == State.RUNNING else 0
-    if (folder / "beats").is_file() and folder != own:
+    if (folder / "beats").is_file() and folder != own and not job.is_copy(begun.get("dir")):
         steps = node.steps_left_in(folder)
         reached = max([reached, *steps]) if last["state"] == State.RUNNING else 0
         if folder.name.startswith("headway-") and last.get("host", os.uname().nodename) == os.uname().nodename:
             shutil.rmtree(folder, ignore_errors=True)
     job.add_event(
         State.INTERRUPTED,
-        at=seen,
+        at=float(seen["time"]),
+        **{f"at_{key}": seen[key] for key in ("up", "boot") if key in seen},
         attempt=last.get("attempt"),
         source="agent died",
         reason="its agent was killed, or its machine was lost",

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from launchers import child
 from launchers.base import Launcher, Plan, check_nodes
 from launchers.warm import Run, Warm, of_this_process
+from trainer import moment
 from trainer.algorithm import Range
 from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State, Status
@@ -138,7 +139,7 @@ class Local(Launcher):
             return Status(state, True)
         event = job.last_event()  # again: it may have ended meanwhile
         state = State(event.get("state", State.PENDING))
-        if state is State.PENDING and time.time() - event.get("time", 0.0) < AGENT_START_SECONDS:
+        if state is State.PENDING and event and moment.seconds(event, moment.now()) < AGENT_START_SECONDS:
             return Status(state, not self._agents.get(str(job.dir)))
         return Status(State.INTERRUPTED if state.is_active else state, False)
 

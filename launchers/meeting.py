@@ -186,8 +186,10 @@ class Meeting:
 
     def _tell(self, notice: Notice, number: int, *, regroup: bool = False) -> None:
         self._heard = max(self._heard, self._newest_ask()) + 1
-        record = {"id": self._heard, "round": number, "from": self._me["id"], "regroup": regroup}
-        self._board.write("ask", {**record, "notice": asdict(notice)})
+        record: dict[str, Any] = {"id": self._heard, "round": number, "from": self._me["id"], "regroup": regroup}
+        said = asdict(notice)
+        record["age"] = time.monotonic() - said.pop("seen")  # each machine has clocks of its own
+        self._board.write("ask", {**record, "notice": said})
 
     def _open_round(self, living: list[dict[str, Any]]) -> Round:
         store, port = open_store(self._me["address"])
@@ -267,7 +269,8 @@ class Meeting:
             if ask["round"] == present["number"] and ask["from"] != self._me["id"]:
                 if ask["notice"]["leave"] and not ask["regroup"]:
                     self._leaving.add(ask["from"])
-                self._events.on_ask(Notice(**ask["notice"]), bool(ask["regroup"]))
+                seen = time.monotonic() - float(ask["age"])
+                self._events.on_ask(Notice(**ask["notice"], seen=seen), bool(ask["regroup"]))
         living = {n["id"]: n for n in self._living()}
         lost = [m for m in present["members"] if m["id"] not in living]
         if lost:

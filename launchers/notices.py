@@ -37,6 +37,9 @@ AZURE_FIRST_TIMEOUT = 150.0  # the first question turns scheduled events on, whi
 SETTLE_SECONDS = 0.05
 MAX_WAIT = 60.0
 MAX_BYTES = 1 << 16
+STARTED = (
+    time.time() - time.monotonic()
+)  # with it time is told by the clock as it was then: who sets it takes none away
 SLURM_EARLY_SECONDS = 75.0  # by which SLURM's warning of a time limit may come before its time
 
 
@@ -49,6 +52,7 @@ class Notice:
     seconds: float | None = None  # left when it was seen; None: not known
     leave: bool = True
     by_hand: bool = False  # a person's wish: the job is stopped, not interrupted
+    seen: float = field(default_factory=time.monotonic, compare=False)  # on this machine: from then on `seconds` count
     time: float = field(default_factory=time.time)
     key: str = ""  # what tells it from the next of the same source; empty: its reason
 
@@ -76,7 +80,9 @@ def of_signal(number: int, *, seconds: float | None = None) -> Notice:
 def _of_slurm() -> Notice:
     """SLURM sends one signal for both its reasons, up to a minute before the time that it was asked for."""
     ends, asked = (os.environ.get(name, "") for name in ("SLURM_JOB_END_TIME", "HEADWAY_SLURM_WARNING"))
-    left = float(ends) - time.time() if ends.isdigit() and asked.isdigit() else None
+    left = float(ends) - STARTED - time.monotonic() if ends.isdigit() and asked.isdigit() else None
+    if left is not None and left <= 0:  # it would be over: this machine's clock is not the controller's
+        left = float(asked)
     if left is not None and left < int(asked) + SLURM_EARLY_SECONDS:
         return Notice(
             source="time limit", reason=f"the time limit comes in {max(0.0, left):.0f} s", seconds=max(0.0, left)
@@ -131,13 +137,15 @@ def _fields(text: str | None) -> dict[str, Any]:
 
 
 def _until(text: Any) -> float | None:
-    """The seconds from now to a date of ISO 8601 or RFC 1123, None if it is neither."""
+    """The seconds from now to a date of ISO 8601 or RFC 1123. None if it is neither, or over: what has not happened yet
+    is not over, and it is this machine's clock that is wrong."""
     from email.utils import parsedate_to_datetime
 
     for parse in (lambda t: datetime.fromisoformat(t.replace("Z", "+00:00")), parsedate_to_datetime):
         try:
             when = parse(str(text))
-            return max(0.0, (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp() - time.time())
+            left = (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp() - time.time()
+            return left if left > 0 else None
         except (ValueError, TypeError, OverflowError):
             continue
     return None

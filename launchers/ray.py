@@ -120,7 +120,7 @@ class Ray(Launcher):
         event = job.last_event()
         state = State(event.get("state", State.PENDING))
         driver = self._drivers.get(str(job.dir))
-        standing: dict[str, Any] = read_json(job.dir / STANDING) or {}
+        standing: dict[str, Any] = ({} if job.is_copy() else read_json(job.dir / STANDING)) or {}
         if driver is not None:
             alive = driver.poll() is None
         elif state is State.PENDING and float(event.get("time", 0.0)) > float(standing.get("time", 0.0)):

@@ -149,9 +149,14 @@ class Slurm(Launcher):
         self._keep(job, number, before)
 
     def _keep(self, job: Job, number: str, time: float) -> None:
-        write_json(job.dir / NUMBER, {"id": number, "time": time})
+        write_json(job.dir / NUMBER, {"id": number, "time": time, "dir": str(job.dir)})
         if job.url:
             sending.keep(job, job.dir / NUMBER, job.dir / SCRIPT)
+
+    def _known(self, job: Job) -> dict[str, Any]:
+        """The batch job's number, and since when; that of a job of which this one is a copy is not its own."""
+        known = read_json(job.dir / NUMBER) or {}
+        return {"id": None, "time": 0.0} | ({} if job.is_copy(known.get("dir")) else known)
 
     def takes_many(self, jobs: Sequence[tuple[Job, Plan]]) -> bool:
         """An array's tasks have all the same options."""
@@ -175,7 +180,7 @@ class Slurm(Launcher):
             bring(job)
         event = job.last_event()
         state = State(event.get("state", State.PENDING))
-        known = read_json(job.dir / NUMBER) or {"id": None, "time": 0.0}
+        known = self._known(job)
         since = float(event.get("time", 0.0))
         on_its_way = state is State.PENDING and since > float(known["time"])
         if on_its_way and time.time() - since < SUBMIT_SECONDS:
@@ -196,7 +201,7 @@ class Slurm(Launcher):
         status = self.status(job)
         if not status.alive:
             raise UserError(f"{job.name} is not running; it is {status.state.value}")
-        number = (read_json(job.dir / NUMBER) or {}).get("id")
+        number = self._known(job)["id"]
         if number is None:
             raise HeadwayError(f"{job.name} is being submitted; try again in a moment")
         if job.state() is State.RUNNING:

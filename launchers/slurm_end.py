@@ -13,8 +13,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+from launchers import lives
 from launchers.apart import opened
 from launchers.board import board_of
 from launchers.slurm_queue import requeue, scancel
@@ -71,18 +73,16 @@ def survive(job: Job, code: int, number: str) -> int:
 def leads_anywhere(job: Job) -> bool:
     """Whether killed agents have left a newer checkpoint within as many lives as the workers have restarts."""
     limit = int(load(job.config_path)["launcher"].get("max_restarts", 3))
-    lives = [event for event in job.events() if event["state"] == State.STARTING]
-    newest = _newest(job)
-    return sum(float(life["time"]) > newest for life in lives) <= limit
+    begun = [event for event in job.events() if event["state"] == State.STARTING]
+    return len(begun) <= limit or _newest(job) > int(begun[-limit - 1].get("saved", 0))
 
 
-def _newest(job: Job) -> float:
-    """When its newest checkpoint was written."""
-    if job.url:
-        stamps = S3(job.url).stamps("checkpoints/")
-        return max((at for name, (_, at) in stamps.items() if name.endswith(checkpoint.MANIFEST)), default=0.0)
-    manifests = [place / checkpoint.MANIFEST for place in checkpoint.listing(job.checkpoints)]
-    return max((path.stat().st_mtime for path in manifests if path.exists()), default=0.0)
+def _newest(job: Job) -> int:
+    """The step of its newest checkpoint."""
+    if not job.url:
+        return lives.newest(job)
+    names = [Path(name) for name in S3(job.url).stamps("checkpoints/")]
+    return max((checkpoint.step_of(name.parent) for name in names if name.name == checkpoint.MANIFEST), default=0)
 
 
 def main(arguments: list[str]) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trainer.account import interruptions, total_seconds
+from trainer.account import busy_seconds, interruptions, total_seconds, training_seconds
 from trainer.job import Job, State
 from trainer.result import write_result
 
@@ -156,3 +156,27 @@ def test_result_json_sums_it_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert result["attempts"] == 2
     assert [line["steps_lost"] for line in result["interruptions"]] == [10]
     assert job.result() == result
+
+
+def test_a_clock_that_is_set_meanwhile_takes_no_time_away_and_gives_none() -> None:
+    """The wall clock goes back a day after the kill, and two days on before the end; the machine's own goes on."""
+    walls = [0, 5, 10, 22, 23 - 86400, 25 - 86400, 35 + 86400]
+    events = [
+        {**line, "time": wall, "up": 1000.0 + line["time"], "boot": "one"}
+        for line, wall in zip(killed_once(), walls, strict=True)
+    ]
+    [line] = interruptions(events)
+    assert (line["steps_lost"], line["seconds_lost"], line["recovery_seconds"]) == (10, 2.0, 3.0)
+    assert total_seconds(events, {"time": 35 + 86400, "up": 1035.0, "boot": "one"}) == 30
+    assert busy_seconds(events, events[-1]) == 17 + 12
+    assert training_seconds(events, {"time": 30 - 86400, "up": 1030.0, "boot": "one"}) == 10 + 5
+
+
+def test_after_another_start_of_the_machine_with_an_older_clock_no_time_is_negative() -> None:
+    events = killed_once()
+    for i, line in enumerate(events):
+        line |= {"up": 1000.0 + line["time"], "boot": "one"} if i < 4 else {"up": 1.0 + i, "boot": "two"}
+        line["time"] -= 0 if i < 4 else 86400
+    [line] = interruptions(events)
+    assert line["recovery_seconds"] == 0
+    assert total_seconds(events, events[-1]) == 17 + 2

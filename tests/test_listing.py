@@ -233,3 +233,22 @@ def test_a_table_fits_a_narrow_terminal(runs: Path):
     assert lines[1].startswith("linear-breast_cancer-1123-103200 ")
     assert "…" in lines[2]
     assert all("Completed" in line and "accuracy 0.9750" in line and "0:12" in line for line in lines[1:])
+
+
+def test_what_is_told_of_a_job_that_was_moved_lies_where_it_is_now(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job(runs / "moving")
+    start(job)
+    job.model.mkdir()
+    log = job.log_path(0, 0)
+    log.write_text("")
+    end(job, error={"type": "Error", "message": "wrong", "rank": 0, "log": str(log)})
+    moved = Job(tmp_path / "else where" / "b c")
+    moved.dir.parent.mkdir()
+    job.dir.rename(moved.dir)
+    result = moved.result()
+    assert result is not None
+    assert result["model"] == str(moved.model)
+    assert result["error"]["log"] == str(moved.log_path(0, 0))
+    assert str(runs) not in str(result)

@@ -23,6 +23,7 @@ MANIFEST = "manifest.json"
 PREFIX = "step-"
 CHECKSUM = "xxh3_128"
 ORIGIN = "origin"  # in a manifest: another job, whose state this is
+JOB = "job"  # in a manifest: which job wrote it, by `trainer.job.Job.id`
 PARTS = (
     "parts"  # in a manifest: nodes without a common folder wrote its files, and on S3 they lie in a folder of this name
 )
@@ -75,7 +76,7 @@ def clone(source: Path, root: Path, origin: str) -> Path:
                 shutil.copyfile(source / name, place / name)
             if entry(place / name) != {key: line[key] for key in ("size", CHECKSUM)}:
                 raise ValueError(f"{name} is not what its manifest says")
-        details = {key: value for key, value in manifest.items() if key not in ("step", "files")}
+        details = {key: value for key, value in manifest.items() if key not in ("step", "files", JOB)}
         return commit(root, step, "clone", files, details | {ORIGIN: origin})
     finally:
         shutil.rmtree(place, ignore_errors=True)

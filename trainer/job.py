@@ -3,8 +3,9 @@
     config.yaml      the resolved config
     code/            the user's own code, see `trainer.codepath`
     submission/      when, by which command, of which commit, in which environment: see `trainer.bundle`
-    events.jsonl     one line a state change: time, state, attempt, reason, and what else is known (world_size, step)
-    metrics.jsonl    one line a report: time, step, epoch, samples, values
+    events.jsonl     one line a state change: its moment (time, up, boot: see `trainer.moment`), state, attempt, reason, and what
+                     else is known (world_size, step)
+    metrics.jsonl    one line a report: its moment, step, epoch, samples, values
     checkpoints/     step-00001200/ …, see `trainer.checkpoint`
     model/           the artifact
     opt/, output/    of a script: its containers' folders; model.tar.gz, output.tar.gz and failure, as SageMaker has them
@@ -19,12 +20,13 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
+
+from trainer import moment
 
 
 class State(str, Enum):
@@ -94,10 +96,6 @@ class Job:
         """What a script keeps by itself, to go on from; see `algorithms.script`."""
         return self.dir / "opt" / "ml" / "checkpoints"
 
-    def kept_since(self, time: float) -> bool:
-        """Whether a script has kept something since then, in seconds of the epoch."""
-        return any(path.is_file() and path.stat().st_mtime >= time for path in self.own_state.rglob("*"))
-
     @property
     def model(self) -> Path:
         return self.dir / "model"
@@ -139,15 +137,29 @@ class Job:
         """What a node's GPUs did in an attempt, kept by the first of its workers: names, energy, errors."""
         return self.logs / f"attempt-{attempt}-rank-{rank}.gpu.json"
 
+    @property
+    def id(self) -> str | None:
+        """What tells it from every other job, wherever its directory lies, as its first event says; None if none does."""
+        return next((str(event["job"]) for event in self.events() if event.get("job")), None)
+
     def exists(self) -> bool:
         return self.config_path.is_file()
+
+    def is_copy(self, directory: str | None = None) -> bool:
+        """Whether a record of who is at work, in this directory, is of another one, of which this is a copy. One that is
+        gone was moved here. directory: what the record names; else the newest start of workers tells it."""
+        directory = directory or next((e["dir"] for e in reversed(self.events()) if "dir" in e), None)
+        try:
+            return directory is not None and not os.path.samefile(directory, self.dir)
+        except OSError:
+            return False
 
     # what happened
 
     def add_event(self, state: State, **details: Any) -> None:
         """Appends a state change; `details` are attempt, reason, world_size, step and the like."""
         end_torn_line(self.events_path)
-        append_line(self.events_path, {"time": time.time(), "state": state.value, **details})
+        append_line(self.events_path, {**moment.now(), "state": state.value, **details})
 
     def events(self) -> list[dict[str, Any]]:
         return list(read_lines(self.events_path))
@@ -170,7 +182,14 @@ class Job:
         return list(read_lines(self.metrics_path))
 
     def result(self) -> dict[str, Any] | None:
-        return read_json(self.result_path)
+        """How it ended; what it names of its directory is where that is now."""
+        result = read_json(self.result_path)
+        if result and result.get("model") and "://" not in str(result["model"]):
+            result["model"] = str(self.model)
+        error = (result or {}).get("error") or {}
+        if error.get("log") and "://" not in str(error["log"]) and not Path(error["log"]).exists():
+            error["log"] = str(self.logs / Path(error["log"]).name)
+        return result
 
     def progress(self) -> dict[str, Any] | None:
         return read_json(self.progress_path)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.account import when
+from trainer.account import between, in_order, when
 from trainer.config import load
 from trainer.errors import UserError, did_you_mean
 from trainer.figures import age, clock, count, duration, figure, middle, plural, short_path
@@ -122,7 +122,7 @@ def summary(job: Job, root: Path, status_of: StatusOf) -> dict[str, Any]:
         running = _running(job.events())
         steps, total, workers = progress.get("step"), progress.get("total"), running.get("world_size")
         metrics = summarize(job.metrics(), running.get("maximize", ()))
-        seconds = round(time.time() - started, 3) if state.is_active else None
+        seconds = round(max(0.0, time.time() - started), 3) if state.is_active else None
     try:
         config = load(job.config_path)
     except UserError:
@@ -319,9 +319,10 @@ def _timeline(events: list[dict[str, Any]]) -> Table:
     table.add_column(style="dim", no_wrap=True, justify="right")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    events = sorted(events, key=when)  # an agent's death is written down by the next one
-    first = when(events[0]) if events else 0.0
-    for event in events:
+    passed, before = 0.0, None
+    for event in in_order(events):
+        passed += between(before, event) if before else 0.0
+        before = event
         details = []
         if event.get("attempt"):
             details.append(f"attempt {event['attempt'] + 1}")
@@ -334,7 +335,7 @@ def _timeline(events: list[dict[str, Any]]) -> Table:
             details.append(str(event["reason"]).splitlines()[0])
         clock_time = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when(event)))
         state = Text(event["state"], COLORS.get(State(event["state"]), ""))
-        table.add_row(clock_time, f"+{duration(when(event) - first)}", state, ", ".join(details))
+        table.add_row(clock_time, f"+{duration(passed)}", state, ", ".join(details))
     return table
 
 

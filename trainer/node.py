@@ -29,8 +29,8 @@ JOB = "HEADWAY_JOB"  # in the environment of a job's workers, and of what they s
 class Ask:
     """What the workers of a node are asked to do at a step that all agree on.
 
-    id: counts up; leave: leave with the state saved, else save it and go on; deadline: unix seconds at which they are
-    gone anyway, None if not known; why: words for the log.
+    id: counts up; leave: leave with the state saved, else save it and go on; deadline: seconds of this
+    machine's `time.monotonic()` at which they are gone anyway, None if not known; why: words for the log.
     """
 
     id: int

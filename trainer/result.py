@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable
 from typing import Any
 
+from trainer import moment
 from trainer.account import interruptions, total_seconds
 from trainer.job import Job, State, read_json, write_json
 
@@ -70,8 +70,7 @@ def write_result(
         events = [*events, {**last, "state": state.value, "step": outcome.get("step")}]
     running: dict[str, Any] = next((e for e in reversed(events) if e["state"] == State.RUNNING), {})
     progress = {**(job.progress() or {}), **outcome}
-    now = time.time()
-    total = total_seconds(events, now) or wall
+    total = total_seconds(events, moment.now()) or wall
     lost = interruptions(events)
     training = float(progress.get("training_seconds", 0.0))
     trained = int(progress.get("session_samples", 0))

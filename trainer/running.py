@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer import bundle, sending
+from trainer import bundle, moment, sending
 from trainer import config as schema
+from trainer.account import between
 from trainer.build import build
 from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.job import Job, State, Status
@@ -266,16 +268,16 @@ def settle(job: Job, status: Status) -> None:
     events = job.events()
     attempt = max(0, sum(event["state"] == State.STARTING for event in events) - 1)
     event = {"attempt": attempt, "reason": status.reason, "source": "launcher"}
-    now = time.time()
+    now = moment.now()
     error = {"type": "HeadwayError", "message": status.reason, "rank": None}
     write_result(
         job,
         status.state,
         attempt=attempt,
         error=error if status.state is State.FAILED else None,
-        wall=now - float(events[0]["time"]) if events else 0.0,
+        wall=between(events[0], now) if events else 0.0,
         outcome={},
-        last={**event, "time": now},
+        last={**now, **event},
     )
     job.add_event(status.state, **event)
     if job.url:
@@ -352,7 +354,10 @@ def write(job: Job, config: Mapping[str, Any], is_new: bool) -> Job:
         beside = job.dir / f".config.yaml.{os.getpid()}"
         beside.write_text(schema.dump(config), encoding="utf-8")
         os.replace(beside, job.config_path)
-        job.add_event(State.PENDING, reason="submitted" if is_new else "goes on")
+        if is_new:
+            job.add_event(State.PENDING, reason="submitted", job=uuid.uuid4().hex[:16])
+        else:
+            job.add_event(State.PENDING, reason="goes on")
     except OSError as error:
         raise UserError(f"job.dir: {job.dir} can't be written: {error.strerror}; choose another with job.dir") from None
     return job

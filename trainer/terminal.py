@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer import moment
 from trainer.algorithm import Algorithm
 from trainer.figures import clock, count, figure, plural
 from trainer.job import Job, State, Status
@@ -81,9 +82,15 @@ class Follower:
     _metrics: Tail = field(init=False)
     _best: dict[str, float] = field(default_factory=dict, init=False)
     _maximize: tuple[str, ...] = field(default=tuple(Algorithm.maximize), init=False)
-    since: float = field(default=0.0, init=False)  # what is older was seen when the job was submitted before
-    _shown_until: float = field(default=0.0, init=False)  # metrics.jsonl is written anew after a restart
-    _running: float | None = field(default=None, init=False)  # since when workers have trained
+    since: float = field(default=0.0, init=False)
+    _old: int = field(default=0, init=False)  # events of when the job was submitted before
+    _began: dict[str, Any] | None = field(
+        default=None, init=False
+    )  # when workers trained first since: older figures are seen
+    _shown: dict[str, Any] | None = field(
+        default=None, init=False
+    )  # the last line: metrics.jsonl is written anew after a restart
+    _running: dict[str, Any] | None = field(default=None, init=False)  # since when workers have trained
     _digits: int = field(default=0, init=False)  # of the last step, so that lines stand below each other
     _facts_shown: bool = field(default=False, init=False)
     _reason: str = field(default="", init=False)  # what the backend says of a job that waits
@@ -93,8 +100,10 @@ class Follower:
     def __post_init__(self) -> None:
         self._events = Tail(self.job.events_path)
         self._metrics = Tail(self.job.metrics_path)
-        submitted = [e["time"] for e in self.job.events() if e.get("state") == State.PENDING.value]
-        self.since = submitted[-1] if submitted else 0.0
+        events = self.job.events()
+        submitted = [i for i, event in enumerate(events) if event.get("state") == State.PENDING.value]
+        if submitted:
+            self._old, self.since = submitted[-1], events[submitted[-1]]["time"]
 
     def follow(self, look: Callable[[], Status]) -> State:
         """Shows the job until it is final, or until it is no longer alive and all is read: an interrupted one may go on."""
@@ -140,21 +149,23 @@ class Follower:
 
     def _poll(self, console: Console) -> None:
         for event in self._events.records():
-            self._on_event(console, event)
+            self._old -= 1
+            if self._old < 0:
+                self._on_event(console, event)
+        if self._began is None:  # events come before figures
+            return
         for record in self._metrics.records():
             self._on_metrics(console, record)
         progress = self.job.progress()
-        if progress and progress.get("time", 0.0) >= self.since and progress.get("step") is not None:
+        if progress and progress.get("step") is not None and not moment.earlier(progress, self._began):
             if progress["step"] != self._progress.get("step"):
-                self._pace.append((progress["time"], progress["step"]))
+                self._pace.append((progress.get("up", progress["time"]), progress["step"]))
                 while self._pace[-1][0] - self._pace[0][0] > RATE_OVER and len(self._pace) > 2:
                     self._pace.popleft()
             self._progress = progress
 
     def _on_event(self, console: Console, event: Mapping[str, Any]) -> None:
         self.state = State(event["state"])
-        if event["time"] < self.since:
-            return
         reason, step, attempt = event.get("reason"), event.get("step"), event.get("attempt") or 0
         because = f": {reason}" if reason else ""
         if self.state is State.STARTING:
@@ -163,7 +174,8 @@ class Follower:
             if attempt:
                 _event(console, f"starting again, attempt {attempt + 1}{because}")
         elif self.state is State.RUNNING:
-            self._running = event["time"]
+            self._running = moment.of(event)
+            self._began = self._began or self._running
             self._maximize = tuple(event.get("maximize") or self._maximize)
             self._digits = len(f"{event.get('steps') or 0:,}")
             if not self._facts_shown:
@@ -181,13 +193,15 @@ class Follower:
 
         found = {k: v for k, v in record["values"].items() if k.startswith("validation_") and v is not None}
         better = {name for name, value in found.items() if self._is_best(name, value)}
-        if not found or record["time"] < self.since or record["time"] <= self._shown_until:
+        if not found or moment.earlier(record, self._began or record):
+            return
+        if self._shown is not None and not moment.earlier(self._shown, record):
             return
         unit = self._progress.get("unit") or "step"
         last = record["step"] == self._progress.get("total")
-        if unit == "round" and record["time"] < self._shown_until + ROUNDS_EVERY and not last:
+        if unit == "round" and self._shown and moment.seconds(self._shown, record) < ROUNDS_EVERY and not last:
             return
-        self._shown_until = record["time"]
+        self._shown = moment.of(record)
         text = Text(f"{unit} {record['step']:>{self._digits},}")
         text.append(f"  epoch {record.get('epoch') or 0:.4g}", "dim")
         for i, name in enumerate(sorted(found, key=prominence)):
@@ -236,9 +250,9 @@ class Follower:
         if self._running is None or not now:
             waiting = "starting the workers" if self._running is None else "the first step"
             waiting = f"waiting: {self._reason}" if self._reason else waiting
-            since = self._running or self.since or time.time()
+            since = self._running or ({"time": self.since} if self.since else moment.now())
             return Text(
-                f"{waiting} … {clock(max(0.0, time.time() - since))}",
+                f"{waiting} … {clock(moment.seconds(since, moment.now()))}",
                 "dim",
                 no_wrap=True,
                 overflow="ellipsis",
@@ -250,7 +264,7 @@ class Follower:
             "loss": f"loss {figure(now['loss'])}" if now.get("loss") is not None else "",
             "left": f"{clock(left)} left" if left is not None else "",
             "rate": f"{count(now['samples_per_second'])} samples/s" if now.get("samples_per_second") else "",
-            "elapsed": clock(max(0.0, time.time() - self._running)),
+            "elapsed": clock(moment.seconds(self._running, moment.now())),
             "epoch": f"epoch {now['epoch']:.2f}" if now.get("epoch") else "",
         }
         room = width - len(head) - (12 if total else 0)

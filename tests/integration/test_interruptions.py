@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -314,6 +315,30 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(begin: Start, wh
     running = states(run.job, State.RUNNING)[-1]
     assert running["passed_over"] == [f"{damaged.name}: {shard.name} has another checksum"]
     assert f"passed over {damaged.name}: {shard.name} has another checksum" in run.job.log_path(1, 0).read_text()
+
+
+def test_another_jobs_checkpoint_is_passed_over_and_ones_own_goes_along_wherever_the_job_is(
+    begin: Start, whole: Job, tmp_path: Path
+) -> None:
+    """A checkpoint that was copied from another job would be taken for progress that this one never made; a job that was
+    moved, or is reached through a link, has its own."""
+    run = begin()
+    run.wait_for_step(60)
+    os.kill(run.agent(), signal.SIGTERM)
+    run.ends(75)
+    other = checkpoint.newest(whole.checkpoints).checkpoint
+    assert other is not None
+    moved = Job(tmp_path / "else where" / "a job")
+    moved.dir.parent.mkdir()
+    shutil.move(run.job.dir, moved.dir)
+    shutil.copytree(other, moved.checkpoints / other.name)
+    run.job.dir.symlink_to(moved.dir)
+    own = states(moved, State.INTERRUPTED)[-1]["step"]
+    begin().ends()
+    running = states(moved, State.RUNNING)[-1]
+    assert running["step"] == own
+    assert running["passed_over"] == [f"{other.name}: it is another job's, and was copied here"]
+    assert_undisturbed(moved, whole)
 
 
 def test_it_goes_on_with_three_workers_and_with_one(begin: Start, plain: Job) -> None:

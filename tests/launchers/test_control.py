@@ -104,7 +104,7 @@ def test_a_notice_is_told_to_the_workers_and_to_the_other_nodes(
     asked = node.asked(tmp_path)
     assert asked is not None
     assert (asked.leave, asked.why) == (True, "aws: capacity goes away")
-    assert asked.deadline == pytest.approx(given.time + 120)
+    assert asked.deadline == pytest.approx(given.seen + 120)
     assert spread == [given]
     assert control.leave is not None
     assert (control.leave.state, control.leave.source, control.leave.here) == (State.INTERRUPTED, "aws", True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,16 @@ def test_ends_that_no_agent_could_tell_of(word: str, state: State, words: str) -
     status = status_of(Record(word), State.RUNNING)
     assert (status.state, status.alive) == (state, False)
     assert words in status.reason
+
+
+def test_a_copy_of_a_job_is_not_in_the_queue(tmp_path: Path) -> None:
+    """Neither is the other's batch job told as its own, nor stopped for it."""
+    job, copy, link = Job(tmp_path / "job"), Job(tmp_path / "copy"), Job(tmp_path / "link")
+    job.dir.mkdir()
+    Slurm()._keep(job, "7", 0.0)
+    shutil.copytree(job.dir, copy.dir)
+    link.dir.symlink_to(job.dir)
+    assert [Slurm()._known(each)["id"] for each in (job, copy, link)] == ["7", None, "7"]
+    moved = Job(tmp_path / "moved")
+    shutil.move(job.dir, moved.dir)
+    assert Slurm()._known(moved)["id"] == "7"

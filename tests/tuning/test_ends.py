@@ -35,7 +35,7 @@ def tell(study: Study, value: float | None, **told: Any) -> None:
 
 
 def look(ends: Ends, study: Study, *, ran: float = 0.0, device_seconds: float = 0.0) -> End | None:
-    return ends.by_trials(study.trials()) or ends.by_time(time.time() - ran, device_seconds)
+    return ends.by_trials(study.trials()) or ends.by_time(time.monotonic() - ran, device_seconds)
 
 
 def test_after_its_trials_and_those_that_run_are_finished(study: Study) -> None:

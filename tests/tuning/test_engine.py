@@ -233,7 +233,7 @@ def test_what_a_dead_driver_left_under_way_at_the_end_is_stopped_or_finished(
     with engine_in(tmp_path / "s") as engine:
         begin(engine)
     with engine_in(tmp_path / "s", max_time=1e-6, at_end=at_end) as engine:
-        engine.began = time.time() - 1
+        engine.began = time.monotonic() - 1
         live = begin(engine)
         order = read_json(live.job.dir / ORDER)
         assert (order["what"] if order else None) == what

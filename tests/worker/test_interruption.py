@@ -199,7 +199,7 @@ def test_each_nodes_agent_counts_its_own_asks(tmp_path: Path, older: int) -> Non
 
 def test_too_little_time_leaves_unsaved(tmp_path: Path) -> None:
     """Rank 0 knows what a save takes; a checkpoint that would be half is not begun."""
-    node.ask(tmp_path, node.Ask(1, True, "aws", deadline=time.time() + 8))
+    node.ask(tmp_path, node.Ask(1, True, "aws", deadline=time.monotonic() + 8))
 
     def hook(ranks: Ranks, step: int, interruption: Interruption) -> None:
         interruption.save_seconds = lambda: 60.0 if ranks.rank == 0 else 0.0
@@ -216,7 +216,7 @@ def test_too_little_time_leaves_unsaved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("deadline", [None, 3600.0])
 def test_enough_time_saves(tmp_path: Path, deadline: float | None) -> None:
-    node.ask(tmp_path, node.Ask(1, True, "aws", deadline=deadline and time.time() + deadline))
+    node.ask(tmp_path, node.Ask(1, True, "aws", deadline=deadline and time.monotonic() + deadline))
 
     def hook(ranks: Ranks, step: int, interruption: Interruption) -> None:
         interruption.save_seconds = lambda: 60.0

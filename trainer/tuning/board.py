@@ -157,7 +157,7 @@ class Board:
         total = self.engine.ends.trials
         parts = [f"{number} {name}" for name, number in counts.items() if number or name in ("running", "done")]
         text = Text(", ".join(parts) + (f" of {total}" if total is not None else ""))
-        text.append(f"  {clock(time.time() - self.engine.began)}", "dim")
+        text.append(f"  {clock(time.monotonic() - self.engine.began)}", "dim")
         left = self._left()
         text.append(f"  {clock(left)} left" if left is not None else "", "dim")
         if self._best is not None:
@@ -170,7 +170,7 @@ class Board:
         ends, engine = self.engine.ends, self.engine
         bounds = []
         if ends.max_time is not None:
-            bounds.append(max(0.0, engine.began + ends.max_time - time.time()))
+            bounds.append(max(0.0, engine.began + ends.max_time - time.monotonic()))
         if ends.trials is not None and self._ended:
             done = sum(self.counts.values())
             bounds.append(max(0, ends.trials - done) * (time.monotonic() - self._began) / self._ended)
@@ -206,5 +206,5 @@ def _row(live: Live, metric: str) -> list[str]:
         str(live.frozen.number),
         figure(live.metrics.get(metric)),
         at,
-        clock(time.time() - live.since),
+        clock(max(0.0, time.time() - live.since)),
     ]

@@ -56,9 +56,9 @@ class Ends:
         return None
 
     def by_time(self, started: float, device_seconds: float) -> End | None:
-        """Whether its time is over. started: the unix time since which it is driven, less what drivers before took;
+        """Whether its time is over. started: the monotonic time since which it is driven, less what drivers before took;
         device_seconds: of all trials, those that run included."""
-        if self.max_time is not None and time.time() - started >= self.max_time:
+        if self.max_time is not None and time.monotonic() - started >= self.max_time:
             return End("tune.max_time is over")
         if self.max_device_hours is not None and device_seconds >= self.max_device_hours * 3600:
             return End(f"{self.max_device_hours:g} device-hours are used up")

@@ -15,7 +15,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from trainer import bundle
+from trainer import bundle, moment
 from trainer import config as schema
 from trainer.account import busy_seconds
 from trainer.errors import HeadwayError, UserError, did_you_mean
@@ -38,7 +38,7 @@ TRAINING_SECONDS = "training_seconds"
 class Live:
     """A trial that is under way, as the table shows it.
 
-    since: the unix time of its first start. taken: of when this driver began to follow it; held: for how many seconds it
+    since: the unix time of its first start. taken: the monotonic time of when this driver began to follow it; held: for how many seconds it
     had had workers before. workers: of its job.
     """
 
@@ -46,7 +46,7 @@ class Live:
     values: dict[str, Any]
     job: Job
     since: float
-    taken: float = field(default_factory=time.time)
+    taken: float = field(default_factory=time.monotonic)
     held: float = 0.0
     workers: int = 1
     asked: str = ""  # what was wanted of it last
@@ -77,13 +77,13 @@ class Engine:
     end: End | None = None
     failure: HeadwayError | None = None  # that ends the study: the user's mistake
     leaving: str = ""  # why the driver leaves before the study's end
-    began: float = 0.0
+    began: float = 0.0  # monotonic time since which it is driven, less what drivers before this one took
 
     def __post_init__(self) -> None:
         self.metrics: list[str] = self.study.facts["metrics"]
         self._waiting = [t for t in self.study.trials() if not t.state.is_finished() and "config" in t.user_attrs]
         driven = _driven_seconds(self.study)
-        self.began = time.time() - driven
+        self.began = time.monotonic() - driven
         self._device_seconds = sum(float(t.user_attrs.get("seconds") or 0.0) for t in self.study.trials())
         self._looked: tuple[int, End | None] = (-1, None)
         self._leaving_now = False
@@ -139,7 +139,7 @@ class Engine:
         if job is None or config is None:
             return self._prepare(frozen, dict(told["config"]))
         since = float(told["started"])
-        held = busy_seconds(job.events(), time.time())
+        held = busy_seconds(job.events(), moment.now())
         workers = workers_of(config)
         return Live(frozen, dict(frozen.user_attrs["config"]), job, since, held=held, workers=workers)
 
@@ -245,7 +245,7 @@ class Engine:
         ended, frozen = report["ended"], live.frozen
         if ended == "paused":
             return
-        seconds = busy_seconds(live.job.events(), time.time()) * live.workers
+        seconds = busy_seconds(live.job.events(), moment.now()) * live.workers
         self._device_seconds += seconds
         result = live.job.result() or {}
         known = {name: m["last"]["value"] for name, m in (result.get("metrics") or {}).items()}
@@ -329,7 +329,7 @@ class Engine:
         self.look()
 
     def device_seconds(self) -> float:
-        now = time.time()
+        now = time.monotonic()
         return self._device_seconds + sum((live.held + now - live.taken) * live.workers for live in self.live.values())
 
     def _order(self, live: Live, what: str, reason: str) -> None:
@@ -366,10 +366,10 @@ def _driven_seconds(study: Study) -> float:
     for event in read_lines(study.dir / EVENTS):
         if event["state"] in ("started", "resumed"):
             if since is not None:  # the driver died: it was there at least until its last trial ended
-                total += max([0.0, *(e - since for e in ends if since <= e <= event["time"])])
-            since = event["time"]
+                total += max([0.0, *(e - since["time"] for e in ends if since["time"] <= e <= event["time"])])
+            since = event
         elif since is not None:
-            total, since = total + event["time"] - since, None
+            total, since = total + moment.seconds(since, event), None
     if since is not None:
-        total += max([0.0, *(e - since for e in ends if e >= since)])
+        total += max([0.0, *(e - since["time"] for e in ends if e >= since["time"])])
     return total

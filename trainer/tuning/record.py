@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.account import interruptions, total_seconds, when
+from trainer import moment
+from trainer.account import in_order, interruptions, total_seconds
 from trainer.below import below
 from trainer.config import load
 from trainer.errors import UserError, did_you_mean
@@ -237,7 +238,9 @@ def _trial(directory: Path, frozen: Any, metrics: list[str], unit: str, state_of
     lost = sum(line["seconds_lost"] or 0.0 for line in interruptions(events))
     seconds = told.get("seconds")
     if seconds is None:  # it is under way
-        until = max([when(event) for event in events] + [float(line["time"]) for line in lines], default=0.0)
+        until = {"time": 0.0}
+        for seen in (*events[-1:], *lines[-1:]):
+            until = seen if moment.earlier(until, seen) else until
         workers = next((event["world_size"] for event in reversed(events) if event.get("world_size")), 1)
         seconds = total_seconds(events, until) * workers
     state = _state(frozen, told, job, state_of)
@@ -253,7 +256,7 @@ def _trial(directory: Path, frozen: Any, metrics: list[str], unit: str, state_of
         job=told.get("job"),
         started=started,
         ended=ended,
-        events=sorted(events, key=when),
+        events=in_order(events),
         device_seconds=float(seconds),
         lost_seconds=float(lost),
         feasible=all(value <= 0 for value in told.get("constraints") or ()),

@@ -95,7 +95,7 @@ class Run:
                 continue
             self._told |= dict.fromkeys(values, line["step"])
             events = self.job.events() if events is None else events
-            found.append([line["step"], line.get("epoch") or 0.0, training_seconds(events, line["time"]), values])
+            found.append([line["step"], line.get("epoch") or 0.0, training_seconds(events, line), values])
         if found:
             self._stuck = 0
         return found

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import socket
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainer import config as schema
+from trainer import moment
 from trainer.below import below
 from trainer.errors import UserError
 from trainer.figures import short_path
@@ -82,7 +82,7 @@ class Study:
 
     def add_event(self, state: str, reason: str = "") -> None:
         end_torn_line(self.dir / EVENTS)
-        append_line(self.dir / EVENTS, {"time": time.time(), "state": state, "reason": reason})
+        append_line(self.dir / EVENTS, {**moment.now(), "state": state, "reason": reason})
 
 
 @contextlib.contextmanager

@@ -53,6 +53,7 @@ def resume(session: Session, restore: Callable[[Path, dict[str, Any]], None]) ->
     """
     ranks, root = session.ranks, session.job.checkpoints
     names: list[str] = []
+    own = session.job.id
     if ranks.rank == 0:
         checkpoint.clear_partial(root)
         names = [place.name for place in reversed(checkpoint.listing(root))]
@@ -61,6 +62,8 @@ def resume(session: Session, restore: Callable[[Path, dict[str, Any]], None]) ->
         folder, reason = root / name, None
         try:
             manifest = checkpoint.read_manifest(folder)
+            if own and manifest.get(checkpoint.JOB, own) != own:
+                raise ValueError("it is another job's, and was copied here")
             touched = True
             restore(folder, manifest)
         except Unfit as error:

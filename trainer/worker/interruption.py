@@ -95,7 +95,7 @@ class Interruption:
     def seconds_left(self) -> float | None:
         """Until this node's workers are ended whatever they do; None if nobody has set a time."""
         ask = node.asked(self._folder)
-        return None if ask is None or ask.deadline is None else ask.deadline - time.time()
+        return None if ask is None or ask.deadline is None else ask.deadline - time.monotonic()
 
     def _is_meant(self) -> bool:
         """Whether there is something to agree on: a signal that was told again is not."""
@@ -117,7 +117,7 @@ class Interruption:
             return Verdict(OUT_OF_TIME, "out of time")
         if not ask.leave:
             return Verdict(SAVE, ask.why)
-        left = None if ask.deadline is None else ask.deadline - time.time()
+        left = None if ask.deadline is None else ask.deadline - time.monotonic()
         needed = 1.5 * self.save_seconds()
         if left is not None and left < needed:
             why = f"{ask.why}; {left:.1f} s left are too few to save in about {needed:.1f} s"

@@ -346,7 +346,9 @@ class Loop:
         target = checkpoint.folder(session.job.checkpoints, position.step)
         if checkpoint.problem(target) is not None:
             tag = f"rank-{session.ranks.rank}"
-            alone = Saver(session.job.checkpoints, Ranks(), tag, session.saver.retention, lambda: None)
+            alone = Saver(
+                session.job.checkpoints, Ranks(), tag, session.saver.retention, lambda: None, job=session.job.id
+            )
             tensors, outline = self.training.tensors()
             alone.take(position.step, tensors, self.training.small(outline, Ranks()), self._details())
             alone.finish()

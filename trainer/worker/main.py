@@ -134,9 +134,8 @@ def train_together(
     def told() -> None:
         beat[1] += 1
 
-    saver = Saver(
-        job.checkpoints, ranks, str(attempt), retention, told, job.metrics_path, apart=bool(os.environ.get(node.APART))
-    )
+    apart = bool(os.environ.get(node.APART))
+    saver = Saver(job.checkpoints, ranks, str(attempt), retention, told, job.metrics_path, apart=apart, job=job.id)
     interruption = Interruption(ranks, node_folder)
     interruption.save_seconds = lambda: saver.seconds
     cadence = Cadence(ranks, **checkpoint_interval(options["every"]))

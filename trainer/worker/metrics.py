@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from trainer import moment
 from trainer.job import Job, append_line, write_json
 from trainer.result import more_is_better
 
@@ -39,7 +40,7 @@ class Progress:
         session = time.monotonic() - self.session_started if self.session_started else 0.0
         trained = self.samples - self.session_first_sample
         return {
-            "time": time.time(),
+            **moment.now(),
             "step": self.step,
             "total": self.total,
             "epoch": self.epoch,
@@ -99,7 +100,7 @@ class Reporter:
             for gauge in self.gauges:
                 told |= gauge.read()
             line = {
-                "time": time.time(),
+                **moment.now(),
                 "step": step,
                 "epoch": round(epoch, 6),
                 "samples": samples,

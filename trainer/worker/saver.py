@@ -58,6 +58,7 @@ class Saver:
         told: Callable[[], None],
         journal: Path | None = None,
         apart: bool = False,
+        job: str | None = None,
     ) -> None:
         self.stall = self.writing = 0.0
         self.failed: Exception | None = None
@@ -69,6 +70,7 @@ class Saver:
             frozenset()
         )  # whole tensors of which each worker has its own: the first one's count
         self._root, self._ranks, self._tag, self._told, self._journal = root, ranks, tag, told, journal
+        self._signed = {checkpoint.JOB: job} if job else {}
         self._apart = apart and ranks.world_size > ranks.local_world_size
         self._staging: dict[str, Tensor] = {}
         self._thread: threading.Thread | None = None
@@ -165,7 +167,7 @@ class Saver:
             if "error" in answer:
                 failure = failure or OSError(f"worker {rank}: {answer['error']}")
             files |= answer
-        target, details = None, {"workers": ranks.world_size, **snapshot.details}
+        target, details = None, {"workers": ranks.world_size, **self._signed, **snapshot.details}
         if self._apart:
             files, details, failure = self._agree(step, files, details, failure)
         if self._commits and failure is None:
