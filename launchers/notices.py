@@ -37,9 +37,7 @@ AZURE_FIRST_TIMEOUT = 150.0  # the first question turns scheduled events on, whi
 SETTLE_SECONDS = 0.05
 MAX_WAIT = 60.0
 MAX_BYTES = 1 << 16
-STARTED = (
-    time.time() - time.monotonic()
-)  # with it time is told by the clock as it was then: who sets it takes none away
+STARTED = time.time() - time.monotonic()  # time is told by the clock as it was then, whoever sets it
 SLURM_EARLY_SECONDS = 75.0  # by which SLURM's warning of a time limit may come before its time
 
 
@@ -137,8 +135,7 @@ def _fields(text: str | None) -> dict[str, Any]:
 
 
 def _until(text: Any) -> float | None:
-    """The seconds from now to a date of ISO 8601 or RFC 1123. None if it is neither, or over: what has not happened yet
-    is not over, and it is this machine's clock that is wrong."""
+    """The seconds from now to a date of ISO 8601 or RFC 1123; None if it is neither, or over by a clock that must be wrong."""
     from email.utils import parsedate_to_datetime
 
     for parse in (lambda t: datetime.fromisoformat(t.replace("Z", "+00:00")), parsedate_to_datetime):
