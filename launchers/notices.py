@@ -21,6 +21,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
+from launchers import source_class
 from trainer.errors import UserError, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -319,30 +320,35 @@ def choose(names: Sequence[str]) -> list[Source]:
 
 
 def problem(names: Sequence[str]) -> str | None:
-    """The line that says what is wrong with the names, or None."""
-    try:
-        choose(names)
-    except UserError as error:
-        return str(error)
-    return None
+    """The line that says what is wrong with the names, or None. Runs nothing of a source: whoever looks didn't choose it."""
+    return next((wrong for name in names if (wrong := _problem(str(name)))), None)
+
+
+def _problem(name: str) -> str | None:
+    module, _, rest = name.partition(":")
+    if name in ("auto", *CLOUDS) or (module == "file" and rest) or name in source_class.plugins():
+        return None
+    if not (rest and "." in module):
+        hint = did_you_mean(name, ("auto", *CLOUDS, "file:PATH", *source_class.plugins()))
+        return f"launcher.notices: {name!r} is not a source of notices; {hint}"
+    return source_class.problem(module, rest)
 
 
 def _build(name: str) -> Source:
-    from importlib.metadata import entry_points
-
     module, _, rest = name.partition(":")
     if name in CLOUDS:
         return CLOUDS[name]()
     if module == "file" and rest:
         return NoticeFile(rest)
-    plugins = {point.name: point for point in entry_points(group="headway.notices")}
-    if name not in plugins and not (rest and "." in module):
-        hint = did_you_mean(name, ("auto", *CLOUDS, "file:PATH", *plugins))
-        raise UserError(f"launcher.notices: {name!r} is not a source of notices; {hint}")
+    if wrong := problem([name]):
+        raise UserError(wrong)
+    plugins = source_class.plugins()
     try:
         make = plugins[name].load() if name in plugins else getattr(importlib.import_module(module), rest)
+        if not source_class.is_one(make):
+            raise TypeError(source_class.NONE)
         source: Source = make()
-        source.name, source.every, source.poll  # noqa: B018 - is it one?
+        source.name, source.every  # noqa: B018 - is it one?
     except Exception as error:
         raise UserError(f"launcher.notices: {name!r} gives no source: {type(error).__name__}: {error}") from error
     return source

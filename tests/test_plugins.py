@@ -66,7 +66,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "a class that is gone": ({"code": "A = 1\n"}, "there is no 'Net' in broken"),
     "code that is no Python": ({"code": "class Net(:\n"}, "__init__.py, line 1: not valid Python"),
     "an import that is gone": ({"code": "import nowhere_at_all\nclass Net: pass\n"}, "no module 'nowhere_at_all'"),
-    "a class that is no algorithm": ({"code": "class Net:\n    pass\n"}, "Net is no algorithm"),
+    "a class that is no algorithm": ({"code": "class Net:\n    pass\n"}, "Net is not an algorithm"),
     "a config that is no YAML": ({"conf": {"algorithm/bad": "lr: [1,\n"}}, "bad.yaml can't be read"),
     "a setting that it hasn't": ({"conf": {"algorithm/bad": "_target_: broken.Net\nlrr: 1\n"}}, "no such setting"),
 }

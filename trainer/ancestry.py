@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Collection
 
 from trainer.errors import UserError
 from trainer.signature import base_target
-from trainer.source import Source, locate
+from trainer.source import Source, called, locate, top_level
 
 MODULES = ("trainer", "trainer.algorithm")
 KINDS = ("Module", "Estimator", "Algorithm")
@@ -37,6 +38,36 @@ def _kind(target: str, seen: tuple[str, ...]) -> str | None:
     kinds = [None if base is None else _kind(base, (*seen, target)) for base in bases]
     known = next((k for k in kinds if k in KINDS), None)
     return known or (None if None in kinds else "other")
+
+
+def lacks(target: str, methods: Collection[str]) -> bool:
+    """Whether a target is surely a class without one of these methods; not if it or a base of it can't be read."""
+    found = _methods(target, ())
+    return found is not None and not set(methods) <= found
+
+
+def _methods(target: str, seen: tuple[str, ...]) -> set[str] | None:
+    """The names that a class and its bases define; None if that can't be told."""
+    if target in ("builtins.object", "abc.ABC"):
+        return set()
+    try:
+        source, found = definition(target)
+    except UserError:
+        return None
+    if source is None or not isinstance(found, ast.ClassDef) or found.keywords or target in seen or len(seen) > 20:
+        return None
+    names = {name for name, _ in top_level(found.body)}
+    for base in found.bases:
+        name = base_target(source, base)
+        inherited = None if name is None else _methods(name, (*seen, target))
+        if inherited is None:
+            return None
+        names |= inherited
+    return None if "__getattr__" in names or (found.decorator_list and not _plain(found)) else names
+
+
+def _plain(found: ast.ClassDef) -> bool:
+    return all(called(decorator) == "dataclass" for decorator in found.decorator_list)
 
 
 def doc(target: str) -> str:

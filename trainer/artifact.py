@@ -23,6 +23,7 @@ from trainer.data.schema import Schema
 from trainer.description import DESCRIPTION, described, place
 from trainer.errors import UserError
 from trainer.job import read_json, write_json
+from trainer.looking import is_submitted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,8 +150,8 @@ class Model:
         return columns
 
 
-def _fetched(url: str) -> Path:
-    """A model on S3, brought here, and with it the code of the job that it lies in."""
+def _fetched(url: str, code: bool) -> Path:
+    """A model on S3, brought here, and with it, if asked for, the code of the job that it lies in."""
     from trainer.pulling import pull_submission
     from trainer.storage import S3, SCHEME, staging
 
@@ -158,7 +159,7 @@ def _fetched(url: str) -> Path:
     for name in storage.list():
         storage.bring(name, folder)
     job = url.rstrip("/").rpartition("/")[0]
-    if "/" in job.removeprefix(SCHEME):  # else it lies in no folder
+    if code and "/" in job.removeprefix(SCHEME):  # else it lies in no folder
         pull_submission(S3(job), staging(job))
     return folder
 
@@ -172,9 +173,33 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and {"format", "algorithm", "schema"} <= found.keys() else None
 
 
-def load(folder: str | Path) -> Model:
-    """Loads a model folder, local or `s3://`. Raises UserError if there is none, or one of a newer format."""
-    folder = _fetched(str(folder)) if "://" in str(folder) else Path(folder)
+def _refuse_strangers(folder: Path, node: Mapping[str, Any]) -> None:
+    """Raises UserError for an algorithm that is not installed here, or that would build what its settings name."""
+    from trainer import known
+
+    target = str(node.get("_target_"))
+    if target not in known.targets("algorithm"):
+        beside = " lies beside it and" if (folder.absolute().parent / codepath.CODE).is_dir() else ""
+        raise UserError(
+            f"{folder}: its algorithm {target} is not installed here, and is code that{beside} may do anything; if you trust who "
+            f"made the model, say model.trust_code=true, in Python trainer.load(folder, trust_code=True)"
+        )
+    special = next((key for key in node if key.startswith("_") and key != "_target_"), None)
+    inner = next(iter(known.inner_targets(dict(node))), special)
+    if inner is not None and inner not in known.nested("algorithm", target):
+        raise UserError(
+            f"{folder}: its algorithm's settings name {inner}, which a model calls only with model.trust_code=true"
+        )
+
+
+def load(folder: str | Path, *, trust_code: bool = False) -> Model:
+    """Loads a model folder, local or `s3://`. Raises UserError if there is none, or one of a newer format.
+
+    trust_code: whatever class the model names is taken, also from the code that lies beside it. Without it, and unless this
+    process has submitted the model's job itself, only algorithms that are installed are, and nothing else that the model
+    names is called; any other raises UserError.
+    """
+    folder = _fetched(str(folder), trust_code) if "://" in str(folder) else Path(folder)
     description = _read(described(folder))
     if description is None:
         hint = (
@@ -185,7 +210,10 @@ def load(folder: str | Path) -> Model:
         raise UserError(f"{folder}: format {description['format']} is newer than this Headway; update it")
     from trainer.function import build_algorithm
 
-    codepath.last(folder.absolute().parent)
+    if trust_code or is_submitted(folder.absolute().parent):
+        codepath.last(folder.absolute().parent)
+    else:
+        _refuse_strangers(folder, description["algorithm"])
     algorithm = build_algorithm(description["algorithm"])
     algorithm.load(folder)
     schema = Schema.from_dict(description["schema"])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,7 @@ def _train_all(arguments: list[str]) -> int:
             raise UserError(sweep.EMPTY)
     if len(finished) > 1:
         from trainer.listing import table
+        from trainer.looking import status_of
 
         table(finished, status_of)
     return code
@@ -210,11 +211,12 @@ def _predict(arguments: list[str]) -> int:
     from trainer.composing import run_hydra
     from trainer.predicting import predict
 
-    return run_hydra(arguments, "predict", predict)
+    return run_hydra([re.sub("^model=", "model.path=", argument) for argument in arguments], "predict", predict)
 
 
 def _ls(arguments: list[str]) -> int:
     from trainer.listing import list_jobs
+    from trainer.looking import status_of
 
     parser = new_parser("ls", "Lists the jobs of a folder, newest last.")
     parser.add_argument("root", nargs="?", type=Path, default=Path("runs"), help="folder of job directories (runs)")
@@ -226,6 +228,7 @@ def _ls(arguments: list[str]) -> int:
 
 def _show(arguments: list[str]) -> int:
     from trainer.listing import find_job, show
+    from trainer.looking import status_of
 
     parser = new_parser("show", "Shows one job: state, metrics, timeline, files.")
     parser.add_argument("job", help="its name, or its directory")
@@ -237,6 +240,7 @@ def _show(arguments: list[str]) -> int:
 
 def _logs(arguments: list[str]) -> int:
     from trainer.listing import find_job, logs
+    from trainer.looking import launcher_of, status_of
 
     parser = new_parser("logs", "Prints the logs of a job's newest attempt.")
     parser.add_argument("job", help="its name, or its directory")
@@ -248,13 +252,14 @@ def _logs(arguments: list[str]) -> int:
         follow=args.follow,
         rank=args.rank,
         status_of=status_of,
-        others=lambda job: _launcher(job).logs(job),
+        others=lambda job: launcher_of(job).logs(job),
     )
     return 0
 
 
 def _stop(arguments: list[str]) -> int:
     from trainer.listing import find_job
+    from trainer.looking import launcher_of
     from trainer.running import settle
 
     parser = new_parser("stop", "Stops a running job after its present step, its state saved.")
@@ -262,25 +267,12 @@ def _stop(arguments: list[str]) -> int:
     parser.add_argument("--now", action="store_true", help="end it at once; what is not in a checkpoint is lost")
     args = parser.parse_args(arguments)
     job = find_job(args.job)
-    launcher = _launcher(job)
+    launcher = launcher_of(job)
     launcher.stop(job, now=args.now)
     launcher.wait(job)
     settle(job, launcher.status(job))
     print(f"{job.name}: {launcher.state(job).value}")
     return 0
-
-
-def status_of(job: Any) -> Any:
-    """How a job fares as its launcher knows it: a dead agent is noticed."""
-    return _launcher(job).status(job)
-
-
-def _launcher(job: Any) -> Any:
-    from trainer.config import load
-
-    node = dict(load(job.config_path)["launcher"])
-    module, _, name = str(node.pop("_target_")).rpartition(".")
-    return getattr(import_module(module), name)(**node)
 
 
 def _complete(arguments: list[str]) -> int:

@@ -220,6 +220,12 @@ def one_line_errors() -> Iterator[None]:
         raise UserError(_missing_choice(error)) from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_describe(error)) from None
+    except (RuntimeError, ImportError) as error:
+        if match := re.search(r"plugin (?:class : )?'?([\w.]+)", str(error)):
+            raise UserError(
+                f"hydra: {match[1]} is no launcher or sweeper of Hydra's that is installed; choose one by hydra/launcher=NAME"
+            ) from None
+        raise
 
 
 def _missing_choice(error: Any) -> str:

@@ -145,9 +145,10 @@ def check(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> 
 
     known: one that was checked before; where this one is the same, no class is looked at again.
     """
+    from trainer.build import refuse_inner
     from trainer.signature import check as check_target
     from trainer.signature import class_constant
-    from trainer.vetting import refuse
+    from trainer.vetting import refuse, refuse_other
 
     checked: dict[str, Any] = copy.deepcopy(dict(config))
     for noun in TARGETS:
@@ -157,6 +158,11 @@ def check(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> 
             continue
         if not isinstance(node, Mapping) or not node.get("_target_"):
             raise UserError(f"{noun}: no `_target_` names its class; choose one, such as {noun}=NAME (see --help)")
+        try:
+            refuse_other(str(node["_target_"]), noun)
+        except UserError as error:
+            raise UserError(f"{noun}._target_: {error}") from None
+        refuse_inner(node, noun)
         checked[noun] = check_target(node, str(node["_target_"]), noun)
         try:
             refuse(str(node["_target_"]), noun)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.algorithm import Batch, Estimator
-from trainer.build import build
+from trainer.build import build, is_standard, locate
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,10 +47,10 @@ class Function(Estimator):
 
 def build_algorithm(node: Mapping[str, Any]) -> Any:
     """The algorithm that a config's node describes: an object of its class, or its function. Raises UserError."""
-    module, _, name = str(node["_target_"]).rpartition(".")
+    target = str(node["_target_"])
     try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
+        found = None if is_standard(target) else locate(target)
+    except (ImportError, AttributeError):
         found = None  # `build` says what is wrong
     if inspect.isfunction(found):
         return Function(found, {key: value for key, value in node.items() if not key.startswith("_")})

@@ -213,8 +213,8 @@ def predict_page() -> str:
         "",
         "Keys",
     ]
-    lines += [f"  {key.name:<10} {key.comment}" for key in keys_of(conf_folder() / "predict.yaml")]
-    lines += [f"  {'data':<10} {', '.join(choices('data'))}", "", "Examples"]
+    lines += [f"  {key.name:<17} {key.comment}" for key in keys_of(conf_folder() / "predict.yaml")]
+    lines += [f"  {'data':<17} {', '.join(choices('data'))}", "", "Examples"]
     lines += ["  headway predict model=runs/JOB/model data=csv data.test=new.csv output=predictions.parquet"]
     lines += ["  headway predict model=runs/JOB/model prompt='To be' +generate.tokens=100"]
     return "\n".join(lines)

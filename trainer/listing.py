@@ -16,6 +16,7 @@ from trainer.config import load
 from trainer.errors import UserError, did_you_mean
 from trainer.figures import age, clock, count, duration, figure, middle, plural, short_path
 from trainer.job import Job, State, Status
+from trainer.looking import notes
 from trainer.result import summarize
 from trainer.signature import read_signature
 from trainer.summary import choice, error_line, make_console, metrics_table, profile_table, prominence, tell, times
@@ -103,8 +104,10 @@ def list_jobs(root: Path = RUNS, *, as_json: bool = False, status_of: StatusOf =
 
 def table(jobs: Iterable[Job], status_of: StatusOf = Job.status, root: Path = RUNS) -> None:
     """A table of these jobs."""
-    console = make_console()
-    console.print(_jobs_table([summary(job, root, status_of) for job in jobs], console.width))
+    console, rows = make_console(), [summary(job, root, status_of) for job in jobs]
+    console.print(_jobs_table(rows, console.width))
+    for note in notes(rows):
+        console.print(note, style="dim", soft_wrap=True, markup=False, highlight=False)
 
 
 def summary(job: Job, root: Path, status_of: StatusOf) -> dict[str, Any]:

@@ -42,9 +42,12 @@ class Plugin:
         return f"{self.package} {self.version}".strip()
 
 
-def installed() -> tuple[Plugin, ...]:
-    """Every entry point of packages other than Headway, by package and name."""
-    return _installed(tuple(sys.path), os.getcwd())
+def installed(*, here: bool = True) -> tuple[Plugin, ...]:
+    """Every entry point of packages other than Headway, by package and name. here: also of the working folder, where it is
+    on the path because Headway puts it there."""
+    folder = os.getcwd()
+    given = here or folder in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return _installed(tuple(path for path in sys.path if given or (path or folder) != folder), folder)
 
 
 def named(noun: str, name: str) -> Plugin | None:
@@ -52,9 +55,9 @@ def named(noun: str, name: str) -> Plugin | None:
     return next((p for p in installed() if (p.noun, p.name) == (noun, name)), None)
 
 
-def conf_folders() -> dict[Path, str]:
+def conf_folders(*, here: bool = True) -> dict[Path, str]:
     """The folders of config files that plugins bring along, and whose they are."""
-    found = {_conf_of(plugin.target.partition(".")[0]): plugin.origin for plugin in installed()}
+    found = {_conf_of(plugin.target.partition(".")[0]): plugin.origin for plugin in installed(here=here)}
     return {folder: origin for folder, origin in found.items() if folder is not None}
 
 

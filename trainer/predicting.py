@@ -27,7 +27,7 @@ def predict(config: dict[str, Any]) -> int:
     if output is not None and output.suffix not in FORMATS:
         raise UserError(f"output: {output} has none of the known endings; {did_you_mean(output.suffix, FORMATS)}")
     source = _source(config["data"]) if "data" in config else None
-    model = artifact.load(config["model"])
+    model = artifact.load(config["model"]["path"], trust_code=bool(config["model"]["trust_code"]))
     if source is None:
         print(config["prompt"] + _continue(model, config["prompt"], config["generate"]))
         return 0

@@ -16,6 +16,7 @@ from trainer.account import between
 from trainer.build import build
 from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.job import Job, State, Status
+from trainer.looking import submitted
 from trainer.pulling import is_up, pull_small
 from trainer.refusing import check_algorithm, check_data, refuse_impossible
 from trainer.result import write_result
@@ -177,6 +178,7 @@ def prepare(checked: dict[str, Any], *, attach: bool = False) -> Prepared:
     """Places and plans the job of a checked config. attach: one that is at work already is no mistake. Raises UserError."""
     launcher = build(checked["launcher"], "launcher")
     job, is_new = place(checked)
+    submitted(job, launcher)
     if not is_new:
         if job.state() is State.COMPLETED:
             return Prepared(job, checked, launcher, is_new)

@@ -108,7 +108,7 @@ def closing(job: Job) -> None:
         pair(console, "trace", short_path(job.profile))
     if result.get("model"):
         pair(console, "model", short_path(result["model"]))
-        pair(console, "next", next_command(job, result["model"]))
+        pair(console, "next", next_command(job, result["model"], trusted=True))
     else:
         pair(console, "next", f"headway resume {shlex.quote(address(job))}")
     pair(console, "", f"headway show {shlex.quote(address(job))}")
@@ -220,22 +220,26 @@ def _interruptions(result: Mapping[str, Any]) -> list[str]:
     return [", ".join(parts)]
 
 
-def next_command(job: Job, model: str) -> str:
+def next_command(job: Job, model: str, *, trusted: bool = False) -> str:
     """What one types to use a model, with the kind of data it was trained on: what a script or a loop wrote is its own
-    affair."""
+    affair. trusted: the job is one's own, and so is the code of its model."""
+    from trainer import known
     from trainer.config import load
     from trainer.signature import is_function
 
     config = load(job.config_path)
     data = config.get("data") or {}
+    named = f"model={shlex.quote(short_path(model))}"
+    if trusted and str(config["algorithm"]["_target_"]) not in known.targets("algorithm"):
+        named += " model.trust_code=true"
     if choice({"data": data}, "data") == "text":
-        return f'headway predict model={shlex.quote(short_path(model))} prompt="Once upon a time"'
+        return f'headway predict {named} prompt="Once upon a time"'
     if choice({"data": data}, "data") == "channels" or is_function(str(config["algorithm"]["_target_"])):
         return f"ls {shlex.quote(short_path(model))}"
     chosen = f"data={choice({'data': data}, 'data')}"
     if "train" in data and data["train"] is not None:
         chosen += " data.test=FILE"
-    return f"headway predict model={shlex.quote(short_path(model))} {chosen}"
+    return f"headway predict {named} {chosen}"
 
 
 def error_line(job: Job, result: Mapping[str, Any]) -> str:

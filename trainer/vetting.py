@@ -8,20 +8,31 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import trainer
-from trainer.ancestry import kind
+from trainer.ancestry import kind, lacks
+from trainer.build import METHODS, is_standard, not_one
 from trainer.errors import UserError, did_you_mean
 from trainer.owncode import PACKAGES, modules
 from trainer.source import Source, locate
 
 
 def refuse(target: str, noun: str) -> None:
-    """Raises UserError for a target that imports what isn't there, and for an algorithm that is none."""
+    """Raises UserError for a target that imports what isn't there, and for one that is no `noun`."""
     problem = missing(target)
     if problem:
         raise UserError(problem)
-    if noun == "algorithm" and kind(target) == "other":
-        name = target.rpartition(".")[2]
-        raise UserError(f"{name} is no algorithm: derive it from trainer.Module or trainer.Estimator")
+    refuse_other(target, noun)
+
+
+def refuse_other(target: str, noun: str) -> None:
+    """Raises UserError for a target that is surely no `noun`: an algorithm, a data source, a launcher, a tracker."""
+    if is_standard(target):
+        raise UserError(not_one(target, noun))
+    found = kind(target)
+    if noun == "algorithm":
+        if found == "other":
+            raise UserError(not_one(target.rpartition(".")[2], noun))
+    elif found == "function" or lacks(target, METHODS[noun]):
+        raise UserError(not_one(target, noun))
 
 
 def missing(target: str) -> str | None:

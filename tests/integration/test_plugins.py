@@ -85,7 +85,10 @@ def test_a_class_in_a_file_elsewhere_is_trained_resumed_and_tuned(folder: Path) 
     assert trained.returncode == 0, trained.stderr
     assert (folder / "runs/mine/code/elsewhere/my_mlp.py").is_file()
     shutil.rmtree(folder / "elsewhere")  # the job has its own copy
-    assert headway("predict", "model=runs/mine/model", "data=digits", "output=out.csv").returncode == 0
+    assert (
+        headway("predict", "model=runs/mine/model", "model.trust_code=true", "data=digits", "output=out.csv").returncode
+        == 0
+    )
     (folder / "elsewhere").mkdir()
     shutil.copy(ROOT / "scripts" / "examples" / "mlp.py", folder / "elsewhere" / "my_mlp.py")
     study = ["tune.metric=validation_accuracy", "study.name=s", "tune.trials=2", "train.epochs=1"]

@@ -150,4 +150,4 @@ def test_a_job_that_goes_on_on_another_machine_brings_its_code(s3: Server, tmp_p
     assert "goes on from step" in output
     assert "Completed" in output
     shutil.rmtree(other.cache)
-    assert "prediction" in other.headway("predict", f"model={URL}/model", "data=digits")
+    assert "prediction" in other.headway("predict", f"model={URL}/model", "model.trust_code=true", "data=digits")

@@ -83,7 +83,7 @@ def test_gone_on_with_on_another_day_a_job_runs_what_was_submitted_though_its_so
     done = headway("resume", str(tmp_path / "kept"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert weights(Job(tmp_path / "kept")) == whole
-    predicted = headway("predict", f"model={tmp_path}/kept/model", "data=digits")
+    predicted = headway("predict", f"model={tmp_path}/kept/model", "model.trust_code=true", "data=digits")
     assert predicted.returncode == 0, predicted.stderr
     assert "prediction" in predicted.stdout
 

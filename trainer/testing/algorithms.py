@@ -39,7 +39,7 @@ import trainer
 from trainer.build import build
 from trainer.data.opening import encode
 from trainer.function import Function
-model, source = trainer.load(sys.argv[1]), build(json.loads(sys.argv[2]), "data")
+model, source = trainer.load(sys.argv[1], trust_code=True), build(json.loads(sys.argv[2]), "data")
 if isinstance(model.algorithm, Function):
     sys.exit(print("null"))
 batches = encode(source, model.schema, model.algorithm).sequential(batch_size=4096)
@@ -215,7 +215,7 @@ def changes_workers(bench: Bench) -> str:
 def loads(bench: Bench) -> str:
     """its artifact loads in a fresh process"""
     model = bench.folder / "whole" / "model"
-    _python("import sys, trainer; trainer.load(sys.argv[1])", str(model))
+    _python("import sys, trainer; trainer.load(sys.argv[1], trust_code=True)", str(model))
     return plural(len(digests(model)) + 1, "file")
 
 
@@ -226,7 +226,7 @@ def predicts(bench: Bench) -> str:
     config, model = load(bench.folder / "whole" / "config.yaml"), bench.folder / "whole" / "model"
     source = {**config["data"], "test": config["data"].get("test") or config["data"].get("train")}
     if source["_target_"].endswith(".Text"):
-        done = bench.headway("predict", f"model={model}", "prompt=a", "+generate.tokens=5")
+        done = bench.headway("predict", f"model={model}", "model.trust_code=true", "prompt=a", "+generate.tokens=5")
         if done.returncode:
             raise Failed(done.stderr.strip().splitlines()[-1])
         return "continues a prompt"
@@ -241,7 +241,7 @@ def predicts(bench: Bench) -> str:
     data = [o for o in bench.overrides if o.lstrip("+").startswith(("data=", "data.")) and not _is_split(o)]
     data = [*([] if any(o.startswith("data=") for o in data) else ["data=digits"]), *data]
     test = [f"data.test={json.dumps(source['test'])}"] if source["test"] and "data.test" not in str(data) else []
-    done = bench.headway("predict", f"model={model}", *data, *test, f"output={output}")
+    done = bench.headway("predict", f"model={model}", "model.trust_code=true", *data, *test, f"output={output}")
     if done.returncode:
         raise Failed(done.stderr.strip().splitlines()[-1])
     written = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]

@@ -22,6 +22,7 @@ from trainer.build import build as built
 from trainer.choosing import portable
 from trainer.composing import compose, recommended, register, run_hydra
 from trainer.errors import UserError, did_you_mean
+from trainer.looking import status_of
 from trainer.refusing import check_data, refuse_impossible
 from trainer.signature import short_name
 from trainer.tuning import options as study_options
@@ -224,7 +225,7 @@ def report(arguments: list[str]) -> int:
 
 def _state_of(job: Any) -> Any:
     """A job's state as its launcher knows it."""
-    return built(schema.load(job.config_path)["launcher"], "launcher").state(job)
+    return status_of(job).state
 
 
 VERBS = {"resume": resume, "show": show, "report": report}
