@@ -10,6 +10,7 @@ from launchers.apart import gather
 from launchers.meeting import Meeting
 from trainer.algorithm import Algorithm
 from trainer.checkpoint import Retention
+from trainer.handshake import shake
 from trainer.job import Job
 from trainer.mirror import Mirror
 from trainer.pulling import pull
@@ -27,6 +28,8 @@ def carry(job: Job, config: dict[str, Any], on_superseded: Callable[[str], None]
     if not is_remote(str(config["job"]["dir"])):
         return None
     storage = of_job(config["job"])
+    if told := shake(storage):
+        print(told, flush=True)
     options = config["checkpoint"]
     metric = options.get("metric") or config["train"]["early_stopping"]["metric"]
     retention = Retention(options["keep"], options["keep_best"], metric, more_is_better(metric, Algorithm.maximize))

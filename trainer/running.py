@@ -15,6 +15,7 @@ from trainer import config as schema
 from trainer.account import between
 from trainer.build import build
 from trainer.errors import HeadwayError, UserError, did_you_mean
+from trainer.handshake import shake
 from trainer.job import Job, State, Status
 from trainer.looking import submitted
 from trainer.pulling import is_up, pull_small
@@ -161,14 +162,15 @@ class Prepared:
         return self.plan is None
 
     def write(self) -> list[str]:
-        """Writes the job's directory, on S3 too if agents are to see it there. Returns lines that a person should read."""
+        """Writes the job's directory, on S3 too if agents are to see it there. Returns lines that a person should read. Raises
+        HeadwayError if it can't be kept on S3."""
+        remote = is_remote(str(self.config["job"]["dir"]))
+        told = [line for line in (shake(of_job(self.config["job"])) if remote else None,) if line]
         write(self.job, self.config, self.is_new)
-        told = []
         if self.like is not None:
             bundle.share(self.like, self.job.dir)
         else:
-            remote = is_remote(str(self.config["job"]["dir"]))
-            told = bundle.take(self.job.dir, self.together or [self.config], archived=remote)
+            told += bundle.take(self.job.dir, self.together or [self.config], archived=remote)
         if self.is_apart:
             sending.send(self.job)
         return told

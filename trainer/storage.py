@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import uuid
@@ -20,8 +21,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from trainer.below import NotBelow, below
+from trainer.dialect import of_server
 from trainer.errors import HeadwayError, UserError
-from trainer.s3_client import Client, Conflict, Damaged, Missing, etag_of
+from trainer.s3_client import Client, Conflict, Damaged, Missing, Refused, Unknown, etag_of
 
 SCHEME = "s3://"
 PART = 8 << 20  # bytes carried in one request; S3 takes 5 MiB at least and 10,000 parts at most
@@ -30,6 +32,7 @@ PARALLEL = 8  # parts under way at once
 ATTEMPTS = 10
 DOWNLOADS = 3  # of a file whose content arrives damaged
 MARK = "headway-write"  # metadata by which a write whose answer got lost is told from another's
+WAYS = 5  # to ask for one write, at most
 DELETES = 1000  # objects in one request, as many as S3 takes
 
 T = TypeVar("T")
@@ -93,10 +96,16 @@ class S3:
     ) -> None:
         self.bucket, self.key = split(url)
         self.url = f"{SCHEME}{self.bucket}/{self.key}"
-        self._encryption = (encryption or Encryption()).parameters()
+        self.encryption = (encryption or Encryption()).parameters()
         self._part, self._attempts = part, attempts
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="s3-part")
         self._client = Client(self.bucket, self.key, attempts)
+        self.dialect = of_server(self._client.endpoint, self.bucket)
+
+    @property
+    def endpoint(self) -> str:
+        """The server's address."""
+        return self._client.endpoint
 
     # one object
 
@@ -112,14 +121,75 @@ class S3:
         """Writes in one request and returns the ETag. Raises Conflict if the object isn't the one with the ETag
         `if_match`, or `if_absent` and there is one."""
         mark = uuid.uuid4().hex
-        condition = {"IfMatch": if_match} if if_match else {"IfNoneMatch": "*"} if if_absent else {}
         try:
-            answer = self._client.call(
-                "put_object", name, Body=data, ChecksumAlgorithm="CRC32", **self._marked(mark), **condition
-            )
+            answer = self._put(name, data, mark, if_match, if_absent)
         except (Conflict, Missing) as error:
             return self._landed(name, mark, error)
         return etag_of(answer) or self._landed(name, mark, self._client.cut_off(name))
+
+    def _put(self, name: str, data: bytes, mark: str, if_match: str | None, if_absent: bool) -> dict[str, Any]:
+        """The answer to a write. What the server can't hold it to is looked up before; and it is asked in another way if it refuses
+        the way, not the write."""
+        dialect = self.dialect
+        for _ in range(WAYS):
+            if (if_match and not dialect.holds_match) or (if_absent and not dialect.holds_absent):
+                self._check_by_looking(name, if_match)
+            condition = dialect.conditions(if_match, if_absent)
+            try:
+                answer = self._client.call(
+                    "put_object", name, Body=data, **self._sums(data, dialect.crc32), **self._marked(mark), **condition
+                )
+            except (Unknown, Refused) as error:
+                if dialect.crc32:
+                    dialect.crc32 = False
+                elif condition and isinstance(error, Unknown):
+                    dialect.holds_match &= "IfMatch" not in condition
+                    dialect.holds_absent &= "IfNoneMatch" not in condition
+                else:
+                    raise
+            except Conflict:
+                if "IfMatch" not in condition or self._etag(name) != if_match:
+                    raise
+                dialect.bare = not dialect.bare  # refused, though it is true
+            else:
+                if etag_of(answer) and "ChecksumCRC32" not in answer:  # whoever checks it says so
+                    dialect.crc32 = False
+                return answer
+        where, endpoint = self._client.where(name), self._client.endpoint
+        raise UserError(f"{where}: {endpoint} refuses a write on a condition that is true (If-Match: {if_match})")
+
+    def holds(self, name: str, data: bytes, *, if_match: str | None = None, if_absent: bool = False) -> bool:
+        """Whether the server refuses a write on this condition, which isn't true."""
+        condition = self.dialect.conditions(if_match, if_absent)
+        try:
+            if condition:
+                sums = self._sums(data, self.dialect.crc32)
+                self._client.call("put_object", name, Body=data, **sums, **self._marked(""), **condition)
+        except (Conflict, Missing):
+            return True
+        except Unknown:
+            pass
+        return False
+
+    def _check_by_looking(self, name: str, if_match: str | None) -> None:
+        """Raises Conflict unless the object has this ETag; if None, unless there is no object."""
+        if self._etag(name) != if_match:
+            raise Conflict(f"{self._client.where(name)}: somebody else has written it")
+
+    def _etag(self, name: str) -> str | None:
+        """None if there is no such object."""
+        try:
+            for _ in range(self._attempts):
+                if etag := etag_of(self._client.call("head_object", name)):
+                    return etag
+        except Missing:
+            return None
+        raise self._client.cut_off(name)
+
+    def _sums(self, data: bytes, crc32: bool) -> dict[str, str]:
+        if crc32:
+            return {"ChecksumAlgorithm": "CRC32"}
+        return {"ContentMD5": base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()}
 
     def upload(self, path: Path, name: str, *, if_absent: bool = False) -> str:
         """Carries a file up, in parts if it is large, and returns the ETag. A part that the file gains meanwhile isn't
@@ -132,14 +202,10 @@ class S3:
 
     def _upload_parts(self, fd: int, size: int, name: str, if_absent: bool) -> str:
         length = max(self._part, -(-size // MOST_PARTS))
-        mark = uuid.uuid4().hex
-        created = self._client.call(
-            "create_multipart_upload",
-            name,
-            ChecksumAlgorithm="CRC32",
-            ChecksumType="FULL_OBJECT",
-            **self._marked(mark),
-        )
+        mark, crc32 = uuid.uuid4().hex, self.dialect.crc32
+        whole = {"ChecksumType": "FULL_OBJECT"} if crc32 else {}
+        algorithm = {"ChecksumAlgorithm": "CRC32"} if crc32 else {}
+        created = self._client.call("create_multipart_upload", name, **algorithm, **whole, **self._marked(mark))
         upload = created.get("UploadId")
         if not upload:
             raise self._client.cut_off(name)
@@ -150,22 +216,16 @@ class S3:
                 raise OSError(f"{name} became shorter while it was being uploaded")
             for _ in range(self._attempts):
                 sent = self._client.call(
-                    "upload_part", name, UploadId=upload, PartNumber=number, Body=data, ChecksumAlgorithm="CRC32"
+                    "upload_part", name, UploadId=upload, PartNumber=number, Body=data, **self._sums(data, crc32)
                 )
                 if etag := etag_of(sent):
-                    return {"PartNumber": number, "ETag": etag, "ChecksumCRC32": _crc32(zlib.crc32(data))}
+                    told = {"ChecksumCRC32": _crc32(zlib.crc32(data))} if crc32 else {}
+                    return {"PartNumber": number, "ETag": etag, **told}
             raise self._client.cut_off(name)
 
         try:
             parts = in_parallel(self._pool, send, range(0, size, length))
-            answer = self._client.call(
-                "complete_multipart_upload",
-                name,
-                UploadId=upload,
-                MultipartUpload={"Parts": parts},
-                ChecksumType="FULL_OBJECT",
-                **({"IfNoneMatch": "*"} if if_absent else {}),
-            )
+            answer = self._complete(name, if_absent, UploadId=upload, MultipartUpload={"Parts": parts}, **whole)
         except BaseException as error:
             if isinstance(error, (Conflict, Missing)):  # an answer that got lost leaves no upload to complete
                 with contextlib.suppress(Conflict, Missing):
@@ -174,6 +234,16 @@ class S3:
                 self._client.call("abort_multipart_upload", name, UploadId=upload)
             raise
         return etag_of(answer) or self._landed(name, mark, self._client.cut_off(name))
+
+    def _complete(self, name: str, if_absent: bool, **parameters: Any) -> dict[str, Any]:
+        """Some servers hold a write to its condition, and not this: what is there is looked up as well."""
+        if if_absent:
+            self._check_by_looking(name, None)
+        condition = self.dialect.conditions(None, if_absent)
+        try:
+            return self._client.call("complete_multipart_upload", name, **parameters, **condition)
+        except Unknown:
+            return self._client.call("complete_multipart_upload", name, **parameters)
 
     def bring(self, name: str, folder: Path, to: str | None = None) -> Path:
         """Carries an object down to its name, or `to`, below a folder: into a file beside, renamed once all of it has arrived
@@ -239,9 +309,16 @@ class S3:
         keys = [{"Key": f"{self.key}/{name}"} for name in names]
         for start in range(0, len(keys), DELETES):
             batch = keys[start : start + DELETES]
-            answer = self._client.call("delete_objects", None, Delete={"Objects": batch, "Quiet": True})
+            try:
+                answer = self._client.call("delete_objects", None, Delete={"Objects": batch, "Quiet": True})
+            except Unknown:
+                for item in batch:
+                    self._client.call("delete_object", item["Key"].removeprefix(f"{self.key}/"))
+                continue
             for error in answer.get("Errors", ()):
-                raise HeadwayError(f"{SCHEME}{self.bucket}/{error['Key']}: can't be deleted: {error['Message']}")
+                where, why = f"{SCHEME}{self.bucket}/{error['Key']}", error.get("Message") or error.get("Code")
+                kind = UserError if error.get("Code") == "AccessDenied" else HeadwayError
+                raise kind(f"{where}: can't be deleted: {why}")
 
     def abort_uploads(self, prefix: str = "") -> None:
         """Ends what was being uploaded in parts when somebody died, or still is."""
@@ -254,7 +331,7 @@ class S3:
     # underneath
 
     def _marked(self, mark: str) -> dict[str, Any]:
-        return {"Metadata": {MARK: mark}, **self._encryption}
+        return {"Metadata": {MARK: mark}, **self.encryption}
 
     def _landed(self, name: str, mark: str, error: HeadwayError) -> str:
         """The ETag of what was written although the answer says no: the answer before it got lost, and the second try

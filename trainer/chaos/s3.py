@@ -28,11 +28,11 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from trainer.chaos.s3_objects import Refused, Request, Stored, Upload, crc32_of, etag_of
+from trainer.chaos.s3_objects import Manners, Refused, Request, Stored, Upload, crc32_of, etag_of
 
 KINDS = (
     "internal-error",  # 500, nothing done
@@ -55,6 +55,13 @@ ACCESS_KEY, SECRET_KEY, REGION = "headway-test", "headway-test-secret", "us-east
 class Server:
     """The server, on a port of the loopback, while the `with` lasts."""
 
+    NOWHERE_ELSE: ClassVar[Mapping[str, str]] = {  # for a client's process: what else it would find
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "NO_PROXY": "127.0.0.1",
+    }
+
     def __init__(self, *buckets: str, seed: int = 0, port: int = 0, page: int = 1000) -> None:
         self.buckets: dict[str, dict[str, Stored]] = {bucket: {} for bucket in buckets}
         self.uploads: dict[str, Upload] = {}
@@ -68,6 +75,7 @@ class Server:
         self._match = ""
         self._next: list[tuple[str, str]] = []
         self.slow_seconds = 0.2
+        self.manners = Manners()
         self._http = _Listener(("127.0.0.1", port), _Handler)
         self._http.s3 = self
 
@@ -90,10 +98,7 @@ class Server:
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "AWS_DEFAULT_REGION": REGION,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "NO_PROXY": "127.0.0.1",
+            **self.NOWHERE_ELSE,
         }
 
     def faults(self, rate: float, kinds: Iterable[str] = KINDS, match: str = "", slow_seconds: float = 0.2) -> None:
@@ -184,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if bucket not in s3.buckets:
                     raise Refused(404, "NoSuchBucket", "The specified bucket does not exist")
                 status, headers, content = Request(
-                    s3.buckets[bucket], s3.uploads, s3.page, bucket, key, query, self.headers, body
+                    s3.buckets[bucket], s3.uploads, s3.page, bucket, key, query, self.headers, body, s3.manners
                 ).answer(self.command)
         except Refused as no:
             status, headers = no.status, {"Content-Type": "application/xml"}
@@ -199,8 +204,11 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(403, "AccessDenied", "Access Denied")
         if f"Credential={ACCESS_KEY}/" not in authorization:
             raise Refused(403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist")
+        crc32 = self.server.s3.manners.crc32
+        if crc32 == "refused" and self.headers.get("x-amz-sdk-checksum-algorithm"):
+            raise Refused(501, "NotImplemented", "A header you provided implies functionality that is not implemented")
         sums = {
-            "x-amz-checksum-crc32": crc32_of(body),
+            **({"x-amz-checksum-crc32": crc32_of(body)} if crc32 == "held" else {}),
             "Content-MD5": base64.b64encode(hashlib.md5(body).digest()).decode(),
         }
         for name, digest in sums.items():
@@ -213,6 +221,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, headers: Mapping[str, str], content: bytes, fault: str | None) -> None:
         self.send_response(status)
         length = headers.get("Content-Length", str(len(content)))
+        if "ETag" in headers and not self.server.s3.manners.quotes:
+            headers = {**headers, "ETag": headers["ETag"].strip('"')}
         for name, value in {**headers, "Content-Length": length, "x-amz-request-id": uuid.uuid4().hex}.items():
             self.send_header(name, value)
         if self.command == "HEAD":

@@ -55,6 +55,23 @@ class Refused(Exception):
         self.status, self.code, self.message = status, code, message or code
 
 
+@dataclass(frozen=True)
+class Manners:
+    """How a server takes what AWS takes: `held`, or
+    match: `bare` (an ETag without quotes), `refused` (also what is true), `ignored`, `unknown` (501).
+    absent, on_completion (of an upload in parts): `ignored`, `unknown`.
+    crc32: `ignored`, `refused`. lists: `first` (the version). deletes: `single`. quotes: whether ETags have them.
+    """
+
+    match: str = "held"
+    absent: str = "held"
+    on_completion: str = "held"
+    crc32: str = "held"
+    lists: str = "second"
+    deletes: str = "many"
+    quotes: bool = True
+
+
 @dataclass
 class Request:
     """One request, under the server's lock."""
@@ -67,12 +84,13 @@ class Request:
     query: dict[str, str]
     headers: Any
     body: bytes
+    manners: Manners = Manners()
 
     def answer(self, method: str) -> Answer:
         """Status, headers and content. Raises Refused."""
         query = self.query
         if not self.key:
-            if method == "POST" and "delete" in query:
+            if method == "POST" and "delete" in query and self.manners.deletes == "many":
                 return self._delete_many()
             if method == "GET":
                 return self._list_uploads() if "uploads" in query else self._list()
@@ -104,7 +122,7 @@ class Request:
 
     def _get(self) -> Answer:
         found = self._found()
-        if self.headers.get("If-Match", found.etag) != found.etag:
+        if self.headers.get("If-Match", found.etag).strip('"') != found.etag.strip('"'):
             raise Refused(412, "PreconditionFailed", UNMET)
         told = {**found.headers, "ETag": found.etag, "Last-Modified": formatdate(usegmt=True), "Accept-Ranges": "bytes"}
         told["Content-Type"] = "binary/octet-stream"
@@ -116,22 +134,41 @@ class Request:
                 raise Refused(416, "InvalidRange", "The requested range is not satisfiable")
             data = data[start : end + 1]
             return 206, {**told, "Content-Range": f"bytes {start}-{end}/{size}", "Content-Length": str(len(data))}, data
-        if self.headers.get("x-amz-checksum-mode") == "ENABLED" and found.checksum_type == "FULL_OBJECT":
+        checked = found.checksum_type == "FULL_OBJECT" and self.manners.crc32 == "held"
+        if self.headers.get("x-amz-checksum-mode") == "ENABLED" and checked:
             told |= {"x-amz-checksum-crc32": crc32_of(data), "x-amz-checksum-type": "FULL_OBJECT"}
         return 200, {**told, "Content-Length": str(size)}, data
 
     def _put(self, data: bytes, etag: str, kept: dict[str, str], checksum_type: str = "FULL_OBJECT") -> Answer:
-        known = self.objects.get(self.key)
-        if self.headers.get("If-Match"):
-            if known is None:
-                raise Refused(404, "NoSuchKey", "The specified key does not exist.")
-            if self.headers["If-Match"] != known.etag:
-                raise Refused(412, "PreconditionFailed", UNMET)
-        if self.headers.get("If-None-Match") == "*" and known is not None:
-            raise Refused(412, "PreconditionFailed", UNMET)
+        self._check_conditions()
         self.objects[self.key] = Stored(data, etag, kept, checksum_type)
         told = {name: value for name, value in kept.items() if name.startswith("x-amz-server-side")}
-        return 200, {**told, "ETag": etag, "x-amz-checksum-crc32": crc32_of(data)}, b""
+        return 200, {**told, "ETag": etag, **self._sum(data)}, b""
+
+    def _check_conditions(self) -> None:
+        """Of a write. Raises Refused."""
+        known, match, absent = self.objects.get(self.key), self.manners.match, self.manners.absent
+        if "uploadId" in self.query and self.manners.on_completion != "held":
+            absent = self.manners.on_completion
+        if (asked := self.headers.get("If-Match")) and match != "ignored":
+            if match == "unknown":
+                raise Refused(
+                    501, "NotImplemented", "A header you provided implies functionality that is not implemented"
+                )
+            if known is None:
+                raise Refused(404, "NoSuchKey", "The specified key does not exist.")
+            if match == "refused" or asked != (known.etag.strip('"') if match == "bare" else known.etag):
+                raise Refused(412, "PreconditionFailed", UNMET)
+        if self.headers.get("If-None-Match") == "*" and absent != "ignored":
+            if absent == "unknown":
+                raise Refused(
+                    501, "NotImplemented", "A header you provided implies functionality that is not implemented"
+                )
+            if known is not None:
+                raise Refused(412, "PreconditionFailed", UNMET)
+
+    def _sum(self, data: bytes) -> dict[str, str]:
+        return {"x-amz-checksum-crc32": crc32_of(data)} if self.manners.crc32 == "held" else {}
 
     def _upload(self) -> Upload:
         upload = self.uploads.get(self.query["uploadId"])
@@ -148,7 +185,7 @@ class Request:
 
     def _put_part(self) -> Answer:
         self._upload().parts[int(self.query["partNumber"])] = self.body
-        return 200, {"ETag": etag_of(self.body), "x-amz-checksum-crc32": crc32_of(self.body)}, b""
+        return 200, {"ETag": etag_of(self.body), **self._sum(self.body)}, b""
 
     def _complete(self) -> Answer:
         upload = self._upload()
@@ -156,7 +193,8 @@ class Request:
         parts = []
         for part in asked:
             data = upload.parts.get(int(part["PartNumber"]))
-            sums = {} if data is None else {"ETag": etag_of(data), "ChecksumCRC32": crc32_of(data)}
+            sums = {} if data is None else {"ETag": etag_of(data).strip('"'), "ChecksumCRC32": crc32_of(data)}
+            part["ETag"] = part["ETag"].strip('"')
             if data is None or any(part.get(name, value) != value for name, value in sums.items()):
                 raise Refused(400, "InvalidPart", f"part {part['PartNumber']} is not the one that was uploaded")
             parts.append(data)
@@ -170,7 +208,8 @@ class Request:
         return _xml("CompleteMultipartUploadResult", f"<Key>{escape(self.key)}</Key><ETag>{escape(etag)}</ETag>")
 
     def _list(self) -> Answer:
-        prefix, after = self.query.get("prefix", ""), self.query.get("continuation-token", "")
+        first = self.manners.lists == "first"
+        prefix, after = self.query.get("prefix", ""), self.query.get("marker" if first else "continuation-token", "")
         keys = sorted(key for key in self.objects if key.startswith(prefix) and key > after)
         shown = keys[: min(self.page, int(self.query.get("max-keys", 1000)))]
         content = "".join(
@@ -179,7 +218,7 @@ class Request:
             for key, found in ((key, self.objects[key]) for key in shown)
         )
         more = len(shown) < len(keys)
-        token = f"<NextContinuationToken>{escape(shown[-1])}</NextContinuationToken>" if more else ""
+        token = f"<NextContinuationToken>{escape(shown[-1])}</NextContinuationToken>" if more and not first else ""
         return _xml("ListBucketResult", f"<IsTruncated>{str(more).lower()}</IsTruncated>{token}{content}")
 
     def _list_uploads(self) -> Answer:

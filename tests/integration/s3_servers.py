@@ -1,0 +1,73 @@
+"""Real servers that speak S3, as tests start them: moto's, and Ceph's gateway where it can be had."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from trainer.chaos.s3 import Server
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "s3-server"
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Ceph's gateway, which can be killed and come back with all that it kept."""
+
+    state: Path
+    environment: Mapping[str, str]
+
+    def kill(self) -> None:
+        os.kill(int((self.state / "run/radosgw.pid").read_text()), signal.SIGKILL)
+
+    def start(self) -> None:
+        subprocess.run([SCRIPT, "gateway"], env={**os.environ, "STATE": str(self.state)}, check=True)
+
+
+@contextmanager
+def gateway(**settings: str) -> Iterator[Gateway]:
+    """The test is skipped where none can be started. settings: as scripts/s3-server has them."""
+    if os.geteuid() != 0 or not (shutil.which("apt-get") or shutil.which("radosgw")):
+        pytest.skip("needs root and Debian, to start Ceph's gateway")
+    state = Path(tempfile.mkdtemp(prefix="hw-s3-", dir="/var/tmp"))
+    environment = {**os.environ, "STATE": str(state), **settings}
+    try:
+        up = subprocess.run([SCRIPT, "up"], env=environment, capture_output=True, text=True, check=False)
+        if up.returncode and not os.environ.get("CI"):
+            pytest.skip(f"Ceph's gateway can't be started here: {up.stderr.strip().splitlines()[-1]}")
+        assert up.returncode == 0, up.stderr
+        told = subprocess.run([SCRIPT, "env"], env=environment, capture_output=True, text=True, check=True).stdout
+        yield Gateway(state, {**Server.NOWHERE_ELSE, **dict(re.findall(r"(\w+)=(\S+)", told))})
+    finally:
+        subprocess.run([SCRIPT, "down"], env=environment, check=True)
+
+
+@contextmanager
+def moto() -> Iterator[Mapping[str, str]]:
+    """moto's server, in this process: what leads a client there. It has a bucket, called bucket."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"AWS_ACCESS_KEY_ID": "moto", "AWS_SECRET_ACCESS_KEY": "moto", "AWS_DEFAULT_REGION": "us-east-1"}
+    environment = {**Server.NOWHERE_ELSE, **keys, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            boto3.session.Session().client("s3").create_bucket(Bucket="bucket")
+        yield environment
+    finally:
+        server.stop()
