@@ -78,7 +78,9 @@ def choose(search: str, space: Space, trials: int | None, metrics: int, outcomes
     if search == "cmaes":
         if metrics > 1:
             raise UserError(f"search=cmaes has one metric, and there are {metrics}; choose nsga2, tpe or gp")
-        return Choice("cmaes", "as asked", lambda seed, number: samplers.CmaEsSampler(seed=seed_of(seed, number)))
+        from trainer.tuning.evolution import Evolution
+
+        return Choice("cmaes", "as asked", lambda seed, number: Evolution(seed=seed_of(seed, number)))
     if points is None or points >= FINITE:
         raise UserError(
             "search=grid tries every point, and this space has too many of them; write choices or ranges, or search=bayes"
