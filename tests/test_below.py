@@ -13,6 +13,7 @@ from trainer import artifact, bundle, checkpoint
 from trainer.below import NotBelow, below
 from trainer.chaos.s3 import Server
 from trainer.data.channels import Channels
+from trainer.data.folders import Folders
 from trainer.errors import UserError
 from trainer.job import Job, write_json
 from trainer.ownstate import INDEX, PREFIX, bring
@@ -106,7 +107,7 @@ def test_a_channel_and_a_model_on_s3_lead_nowhere_outside(server: Server, tmp_pa
     for key in ("train/good", "train/x/../../../../mark", "model/artifact.json", "model/../../../../mark"):
         server.put("bucket", f"things/{key}", b"{}")
     with pytest.raises(UserError, match="is no path below"):
-        Channels(channels={"train": "s3://bucket/things/train"}).fetched()
+        Folders(Channels(channels={"train": "s3://bucket/things/train"}).all()).channels  # noqa: B018
     with pytest.raises(UserError, match="is no path below"):
         artifact.load("s3://bucket/things/model")
     assert not marks(tmp_path)

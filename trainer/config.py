@@ -261,7 +261,10 @@ def _absolute_paths(data: dict[str, Any]) -> None:
         elif isinstance(value, str):
             data[key] = _absolute(value)
     if isinstance(data.get("channels"), dict):
-        data["channels"] = {name: _absolute(path) for name, path in data["channels"].items()}
+        data["channels"] = {
+            name: {**given, "s3_data": _absolute(given.get("s3_data"))} if isinstance(given, dict) else _absolute(given)
+            for name, given in data["channels"].items()
+        }
 
 
 def _absolute(path: Any) -> Any:

@@ -59,6 +59,7 @@ class Client:
 
     def __init__(self, bucket: str, key: str, attempts: int) -> None:
         self.bucket, self.key = bucket, key
+        self.within = f"{key}/" if key else ""  # what the keys begin with
         self._url, self._attempts = f"s3://{bucket}/{key}", attempts
         self.boto = _boto(attempts)
         self.answered = time.monotonic()  # when the server last said something that isn't an error of its own
@@ -73,7 +74,7 @@ class Client:
         from urllib3.exceptions import HTTPError
 
         if name is not None:
-            parameters["Key"] = f"{self.key}/{name}"
+            parameters["Key"] = self.within + name
         renewed = False
         for attempt in range(self._attempts):
             self._back_off(attempt)
@@ -118,7 +119,7 @@ class Client:
         """The answers to a list."""
         markers: dict[str, str] = {}
         while True:
-            page = self.call(operation, None, Prefix=f"{self.key}/{prefix}", **parameters, **markers)
+            page = self.call(operation, None, Prefix=self.within + prefix, **parameters, **markers)
             yield page
             if not page["IsTruncated"]:
                 return

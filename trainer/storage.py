@@ -94,8 +94,11 @@ class S3:
     def __init__(
         self, url: str, encryption: Encryption | None = None, *, part: int = PART, attempts: int = ATTEMPTS
     ) -> None:
-        self.bucket, self.key = split(url)
-        self.url = f"{SCHEME}{self.bucket}/{self.key}"
+        self._open(*split(url), encryption, part, attempts)
+
+    def _open(self, bucket: str, key: str, encryption: Encryption | None, part: int, attempts: int) -> None:
+        self.bucket, self.key = bucket, key
+        self.url = f"{SCHEME}{bucket}/{key}".rstrip("/")
         self.encryption = (encryption or Encryption()).parameters()
         self._part, self._attempts = part, attempts
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="s3-part")
@@ -300,13 +303,13 @@ class S3:
     def _objects(self, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for page in self._client.pages("list_objects_v2", prefix):
             for item in page.get("Contents", ()):
-                name = item["Key"][len(self.key) + 1 :]
+                name = item["Key"][len(self._client.within) :]
                 if name and not name.endswith("/"):  # else it only makes a folder visible in a browser
                     yield name, item
 
     def delete(self, names: Iterable[str]) -> None:
         """Deletes objects; one that isn't there is as good as deleted."""
-        keys = [{"Key": f"{self.key}/{name}"} for name in names]
+        keys = [{"Key": self._client.within + name} for name in names]
         for start in range(0, len(keys), DELETES):
             batch = keys[start : start + DELETES]
             try:
@@ -325,7 +328,7 @@ class S3:
         for page in self._client.pages("list_multipart_uploads", prefix):
             for upload in page.get("Uploads", ()):
                 with contextlib.suppress(Missing):
-                    name = upload["Key"][len(self.key) + 1 :]
+                    name = upload["Key"][len(self._client.within) :]
                     self._client.call("abort_multipart_upload", name, UploadId=upload["UploadId"])
 
     # underneath

@@ -61,6 +61,7 @@ class Script(Estimator):
         self.distributed = self.spread.kind == TORCHRUN
         self._metrics = figures.metrics(self.metrics, self.metric_definitions)
         self._noted = False
+        self.feeds: list[Any] = []  # of channels that are streams
         self._model: outputs.Gathered | None = None
 
     def check(self, folder: Path) -> None:
@@ -87,10 +88,17 @@ class Script(Estimator):
         return _has_files(starting.kept_of(job))
 
     def fit(self, context: Context) -> None:
+        try:
+            self._fit(context)
+        finally:
+            for feed in self.feeds:
+                feed.close()
+
+    def _fit(self, context: Context) -> None:
         host = starting.Host.here()
         container = starting.container(self, context, host)
         began_before = all(context.gather((context.job / starting.OPT).is_dir()))
-        self._agree(context, lambda: starting.prepare(self, context, container) if host.leads else None)
+        self._agree(context, lambda: starting.prepare(self, context, container, host) if host.leads else None)
         if began_before and not _has_files(container.checkpoints):
             self._note(context, "starts over")
         command = starting.command(container)
@@ -160,14 +168,18 @@ class Script(Estimator):
             code = 0 if process is None else process.wait(LOOK_SECONDS)
             if process is None:
                 time.sleep(LOOK_SECONDS)
-            told = context.gather([code, process.heard.take() if process else [], part.tells(code) if part else None])
-            self._report(context, self._account.add([said for _, said, _ in told]))
+            broken = next((feed.error for feed in self.feeds if feed.error), "")
+            said = process.heard.take() if process else []
+            told = context.gather([code, said, part.tells(code) if part else None, broken])
+            self._report(context, self._account.add([said for _, said, *_ in told]))
             codes = [one for one, *_ in told]
+            if reason := next((one for *_, one in told if one), ""):
+                raise HeadwayError(reason)
             if part is not None:
                 if codes[0] is not None:  # mpirun's
                     code = process.wait(mpi.LEAVE_SECONDS) if process else 0
                     return False, code or 0, process
-                if command := part.hears([one for *_, one in told]):
+                if command := part.hears([one for *_, one, _ in told]):
                     process = start(part.daemon(command))
             elif any(codes) or all(one == 0 for one in codes):
                 return False, code or 0, process

@@ -42,13 +42,15 @@ GROUP, INSTANCE = "homogeneousCluster", "local"
 
 @dataclass(frozen=True)
 class Container:
-    """One host of a job. hosts: the names of all, in order. channels: their names. distribution: what the toolkit is told of
+    """One host of a job. hosts: the names of all, in order. channels: their names; described: what is said of
+    them, where it isn't the usual. distribution: what the toolkit is told of
     it. region: "" if there is none."""
 
     root: Path
     entry: str
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     channels: tuple[str, ...] = ()
+    described: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     hosts: tuple[str, ...] = ("algo-1",)
     current_host: str = "algo-1"
     job_name: str = ""
@@ -120,7 +122,7 @@ class Container:
     def inputs(self) -> dict[str, Any]:
         """What inputdataconfig.json holds."""
         one = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
-        return {name: dict(one) for name in self.channels}
+        return {name: dict(self.described.get(name, one)) for name in self.channels}
 
     def write(self) -> None:
         """Makes the folders and the JSON files."""

@@ -58,11 +58,14 @@ def container(script: Any, context: Context, host: Host) -> Container:
     """This node's container. One alone lies in the job's opt/ml; of several each has a folder of its own name."""
     hosts = sorted(f"algo-{number + 1}" for number in range(host.nodes))
     name = hosts[host.node]
+    inputs: Any = context.train
+    channels = inputs.described()
     return Container(
         root=root(context.job, name, host.nodes),
         entry=script.entry,
         hyperparameters=script.hyperparameters,
-        channels=tuple(context.train.channels),
+        channels=tuple(channels),
+        described=channels,
         hosts=tuple(hosts),
         current_host=name,
         job_name=context.job.name,
@@ -74,7 +77,7 @@ def container(script: Any, context: Context, host: Host) -> Container:
     )
 
 
-def prepare(script: Any, context: Context, one: Container) -> None:
+def prepare(script: Any, context: Context, one: Container, host: Host) -> None:
     """Makes a node's container anew, except its checkpoints. Raises UserError if what the script requires can't be had."""
     kept = kept_of(context.job)
     kept.mkdir(parents=True, exist_ok=True)
@@ -87,12 +90,13 @@ def prepare(script: Any, context: Context, one: Container) -> None:
         one.checkpoints.symlink_to(kept, target_is_directory=True)  # all hosts have the same, as they have on S3
     one.write()
     shutil.copytree(context.code(Path(script.source_dir)), one.code, symlinks=True)
-    for name, path in context.train.channels.items():
-        if path.is_dir():
-            (one.data / name).symlink_to(path, target_is_directory=True)
-        else:
-            (one.data / name).mkdir()
-            (one.data / name / path.name).symlink_to(path)
+    inputs: Any = context.train
+    for name in one.channels:
+        feed, told = inputs.lay(name, one.data, host.node, host.nodes)
+        if feed is not None:
+            script.feeds.append(feed)
+        if told and host.node == 0:
+            context.note(told)
     if not _is_command(one):
         installing.requirements(one.code)
         if (one.code / "setup.py").is_file():

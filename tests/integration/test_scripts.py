@@ -455,3 +455,33 @@ def test_mpi_spreads_a_script_over_all_nodes(folder: Path) -> None:
     ranks = {path.name: path.read_text() for path in job.model.glob("rank-*")}
     assert ranks == {"rank-0": "4 algo-1", "rank-1": "4 algo-1", "rank-2": "4 algo-2", "rank-3": "4 algo-2"}
     assert len(values(job, "loss")) == 1
+
+
+def test_channels_are_shared_out_streamed_and_described(data: Path) -> None:
+    for name in ("a", "b", "c"):
+        (data / name).write_text(f"{name}\n", encoding="utf-8")
+    (data.parent / "src").mkdir()
+    text = (
+        "import json, os\n"
+        "channels = {name: os.environ['SM_CHANNEL_' + name.upper()] for name in json.loads(os.environ['SM_CHANNELS'])}\n"
+        "told = {'shared': sorted(os.listdir(channels['shared']))}\n"
+        "told['stream'] = [open(channels['stream'] + f'_{epoch}').read() for epoch in (0, 1)]\n"
+        "told['config'] = json.load(open(os.environ['SM_INPUT_CONFIG_DIR'] + '/inputdataconfig.json'))\n"
+        "with open(f\"{os.environ['SM_MODEL_DIR']}/{os.environ['SM_CURRENT_HOST']}.json\", 'w') as file:\n"
+        "    json.dump(told, file)\n"
+    )
+    (data.parent / "src" / "train.py").write_text(text, encoding="utf-8")
+    given = ["algorithm=script", "algorithm.source_dir=src", "launcher.nodes=2", "launcher.workers=1", "job.name=one"]
+    shared = "+data.channels.shared={s3_data: data, distribution: ShardedByS3Key, content_type: text/csv}"
+    stream = "+data.channels.stream={s3_data: data, input_mode: Pipe, distribution: ShardedByS3Key}"
+    done = headway("train", *given, shared, stream)
+    job = Job(data.parent / "runs/one")
+    assert done.returncode == 0, done.stdout + done.stderr + log(job)
+    one, other = (json.loads((job.model / f"algo-{number}.json").read_text()) for number in (1, 2))
+    assert (one["shared"], other["shared"]) == (["a", "c"], ["b", "rows.csv"])
+    assert (one["stream"], other["stream"]) == (["a\nc\n"] * 2, ["b\n1,2,3\n0,1,2\n"] * 2)
+    assert one["config"] == {
+        "shared": {"ContentType": "text/csv", "TrainingInputMode": "File", "S3DistributionType": "ShardedByS3Key"}
+        | {"RecordWrapperType": "None"},
+        "stream": {"TrainingInputMode": "Pipe", "S3DistributionType": "ShardedByS3Key", "RecordWrapperType": "None"},
+    }

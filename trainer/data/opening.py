@@ -49,7 +49,7 @@ def open_data(
     if not lead:
         wait()
     if isinstance(source, Channels):
-        opened = Opened(Schema(), Folders(source.fetched()), None)
+        opened = Opened(Schema(), Folders(source.all()), None)
     elif "text" in algorithm.takes:
         opened = open_text(source, algorithm, seed=seed)
     else:

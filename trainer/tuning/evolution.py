@@ -27,7 +27,9 @@ class Evolution(CmaEsSampler):
         chance = self._cma_rng.rng.get_state()
         optimizer = super()._init_optimizer(trans, direction)
         if any(trial.system_attrs.get(self._attr_key_generation, 0) for trial in self._completed):
-            self._cma_rng.rng.set_state(chance)  # Optuna's own would have been read, not made, and draws the same points
+            self._cma_rng.rng.set_state(
+                chance
+            )  # Optuna's own would have been read, not made, and draws the same points
         ordered = sorted(self._completed, key=lambda trial: (trial.datetime_complete or datetime.max, trial.number))
         while optimizer.dim == len(trans.bounds):
             told = self._get_solution_trials(ordered, optimizer.generation)
