@@ -12,6 +12,7 @@ from typing import Any
 from trainer.arguments import parser as new_parser
 from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.interpreter import working_folder_last
+from trainer.visible import visible
 
 STOPPED = 130
 LOOKING = {
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except HeadwayError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error), lines=True)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -271,7 +272,7 @@ def _stop(arguments: list[str]) -> int:
     launcher.stop(job, now=args.now)
     launcher.wait(job)
     settle(job, launcher.status(job))
-    print(f"{job.name}: {launcher.state(job).value}")
+    print(f"{visible(job.name)}: {launcher.state(job).value}")
     return 0
 
 
@@ -299,7 +300,8 @@ def _complete(arguments: list[str]) -> int:
         print("algorithm")
     else:
         root = Path("runs")
-        print(" ".join(sorted(p.name for p in root.iterdir())) if root.is_dir() else "")
+        names = (p.name for p in root.iterdir()) if root.is_dir() else ()
+        print(" ".join(sorted(name for name in names if name.isprintable())))
     return 0
 
 

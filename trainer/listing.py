@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,11 +14,12 @@ from trainer.config import load
 from trainer.errors import UserError, did_you_mean
 from trainer.figures import age, clock, count, duration, figure, middle, plural, short_path
 from trainer.job import Job, State, Status
+from trainer.logs import logs as logs
 from trainer.looking import notes
 from trainer.result import summarize
 from trainer.signature import read_signature
 from trainer.summary import choice, error_line, make_console, metrics_table, profile_table, prominence, tell, times
-from trainer.tail import Tail
+from trainer.visible import shown, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -104,7 +103,7 @@ def list_jobs(root: Path = RUNS, *, as_json: bool = False, status_of: StatusOf =
 
 def table(jobs: Iterable[Job], status_of: StatusOf = Job.status, root: Path = RUNS) -> None:
     """A table of these jobs."""
-    console, rows = make_console(), [summary(job, root, status_of) for job in jobs]
+    console, rows = make_console(), [shown(summary(job, root, status_of)) for job in jobs]
     console.print(_jobs_table(rows, console.width))
     for note in notes(rows):
         console.print(note, style="dim", soft_wrap=True, markup=False, highlight=False)
@@ -230,13 +229,15 @@ def show(job: Job, *, as_json: bool = False, status_of: StatusOf = Job.status) -
     from rich.text import Text
 
     console = make_console()
-    title = Text.assemble((job.name, "bold"), "  ", (state.value, COLORS.get(state, "")))
-    title.append(f"  {status.reason}" if status.reason else "", "dim")
+    failed = error_line(job, result) if result and result.get("error") else ""
+    result, config, metrics, files = shown((result, config, metrics, files))
+    title = Text.assemble((visible(job.name), "bold"), "  ", (state.value, COLORS.get(state, "")))
+    title.append(f"  {visible(status.reason)}" if status.reason else "", "dim")
     console.print(title, soft_wrap=True)
     pairs = [(noun, _chosen(config, noun)) for noun in ("algorithm", "data", "train", "strategy", "launcher")]
     console.print(_pairs(pairs))
-    if result and result.get("error"):
-        console.print(Text(f"\n{error_line(job, result)}", "red"), soft_wrap=True)
+    if failed:
+        console.print(Text(f"\n{failed}", "red"), soft_wrap=True)
     if metrics:
         console.print()
         console.print(metrics_table(metrics))
@@ -335,7 +336,7 @@ def _timeline(events: list[dict[str, Any]]) -> Table:
         if event.get("step") is not None:
             details.append(f"step {event['step']:,}")
         if event.get("reason"):
-            details.append(str(event["reason"]).splitlines()[0])
+            details.append(visible(str(event["reason"]).splitlines()[0]))
         clock_time = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when(event)))
         state = Text(event["state"], COLORS.get(State(event["state"]), ""))
         table.add_row(clock_time, f"+{duration(passed)}", state, ", ".join(details))
@@ -346,55 +347,3 @@ def _files(job: Job) -> dict[str, str | None]:
     board = job.logs / "tensorboard"
     found = {"folder": job.dir, "model": job.model, "logs": job.logs, "tensorboard": board, "profile": job.profile}
     return {name: str(path) if path.exists() else None for name, path in found.items()}
-
-
-# Its logs
-
-
-def logs(
-    job: Job,
-    *,
-    follow: bool = False,
-    rank: int | None = None,
-    status_of: StatusOf = Job.status,
-    others: Callable[[Job], Iterable[Path]] = lambda job: job.logs.glob("node-*.log"),
-) -> None:
-    """Prints the newest attempt's logs, lines of several ranks each with its rank.
-
-    follow: goes on as lines are added, over restarts, until the job has ended or nobody has it any more.
-    others: the logs of those who started the workers, for a job whose workers have left none.
-    Raises UserError if there is no log of that rank.
-    """
-    tails: dict[Path, Tail] = {}
-    while True:
-        resting = not follow or not status_of(job).alive
-        paths = _log_paths(job, rank, others)
-        for path in paths.values():
-            tails.setdefault(path, Tail(path))
-        labels = {path: f"[{label}] " for label, path in paths.items()} if len(paths) > 1 else {}
-        for path, tail in tails.items():
-            lines = tail.lines()
-            if resting and tail.remainder():
-                lines.append(tail.remainder())
-            sys.stdout.writelines(f"{labels.get(path, '')}{line}\n" for line in lines)
-        sys.stdout.flush()
-        if resting:
-            break
-        time.sleep(0.2)
-    if not tails:
-        raise UserError(f"{job.name} has no logs yet: it is {status_of(job).state.value}")
-
-
-def _log_paths(job: Job, rank: int | None, others: Callable[[Job], Iterable[Path]]) -> dict[str, Path]:
-    """The newest attempt's log files by what they are of; those of `others` if no worker has left one."""
-    found: dict[int, dict[int, Path]] = {}
-    for path in job.logs.glob("attempt-*-rank-*.log"):
-        match = re.fullmatch(r"attempt-(\d+)-rank-(\d+)\.log", path.name)
-        if match:
-            found.setdefault(int(match[1]), {})[int(match[2])] = path
-    if not found:
-        return {path.stem.replace("-", " ", 1): path for path in sorted(others(job))}
-    ranks = found[max(found)]
-    if rank is not None and rank not in ranks:
-        raise UserError(f"{job.name} has no log of rank {rank}; there is {', '.join(map(str, sorted(ranks)))}")
-    return {f"rank {r}": ranks[r] for r in sorted(ranks) if rank in (None, r)}

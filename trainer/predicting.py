@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import UserError, did_you_mean
+from trainer.summary import make_console
+from trainer.visible import visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +32,8 @@ def predict(config: dict[str, Any]) -> int:
     source = _source(config["data"]) if "data" in config else None
     model = artifact.load(config["model"]["path"], trust_code=bool(config["model"]["trust_code"]))
     if source is None:
-        print(config["prompt"] + _continue(model, config["prompt"], config["generate"]))
+        text = config["prompt"] + _continue(model, config["prompt"], config["generate"])
+        print(visible(text, lines=True) if sys.stdout.isatty() else text)
         return 0
     tables = (_table(columns) for columns in model.predict_batches(source))
     if output is None:
@@ -71,7 +75,6 @@ def _table(columns: Mapping[str, np.ndarray]) -> pa.Table:
 
 
 def _preview(tables: Iterator[pa.Table]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     first = next(tables, None)
@@ -80,11 +83,11 @@ def _preview(tables: Iterator[pa.Table]) -> None:
         return
     shown = Table()
     for name in first.column_names:
-        shown.add_column(name)
+        shown.add_column(visible(name))
     for row in first.slice(0, PREVIEW).to_pylist():
         shown.add_row(*(_cell(value) for value in row.values()))
     rest = first.num_rows + sum(t.num_rows for t in tables) - min(PREVIEW, first.num_rows)
-    console = Console()
+    console = make_console()
     console.print(shown)
     console.print(
         f"and {rest:,} more; output=FILE.parquet keeps them all" if rest else "output=FILE.parquet keeps them"
@@ -96,7 +99,7 @@ def _cell(value: Any) -> str:
         return f"{value:.3f}" if abs(value) < 1 else f"{value:.5g}"
     if isinstance(value, list):
         return " ".join(_cell(v) for v in value)
-    return str(value)
+    return visible(str(value))
 
 
 def write(tables: Iterator[pa.Table], output: Path) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from trainer.codepath import CODE, home
 from trainer.figures import count, duration, figure, plural, short_path
 from trainer.job import Job, State, read_json
 from trainer.signature import short_name
+from trainer.visible import shown, visible
 
 NAMED = 4  # ranks that are told of, at most
 ORDER = ("data", "forward", "backward", "optimizer", "communication", "validation", "checkpoint", "idle")
@@ -23,10 +24,18 @@ if TYPE_CHECKING:
 def make_console(stderr: bool = False) -> Console:
     """A console that styles and measures only in a real terminal; in a pipe lines are as long as they are."""
     from rich.console import Console
+    from rich.segment import Segment
+
+    class Safe(Console):
+        """No text that is printed can be one that the terminal obeys."""
+
+        def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else Segment(visible(segment.text, lines=True), segment.style)
 
     stream = sys.stderr if stderr else sys.stdout
     tty = stream.isatty()
-    return Console(
+    return Safe(
         file=stream,
         force_terminal=tty,
         width=None if tty else 10_000,
@@ -47,7 +56,7 @@ def pair(console: Console, label: str, value: str) -> None:
     """A line of a header or a closing: a dim label and what it is."""
     from rich.text import Text
 
-    console.print(Text.assemble((f"{label:<7}", "dim"), value), soft_wrap=True)
+    console.print(Text.assemble((f"{visible(label):<7}", "dim"), visible(value)), soft_wrap=True)
 
 
 def tell(console: Console, result: Mapping[str, Any]) -> None:
@@ -80,7 +89,9 @@ def closing(job: Job) -> None:
     """How it ended: figures, the model, what to type next; or, on stderr, the error in one line."""
     result = job.result()
     if result is None:
-        text = f"{job.name} left no result: its agent ended too early; what happened is in {short_path(job.logs)}"
+        text = (
+            f"{visible(job.name)} left no result: its agent ended too early; what happened is in {short_path(job.logs)}"
+        )
         make_console(stderr=True).print(text, style="red", soft_wrap=True)
         return
     if result.get("error") or result["status"] == State.FAILED.value:
@@ -88,18 +99,18 @@ def closing(job: Job) -> None:
         return
     from rich.text import Text
 
-    console = make_console()
+    console, result = make_console(), shown(result)
     console.print()
     console.print(
         Text.assemble(
             (result["status"], "bold green" if result.get("model") else "bold yellow"),
-            f"  {job.name}  in {duration(result['seconds']['wall'])}",
+            f"  {visible(job.name)}  in {duration(result['seconds']['wall'])}",
         ),
         soft_wrap=True,
     )
     reason = job.last_event().get("reason")
     if reason and not result.get("model"):
-        line(console, Text(str(reason), "yellow"))
+        line(console, Text(visible(str(reason)), "yellow"))
     if result["metrics"]:
         console.print(metrics_table(result["metrics"]))
     tell(console, result)
@@ -253,7 +264,7 @@ def error_line(job: Job, result: Mapping[str, Any]) -> str:
     frame = f"{_own_path(job, str(error['where']))}: " if error.get("where") else ""  # first: it is where to look
     text = f"{job.name} failed: {frame}{message}"
     text += f" (rank {error['rank']})" if error.get("rank") is not None else ""
-    return text + (f"; the trace is in {short_path(error['log'])}" if error.get("log") else "")
+    return visible(text + (f"; the trace is in {short_path(error['log'])}" if error.get("log") else ""))
 
 
 def _own_path(job: Job, where: str) -> str:

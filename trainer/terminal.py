@@ -22,6 +22,7 @@ from trainer.result import more_is_better
 from trainer.summary import address, choice, line, make_console, pair, prominence
 from trainer.summary import closing as closing
 from trainer.tail import Tail
+from trainer.visible import shown, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -144,17 +145,17 @@ class Follower:
 
     def _look(self, status: Status) -> bool:
         """Whether it is alive."""
-        self._reason = status.reason if status.alive else ""
+        self._reason = visible(status.reason) if status.alive else ""
         return status.alive
 
     def _poll(self, console: Console) -> None:
-        for event in self._events.records():
+        for event in shown(self._events.records()):
             self._old -= 1
             if self._old < 0:
                 self._on_event(console, event)
         if self._began is None:  # events come before figures
             return
-        for record in self._metrics.records():
+        for record in shown(self._metrics.records()):
             self._on_metrics(console, record)
         progress = self.job.progress()
         if progress and progress.get("step") is not None and not moment.earlier(progress, self._began):

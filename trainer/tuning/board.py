@@ -13,6 +13,7 @@ from trainer.summary import choice, line, make_console, pair
 from trainer.tuning.engine import Engine, Live, News
 from trainer.tuning.record import short_keys
 from trainer.tuning.spaces.space import Space, described
+from trainer.visible import visible
 
 REFRESH = 0.25  # seconds between looks at what runs
 PLAIN_EVERY = 30.0  # seconds between lines about what runs where there is no terminal
@@ -123,7 +124,7 @@ class Board:
         from rich.text import Text
 
         if news.words:
-            line(self._console, Text(news.words, "yellow"))
+            line(self._console, Text(visible(news.words), "yellow"))
             return
         frozen = news.frozen
         before = self._best
@@ -131,13 +132,13 @@ class Board:
         self._ended += 1
         text = Text(f"trial {frozen.number:>3}")
         if state == "failed":
-            text.append(f"  failed: {frozen.user_attrs.get('reason')}", "red")
+            text.append(f"  failed: {visible(str(frozen.user_attrs.get('reason')))}", "red")
         elif state == "stopped early":
-            text.append(f"  stopped early: {frozen.user_attrs.get('reason')}", "dim")
+            text.append(f"  stopped early: {visible(str(frozen.user_attrs.get('reason')))}", "dim")
         else:
             is_best = self._best is not before
             for metric, value in zip(self.engine.metrics, frozen.values, strict=True):
-                text.append(f"  {metric} ", "dim")
+                text.append(f"  {visible(metric)} ", "dim")
                 text.append(figure(value), "green" if is_best else "")
             text.append(" best" if is_best else "", "bold green")
             if any(margin > 0 for margin in frozen.user_attrs.get("constraints") or ()):
@@ -147,7 +148,7 @@ class Board:
         self._console.file.flush()
 
     def _point(self, values: Mapping[str, Any]) -> str:
-        return described({self._short.get(key, key): value for key, value in values.items()})
+        return visible(described({self._short.get(key, key): value for key, value in values.items()}))
 
     def _summary(self) -> Any:
         from rich.text import Text

@@ -36,5 +36,7 @@ class Evolution(CmaEsSampler):
             if len(told) < optimizer.population_size:
                 return optimizer
             sign = 1.0 if direction == StudyDirection.MINIMIZE else -1.0
-            optimizer.tell([(trans.transform(t.params), sign * float(t.value or 0.0)) for t in told[: optimizer.population_size]])
+            optimizer.tell(
+                [(trans.transform(t.params), sign * float(t.value or 0.0)) for t in told[: optimizer.population_size]]
+            )
         return optimizer

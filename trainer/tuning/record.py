@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from trainer.config import load
 from trainer.errors import UserError, did_you_mean
 from trainer.figures import short_path
 from trainer.job import Job, State, read_lines
+from trainer.visible import shown
 
 JOURNAL = "study.journal"
 DESCRIPTION = "study.yaml"
@@ -143,6 +144,18 @@ class StudyRecord:
         for trial in self.trials:
             keys.update(dict.fromkeys(trial.values))
         return list(keys)
+
+
+def readable(record: StudyRecord) -> StudyRecord:
+    """The same for a person's eyes: no text in it is one that a terminal would obey."""
+    texts = ("name", "metrics", "space", "search", "scheduler", "base", "ends", "notes")
+    return replace(
+        record,
+        trials=[
+            replace(t, **{n: shown(getattr(t, n)) for n in ("values", "metrics", "reason")}) for t in record.trials
+        ],
+        **{name: shown(getattr(record, name)) for name in texts},
+    )
 
 
 def short_keys(keys: Iterable[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from trainer.tuning.record import StudyRecord
+from trainer.tuning.record import StudyRecord, readable
 from trainer.tuning.reports.chart_data import chart_data
 
 NAME = "report.html"
@@ -38,6 +38,7 @@ def write_report(record: StudyRecord) -> Path:
 
 def page(record: StudyRecord) -> str:
     """The page: styles, scripts and data in one text. Whatever the study holds is data there, never markup."""
+    record = readable(record)
     data = chart_data(record)
     folder = files("trainer.tuning.reports") / "page"
     parts = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.figures import duration, figure, middle, plural, short_path
 from trainer.listing import print_json
 from trainer.summary import line, make_console, next_command, pair
-from trainer.tuning.record import StudyRecord, Trial, short_keys
+from trainer.tuning.record import StudyRecord, Trial, readable, short_keys
 from trainer.tuning.reports.best import command, model_of
 from trainer.tuning.reports.importance import importances, is_number, text
 from trainer.tuning.reports.plain import plain
@@ -31,6 +31,7 @@ def show(record: StudyRecord, *, as_json: bool = False) -> None:
         return
     from rich.text import Text
 
+    record = readable(record)
     console, sums, shares = make_console(), totals(record), importances(record)
     standing = state(record)
     title = Text.assemble((record.name, "bold"), "  ", (standing, STATE_COLORS[standing]))
@@ -69,6 +70,7 @@ def closing(record: StudyRecord) -> None:
     """How a study ended: the best configuration, its value, where its model is, what matters most, what to type next."""
     from rich.text import Text
 
+    record = readable(record)
     console, sums = make_console(), totals(record)
     best = record.best()
     console.print()
