@@ -42,7 +42,7 @@ from trainer import codepath, memory, moment, node
 from trainer.config import load, seconds
 from trainer.errors import HeadwayError, UserError
 from trainer.interpreter import working_folder_last
-from trainer.job import Job, State, write_json
+from trainer.job import MAX_RUNTIME, Job, State, write_json
 from trainer.mirror import Mirror
 from trainer.result import write_result
 from trainer.storage import is_remote
@@ -256,12 +256,13 @@ class Agent:
         control, leave, outcome = self.control, self.control.leave, ended.outcome
         if outcome is not None:
             state = State(outcome["state"])
-            if state is State.COMPLETED:
+            if state.is_final:
                 if meet.leads:
-                    self._end(state, outcome.get("reason", ""), None, outcome, started)
-                elif self.meeting and not self.meeting.sees_end(lambda: self._final() is not None):
+                    source = MAX_RUNTIME if state is State.STOPPED else None
+                    return self._end(state, outcome.get("reason", ""), None, outcome, started, source=source)
+                if self.meeting and not self.meeting.sees_end(lambda: self._final() is not None):
                     return None
-                return 0
+                return 0 if state is State.COMPLETED else EX_TEMPFAIL
             assert leave is not None, "the workers left though nobody asked them to"
             return self._leave(meet, attempt, int(outcome["step"]), outcome, started)
         reached = beats.reached

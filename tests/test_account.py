@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trainer.account import busy_seconds, interruptions, total_seconds, training_seconds
+from trainer.account import busy_seconds, interruptions, running_seconds, total_seconds, training_seconds
 from trainer.job import Job, State
 from trainer.result import write_result
 
@@ -180,3 +180,10 @@ def test_after_another_start_of_the_machine_with_an_older_clock_no_time_is_negat
     [line] = interruptions(events)
     assert line["recovery_seconds"] == 0
     assert total_seconds(events, events[-1]) == 17 + 2
+
+
+def test_time_that_workers_ran_counts_whatever_came_of_it() -> None:
+    events = killed_once()
+    assert running_seconds(events, {"time": 100.0}) == 12 + 10
+    assert running_seconds(events[:-1], {"time": 100.0}) == 12 + 75
+    assert running_seconds([], {"time": 100.0}) == 0.0

@@ -107,6 +107,13 @@ def busy_seconds(events: Sequence[dict[str, Any]], now: Event) -> float:
     return busy + (between(since, now) if since is not None else 0.0)
 
 
+def running_seconds(events: Sequence[dict[str, Any]], now: Event) -> float:
+    """Seconds up to the moment `now` in which the job's workers trained, whatever came of it."""
+    ordered = in_order(events)
+    ends = [*ordered[1:], now]
+    return sum(between(e, end) for e, end in zip(ordered, ends, strict=False) if e["state"] == State.RUNNING)
+
+
 def training_seconds(events: Sequence[dict[str, Any]], at: Event) -> float:
     """Seconds of training up to a moment, those of earlier sessions included; waits and starts don't count."""
     seen = happened(at)

@@ -260,7 +260,13 @@ class Module(Algorithm, ABC):
 
 
 class Estimator(Algorithm, ABC):
-    """An algorithm that owns its fit. `save` and `load` carry what it learned."""
+    """An algorithm that owns its fit. `save` and `load` carry what it learned.
+
+    ends_in_time: whether what it has learned when train.max_time is over is a trained model. Otherwise the job is stopped then,
+    not completed, whatever the number of its sessions.
+    """
+
+    ends_in_time: ClassVar[bool] = True
 
     def goes_on(self, job: Path) -> bool:
         """Whether it left something in the job's directory by which it goes on by itself, without `Context.checkpoint`:

@@ -112,7 +112,7 @@ def _train_all(arguments: list[str]) -> int:
         if not config["job"]["dry_run"] and not config["job"]["detach"]:
             terminal.closing(job)
             finished.append(job)
-        if code == STOPPED:  # by hand: the rest of a sweep is not started
+        if code == STOPPED and not job.out_of_time:  # by hand: the rest of a sweep is not started
             raise KeyboardInterrupt
         return code
 

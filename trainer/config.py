@@ -278,7 +278,7 @@ def _absolute(path: Any) -> Any:
 # what makes two configs the same job: where, how widely, how spread and in how much memory it runs, and how it is
 # watched, does not
 IDENTITY = ("algorithm", "data", "train")
-NOT_IDENTITY = ("hang_timeout", "compile", "activation_checkpointing", "gradient_accumulation", "profile")
+NOT_IDENTITY = ("hang_timeout", "max_time", "compile", "activation_checkpointing", "gradient_accumulation", "profile")
 
 
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -28,6 +28,8 @@ from typing import Any
 
 from trainer import moment
 
+MAX_RUNTIME = "MaxRuntimeExceeded"  # the source of an end: train.max_time was over before there was a trained model
+
 
 class State(str, Enum):
     """Where a job stands. The last three are final."""
@@ -172,6 +174,12 @@ class Job:
     def state(self) -> State:
         """The state as the directory tells it; a launcher knows whether those at work are still alive."""
         return State(self.last_event().get("state", State.PENDING))
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether it was stopped because train.max_time was over."""
+        last = self.last_event()
+        return last.get("state") == State.STOPPED and last.get("source") == MAX_RUNTIME
 
     def status(self) -> Status:
         """The same as a status, for who has no launcher to ask."""

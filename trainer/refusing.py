@@ -7,7 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from trainer import moment
+from trainer.account import running_seconds
 from trainer.build import build
+from trainer.config import seconds
 from trainer.errors import UserError
 from trainer.job import Job
 from trainer.signature import short_name
@@ -19,6 +22,12 @@ def refuse_impossible(config: Mapping[str, Any], launcher: Any) -> None:
         raise UserError(f"strategy=single trains with one worker, and there are {launcher.world_size()}; choose ddp")
     if config["strategy"]["name"] == "deepspeed" and find_spec("deepspeed") is None:
         raise UserError('strategy=deepspeed: the package is not installed; pip install "headway[deepspeed]"')
+
+
+def has_time_left(config: Mapping[str, Any], job: Job) -> bool:
+    """Whether a job that was stopped at its train.max_time is given more now."""
+    limit = seconds(config["train"]["max_time"], "train.max_time")
+    return limit is None or running_seconds(job.events(), moment.now()) < limit
 
 
 def check_algorithm(config: Mapping[str, Any], job: Job) -> None:

@@ -19,7 +19,7 @@ from trainer.handshake import shake
 from trainer.job import Job, State, Status
 from trainer.looking import submitted
 from trainer.pulling import is_up, pull_small
-from trainer.refusing import check_algorithm, check_data, refuse_impossible
+from trainer.refusing import check_algorithm, check_data, has_time_left, refuse_impossible
 from trainer.result import write_result
 from trainer.signature import short_name
 from trainer.storage import is_remote, of_job, staging
@@ -190,6 +190,13 @@ def prepare(checked: dict[str, Any], *, attach: bool = False) -> Prepared:
             raise UserError(f"{job.name} is running; `headway stop {job.name}` stops it")
         if alive:
             return Prepared(job, checked, launcher, is_new, launcher.plan(job), is_alive=True)
+        if job.out_of_time and not has_time_left(checked, job):
+            if attach:
+                return Prepared(job, checked, launcher, is_new)
+            raise UserError(
+                f"{job.name} has used up train.max_time={checked['train']['max_time']}; "
+                f"`headway resume {job.name} train.max_time=TIME`, with more of it, goes on"
+            )
     refuse_impossible(checked, launcher)
     check_algorithm(checked, job)
     check_data(checked)

@@ -165,6 +165,8 @@ class Container:
                 shutil.copy2(path, kept)
         if error := result.get("error"):
             self._fail(str(error.get("message", "the job failed")))
+        elif job.out_of_time:
+            self._fail(str(job.last_event().get("reason")))
 
     def _fail(self, reason: str) -> None:
         path = self.base / "output" / "failure"

@@ -205,6 +205,8 @@ def _tell(console: Console, jobs: list[Job], sweep: Sweep) -> int:
     console.print(f"\n{completed} of {len(jobs)} completed" + (f", {len(bad)} failed" if bad else ""), soft_wrap=True)
     if sweep.stopping:
         return STOPPED
+    if State.STOPPED in states and not bad:  # out of time, or by hand from elsewhere
+        return STOPPED
     return 0 if completed == len(jobs) else 1 if bad else 75
 
 

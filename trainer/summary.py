@@ -121,7 +121,8 @@ def closing(job: Job) -> None:
         pair(console, "model", short_path(result["model"]))
         pair(console, "next", next_command(job, result["model"], trusted=True))
     else:
-        pair(console, "next", f"headway resume {shlex.quote(address(job))}")
+        more = " train.max_time=TIME" if job.out_of_time else ""
+        pair(console, "next", f"headway resume {shlex.quote(address(job))}{more}")
     pair(console, "", f"headway show {shlex.quote(address(job))}")
 
 

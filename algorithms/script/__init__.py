@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ class Script(Estimator):
 
     takes: ClassVar[frozenset[str]] = frozenset({"channels"})
     supervised: ClassVar[bool] = False
+    ends_in_time: ClassVar[bool] = False
     travels: ClassVar[str] = "source_dir"
 
     def __post_init__(self) -> None:
@@ -98,7 +100,10 @@ class Script(Estimator):
         host = starting.Host.here()
         container = starting.container(self, context, host)
         began_before = all(context.gather((context.job / starting.OPT).is_dir()))
-        self._agree(context, lambda: starting.prepare(self, context, container, host) if host.leads else None)
+        leads, self._account = host.leads, figures.Account(context.step)
+        if self._agree(context, lambda stop: starting.prepare(self, context, container, host, stop) if leads else None):
+            self._finish(context, container, [], None, None)
+            return
         if began_before and not _has_files(container.checkpoints):
             self._note(context, "starts over")
         command = starting.command(container)
@@ -112,7 +117,6 @@ class Script(Estimator):
             return Process(line, folder=container.code, env=env, mounts=mounts, metrics=self._metrics, tag=tag)
 
         process = code = None
-        self._account = figures.Account(context.step)
         try:
             if part is not None:
                 process = start(part.mpirun(mpi.as_module(command, env))) if part.is_first else None
@@ -136,23 +140,35 @@ class Script(Estimator):
             )
         self._noted = True
 
-    def _agree(self, context: Context, work: Any) -> None:
-        """Does what a node's first worker does for all of it. Raises UserError, on every worker, if one could not."""
-        failed = None
-        try:
-            work()
-        except (UserError, OSError) as error:
-            failed = str(error)
-        for reason in context.gather(failed):
+    def _agree(self, context: Context, work: Callable[[threading.Event], None]) -> bool:
+        """Does what a node's first worker does for all of it; work is told if it is to leave it. Returns whether all are to leave
+        now. Raises UserError, on every worker, if one could not."""
+        stop, failed, leaves = threading.Event(), list[str](), False
+
+        def do() -> None:
+            try:
+                work(stop)
+            except (UserError, OSError) as error:
+                failed.append(str(error))
+
+        at_work = threading.Thread(target=do, daemon=True, name="setup")
+        at_work.start()
+        while any(context.gather(at_work.is_alive() and not stop.is_set())):
+            at_work.join(LOOK_SECONDS)
+            if leaves := context.should_stop():
+                stop.set()
+        at_work.join(SPARE_SECONDS if leaves else None)
+        for reason in context.gather("" if leaves else "; ".join(failed)):
             if reason:
                 raise UserError(reason)
+        return leaves
 
     def _part(self, context: Context, container: Container, host: starting.Host) -> mpi.Part | None:
         """This worker's part in a script under Open MPI; None for a script that isn't. Raises UserError."""
         if self.spread.kind != MPI:
             return None
         part = mpi.Part(container, self.spread, host.workers, leads=host.leads)
-        self._agree(context, part.check)
+        self._agree(context, lambda stop: part.check())
         return part
 
     def _follow(

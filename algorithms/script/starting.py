@@ -7,6 +7,7 @@ import shlex
 import shutil
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +78,9 @@ def container(script: Any, context: Context, host: Host) -> Container:
     )
 
 
-def prepare(script: Any, context: Context, one: Container, host: Host) -> None:
-    """Makes a node's container anew, except its checkpoints. Raises UserError if what the script requires can't be had."""
+def prepare(script: Any, context: Context, one: Container, host: Host, stop: threading.Event) -> None:
+    """Makes a node's container anew, except its checkpoints. Raises UserError if what the script requires can't be had,
+    and once `stop` is set."""
     kept = kept_of(context.job)
     kept.mkdir(parents=True, exist_ok=True)
     if one.root.is_dir():
@@ -98,9 +100,9 @@ def prepare(script: Any, context: Context, one: Container, host: Host) -> None:
         if told and host.node == 0:
             context.note(told)
     if not _is_command(one):
-        installing.requirements(one.code)
+        installing.requirements(one.code, stop)
         if (one.code / "setup.py").is_file():
-            installing.package(one.code, one.root / "lib")
+            installing.package(one.code, one.root / "lib", stop)
 
 
 def command(one: Container) -> list[str]:

@@ -126,6 +126,24 @@ def test_a_failed_trial_has_its_reason_and_the_next_one_begins(tmp_path: Path) -
         assert begin(engine).frozen.number == 1
 
 
+@pytest.mark.parametrize(("unit", "state"), [("epochs", "PRUNED"), ("seconds", "COMPLETE")])
+def test_a_script_that_runs_out_of_time_is_whole_only_where_seconds_are_what_it_is_given(
+    tmp_path: Path, unit: str, state: str
+) -> None:
+    with engine_in(tmp_path / "s") as engine:
+        engine.scheduler.unit = unit
+        live = begin(engine)
+        engine.heard(live.frozen.number, report({"validation_loss": 0.5}, ended="out_of_time"))
+        ended = state_of(engine, 0)
+        live = begin(engine)
+        engine.heard(live.frozen.number, report(ended="out_of_time"))
+        nothing = state_of(engine, 1)
+    assert ended.state.name == state
+    if unit == "epochs":
+        assert ended.user_attrs["reason"] == "MaxRuntimeExceeded: train.max_time is over"
+        assert nothing.state.name == "FAIL"
+
+
 def test_a_metric_that_no_report_carries_ends_the_study_with_those_that_do(tmp_path: Path) -> None:
     with engine_in(tmp_path / "s", metrics=["validation_los"]) as engine:
         first, second = begin(engine), begin(engine)

@@ -253,6 +253,12 @@ class Engine:
         values = {name: value for name, value in values.items() if value is not None}
         told = {"values": values, "ended": time.time(), "seconds": seconds}
         last = live.metrics.get(self.metrics[0], 0.0)
+        if ended == "out_of_time":  # of a script or a loop; it is whole where seconds are what trials are given
+            live.ordered = live.ordered or "MaxRuntimeExceeded: train.max_time is over"
+            ended = "completed" if self.scheduler.unit == "seconds" else "stopped"
+            if ended == "stopped" and self.metrics[0] not in live.metrics:
+                self._fail(frozen, f"{live.ordered}, without a report of {self.metrics[0]}", "no metric", **told)
+                return
         if ended == "stopped" and not math.isfinite(last):
             self._fail(frozen, f"{self.metrics[0]} is {last}", "not finite", **told)
             return

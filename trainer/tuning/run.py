@@ -51,7 +51,7 @@ class Run:
 
     def begin(self) -> None:
         """Starts the job, or goes on with it; does nothing if it is alive, has ended, or is to stop."""
-        ended = self.job.state() in (State.COMPLETED, State.FAILED)
+        ended = self.job.state() in (State.COMPLETED, State.FAILED) or self.job.out_of_time
         if not ended and not self._order() and not self._launcher.is_alive(self.job):
             self._submit()
 
@@ -69,7 +69,7 @@ class Run:
         """Returns once there is something new, a few times a second at most, or nothing for so many seconds.
 
         points: new reports as [step, epoch, seconds of training, {metric: value}]; ended: None while it goes on, else
-        completed, failed, stopped (by an order), paused (by an order) or by_hand; reason, kind: of a failure.
+        completed, failed, stopped (by an order), paused (by an order), out_of_time or by_hand; reason, kind: of a failure.
         """
         until = time.monotonic() + seconds
         while True:
@@ -126,6 +126,8 @@ class Run:
             return {"ended": "failed", **failure_of(self.job)}
         if ordered:
             return {"ended": ordered}
+        if self.job.out_of_time:
+            return {"ended": "out_of_time"}
         if state is State.STOPPED and (self._submitted or not read_json(self.job.dir / ORDER)):
             return {"ended": "by_hand", "reason": "stopped by hand", "kind": "stopped"}
         pause = AGAIN[min(self._stuck, len(AGAIN) - 1)] if state is State.INTERRUPTED else AGAIN[-1]

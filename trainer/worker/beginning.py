@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainer import checkpoint
+from trainer import checkpoint, moment
+from trainer.account import running_seconds
 from trainer.config import seconds
 from trainer.errors import UserError
 from trainer.worker.session import Session
@@ -38,11 +39,15 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
 
 
-def set_deadline(session: Session) -> None:
-    """From now on the training time that is left counts; what earlier sessions took is gone."""
+def set_deadline(session: Session, *, all_counts: bool = False) -> None:
+    """From now on the training time that is left counts; what earlier sessions took is gone. all_counts: also what came to
+    nothing, as it was after the newest checkpoint."""
     limit = seconds(session.config["train"]["max_time"], "train.max_time")
     if limit is not None:
-        session.interruption.deadline = time.monotonic() + limit - session.reporter.progress.training_seconds
+        taken = session.reporter.progress.training_seconds
+        if all_counts:
+            taken = max(taken, session.ranks.broadcast(running_seconds(session.job.events(), moment.now())))
+        session.interruption.deadline = time.monotonic() + limit - taken
 
 
 def resume(session: Session, restore: Callable[[Path, dict[str, Any]], None]) -> tuple[Path | None, bool]:

@@ -10,7 +10,7 @@ from trainer.algorithm import Estimator
 from trainer.data.schema import Schema
 from trainer.errors import UserError
 from trainer.function import Function
-from trainer.job import State
+from trainer.job import MAX_RUNTIME, State
 from trainer.worker.beginning import begin, resume, seed_all, set_deadline, told_of
 from trainer.worker.context import CONTEXT, JobContext
 from trainer.worker.function_context import FunctionContext
@@ -48,7 +48,7 @@ def fit_estimator(algorithm: Estimator, session: Session, facts: dict[str, Any])
         step = _reported(session)
     context = JobContext(session, facts["threads"], found / ESTIMATOR if found else None)
     reporter.forget_after(step)
-    set_deadline(session)
+    set_deadline(session, all_counts=not algorithm.ends_in_time)
     if ranks.rank == 0:
         seconds = progress.training_seconds
         job.add_event(State.RUNNING, **facts, parameters=None, strategy="its own", **told_of(session, step, seconds))
@@ -62,12 +62,15 @@ def fit_estimator(algorithm: Estimator, session: Session, facts: dict[str, Any])
     if verdict is not None and verdict.what != OUT_OF_TIME:
         note = {"note": "; ".join(context.notes)} if context.notes else {}
         return {"state": State.INTERRUPTED.value, "reason": verdict.why, "step": step, **note}
+    notes = {"notes": context.notes} if context.notes else {}
+    if verdict is not None and not algorithm.ends_in_time:
+        reason = f"{MAX_RUNTIME}: train.max_time={config['train']['max_time']} is over"
+        return {"state": State.STOPPED.value, "reason": reason, "step": step, **notes}
     if ranks.rank == 0:
         schema = session.opened.schema if session.opened.is_open else Schema()
         artifact.write_estimator(job.model, algorithm, schema, config, reporter.best)
     early = "stopped early" if context.stopped_early else "trained to the end"
     reason = "out of time" if verdict is not None else early
-    notes = {"notes": context.notes} if context.notes else {}
     return {"state": State.COMPLETED.value, "reason": reason, "step": step, **notes}
 
 
