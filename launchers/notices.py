@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import json
 import logging
 import os
@@ -342,15 +341,7 @@ def _build(name: str) -> Source:
         return NoticeFile(rest)
     if wrong := problem([name]):
         raise UserError(wrong)
-    plugins = source_class.plugins()
-    try:
-        make = plugins[name].load() if name in plugins else getattr(importlib.import_module(module), rest)
-        if not source_class.is_one(make):
-            raise TypeError(source_class.NONE)
-        source: Source = make()
-        source.name, source.every  # noqa: B018 - is it one?
-    except Exception as error:
-        raise UserError(f"launcher.notices: {name!r} gives no source: {type(error).__name__}: {error}") from error
+    source: Source = source_class.made(name)
     return source
 
 

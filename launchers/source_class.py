@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any
 
@@ -19,8 +20,19 @@ def plugins() -> dict[str, Any]:
     return {point.name: point for point in entry_points(group="headway.notices")}
 
 
-def is_one(found: Any) -> bool:
-    return isinstance(found, type) and callable(getattr(found, "poll", None))
+def made(name: str) -> Any:
+    """The source of an entry point or a class. Raises UserError if it gives none."""
+    module, _, rest = name.partition(":")
+    known = plugins()
+    try:
+        make = known[name].load() if name in known else getattr(importlib.import_module(module), rest)
+        if not isinstance(make, type) or not callable(getattr(make, "poll", None)):
+            raise TypeError(NONE)
+        source = make()
+        source.name, source.every  # noqa: B018 - is it one?
+    except Exception as error:
+        raise UserError(f"launcher.notices: {name!r} gives no source: {type(error).__name__}: {error}") from error
+    return source
 
 
 def problem(module: str, name: str) -> str | None:
