@@ -17,7 +17,7 @@ from trainer.below import below
 from trainer.data import cache
 from trainer.data.channel import FILE, PIPE, PREFIX, SHARDED, Channel
 from trainer.data.feed import Feed
-from trainer.data.objects import PARALLEL, Unit, share, units
+from trainer.data.objects import PARALLEL, Remote, Unit, share, units
 from trainer.data.samples import Samples
 from trainer.errors import UserError
 from trainer.storage import in_parallel
@@ -69,12 +69,13 @@ def _is_plain(channel: Channel) -> bool:
 
 
 def _link(found: list[Unit], folder: Path) -> None:
-    """A folder of links to what lies on this machine then."""
+    """A folder of links to what lies on this machine then. Raises UserError for a name that leads out of it."""
     folder.mkdir()
+    links = [below(folder, unit[0].name) for unit in found]  # else nothing is brought
     with ThreadPoolExecutor(PARALLEL) as pool:
-        paths = in_parallel(pool, lambda unit: (unit[0].name, unit[0].brought()), found)
-    for name, path in paths:
-        link = below(folder, name)
+        paths = in_parallel(pool, lambda unit: unit[0].brought(), found)
+    for link, path in zip(links, paths, strict=True):
+        below(folder, link.relative_to(folder).as_posix())  # it may go through a file that is there by now
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():  # else a manifest names it twice
             link.symlink_to(path)
@@ -87,7 +88,7 @@ def _whole(channel: Channel) -> Path:
     if _is_plain(channel):
         return Path(channel.s3_data)
     found = units(channel)
-    names = [(unit[0].name, getattr(unit[0], "stamp", str(unit[0].brought()))) for unit in found]
+    names = [(one.name, one.stamp if isinstance(one, Remote) else str(one.brought())) for (one, *_) in found]
     target = cache.folder() / "channels" / cache.key(channel.s3_data, names)
     if not target.is_dir():
         beside = target.with_name(f".{uuid.uuid4().hex}")
