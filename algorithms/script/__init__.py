@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from algorithms.script import figures, mpi, outputs, starting
+from algorithms.script import figures, keeping, mpi, outputs, starting
 from algorithms.script.contract import Container
 from algorithms.script.distribution import MPI, TORCHRUN, Distribution
 from algorithms.script.process import Process, failure_text, last_words, leave
@@ -52,6 +52,8 @@ class Script(Estimator):
     metric_definitions: list[dict[str, str]] = field(default_factory=list)
     distribution: Any = None
     environment: dict[str, Any] = field(default_factory=dict)
+    checkpoint_s3_uri: str | None = None
+    checkpoint_local_path: str = keeping.USUAL
 
     takes: ClassVar[frozenset[str]] = frozenset({"channels"})
     supervised: ClassVar[bool] = False
@@ -62,7 +64,9 @@ class Script(Estimator):
         self.spread = Distribution.of(self.distribution)
         self.distributed = self.spread.kind == TORCHRUN
         self._metrics = figures.metrics(self.metrics, self.metric_definitions)
+        keeping.check(self.checkpoint_local_path, self.checkpoint_s3_uri, self.hyperparameters.get(keeping.OUTPUT))
         self._noted = False
+        self._kept: list[keeping.Kept] = []
         self.feeds: list[Any] = []  # of channels that are streams
         self._model: outputs.Gathered | None = None
 
@@ -95,6 +99,8 @@ class Script(Estimator):
         finally:
             for feed in self.feeds:
                 feed.close()
+            for kept in self._kept:
+                kept.finish(context)
 
     def _fit(self, context: Context) -> None:
         host = starting.Host.here()
@@ -104,6 +110,9 @@ class Script(Estimator):
         if self._agree(context, lambda stop: starting.prepare(self, context, container, host, stop) if leads else None):
             self._finish(context, container, [], None, None)
             return
+        shared = keeping.shares_folder(context, starting.kept_of(context.job))
+        fetches = context.rank == 0 or not shared
+        self._agree(context, lambda stop: self._keep(context, container, fetches=fetches) if leads else None)
         if began_before and not _has_files(container.checkpoints):
             self._note(context, "starts over")
         command = starting.command(container)
@@ -133,6 +142,9 @@ class Script(Estimator):
                 part.close()
         self._finish(context, container, command, process, None if stopped else code)
 
+    def _keep(self, context: Context, container: Container, *, fetches: bool) -> None:
+        self._kept.append(keeping.Kept(self, context, container, fetches=fetches))
+
     def _note(self, context: Context, what: str) -> None:
         if not self._noted:
             context.note(
@@ -148,7 +160,7 @@ class Script(Estimator):
         def do() -> None:
             try:
                 work(stop)
-            except (UserError, OSError) as error:
+            except (HeadwayError, OSError) as error:
                 failed.append(str(error))
 
         at_work = threading.Thread(target=do, daemon=True, name="setup")
@@ -232,6 +244,8 @@ class Script(Estimator):
                 reason = self._fail(failed, hosts, command)
             if has_time:
                 self._pack(context, hosts, with_model=failed is None)
+                if failed is None and code is not None:
+                    (context.job / "output" / "success").touch()
             if code is None and not _has_files(container.checkpoints):
                 self._note(context, "would start over")
             if code is not None and (unmatched := self._account.unmatched(self._metrics, context.job)):
@@ -239,11 +253,15 @@ class Script(Estimator):
         reason = context.broadcast(reason)
         if reason:
             raise ExecuteUserScriptError(reason)
+        if code is not None:
+            container.success.touch()
 
     def _pack(self, context: Context, hosts: Mapping[str, Path], *, with_model: bool) -> None:
         """Writes model.tar.gz and output.tar.gz of all hosts, and the failure file, as SageMaker leaves them on S3."""
         target = context.job / "output"
         target.mkdir(exist_ok=True)
+        for name in ("success", "failure"):  # of an attempt before
+            (target / name).unlink(missing_ok=True)
         failures = [root / "output" / "failure" for root in hosts.values() if (root / "output" / "failure").is_file()]
         if failures:
             shutil.copy2(failures[0], target / "failure")

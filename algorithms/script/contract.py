@@ -8,6 +8,8 @@ Written after the open training toolkit (PyPI `sagemaker-training` 5.1.4), again
     ROOT/checkpoints          what is there again after an interruption
     ROOT/model                becomes model.tar.gz
     ROOT/output/data          becomes output.tar.gz
+    ROOT/output/intermediate  goes to S3 as it comes, if asked for
+    ROOT/output/success       is there if it has ended well
     ROOT/output/failure       why it failed, in the script's own words
 """
 
@@ -37,6 +39,7 @@ DISTRIBUTED = (
     *("mpi", "parameter_server", "distributed_dataparallel", "pytorch_ddp", "pytorch_xla_multi_worker"),
     *("multi_worker_mirrored_strategy", "torch_distributed"),
 )
+REGION, ACCOUNT = "us-east-1", "000000000000"  # where there is none
 GROUP, INSTANCE = "homogeneousCluster", "local"
 
 
@@ -59,6 +62,8 @@ class Container:
     interface: str = "eth0"
     distribution: Mapping[str, Any] = field(default_factory=dict)
     region: str = ""
+    checkpoint_path: str = ""
+    checkpoint_uri: str = ""
 
     @property
     def code(self) -> Path:
@@ -83,6 +88,10 @@ class Container:
     @property
     def failure(self) -> Path:
         return self.output / "failure"
+
+    @property
+    def success(self) -> Path:
+        return self.output / "success"
 
     @property
     def data(self) -> Path:
@@ -133,7 +142,10 @@ class Container:
             "hyperparameters": {k: json.dumps(v) for k, v in self.all_hyperparameters().items()},
             "resourceconfig": self.resources(),
             "inputdataconfig": self.inputs(),
-            "checkpointconfig": {"LocalPath": str(self.checkpoints), "S3Uri": ""},
+            "checkpointconfig": {
+                "LocalPath": self.checkpoint_path or str(self.checkpoints),
+                "S3Uri": self.checkpoint_uri,
+            },
         }
         for name, content in contents.items():
             (self.config / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
@@ -181,11 +193,14 @@ def variables(container: Container) -> dict[str, str]:
         **{f"channel_{name}": path for name, path in told["channel_input_dirs"].items()},
         **{f"hp_{name}": value for name, value in own.items()},
     }
+    region = container.region or REGION
     of_job = {
         "SAGEMAKER_BASE_DIR": str(container.root),
         "SAGEMAKER_JOB_NAME": container.job_name,
         "SAGEMAKER_REGION": container.region,
         "TRAINING_JOB_NAME": container.job_name,
+        "TRAINING_JOB_ARN": f"arn:aws:sagemaker:{region}:{ACCOUNT}:training-job/{container.job_name.lower()}",
+        "AWS_REGION": region,
         "CURRENT_HOST": container.current_host,
     }
     return {**of_job, **_prefixed(values)}

@@ -97,13 +97,17 @@ def show(mounts: list[tuple[str, str]]) -> None:
 
 
 def make_room(libc: ctypes.CDLL, where: str) -> None:
-    """A folder `where` that is in nobody else's file system: its parent is laid anew in memory, with all that it holds."""
+    """A folder `where` that is in nobody else's file system: the first above it that there is is laid anew in memory, with all
+    that it holds."""
     parent = os.path.dirname(where)
+    while not os.path.isdir(parent):
+        parent = os.path.dirname(parent)
+    mode = f"mode={os.stat(parent).st_mode & 0o7777:o}"
     entries = []
     for entry in os.scandir(parent):
         link = os.readlink(entry.path) if entry.is_symlink() else None
         entries.append((entry.path, link, entry.is_dir(), os.open(entry.path, os.O_PATH | os.O_NOFOLLOW)))
-    check(libc.mount(b"tmpfs", os.fsencode(parent), b"tmpfs", 0, b"mode=0755"))
+    check(libc.mount(b"tmpfs", os.fsencode(parent), b"tmpfs", 0, mode.encode()))
     for path, link, is_folder, held in entries:
         if link is not None:
             os.symlink(link, path)
@@ -113,7 +117,7 @@ def make_room(libc: ctypes.CDLL, where: str) -> None:
         else:
             open(path, "w").close()
         bind(libc, held, path)
-    os.mkdir(where)
+    os.makedirs(where)
 
 
 def bind(libc: ctypes.CDLL, held: int, where: str) -> None:

@@ -8,12 +8,12 @@ import shutil
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from algorithms.script import installing, mpi
+from algorithms.script import installing, keeping, mpi
 from algorithms.script.contract import Container, arguments, driver_variables, variables
 from trainer.algorithm import Context
 
@@ -74,7 +74,9 @@ def container(script: Any, context: Context, host: Host) -> Container:
         gpus=_gpus(),
         interface=_interface(),
         distribution=script.spread.parameters(host.workers),
-        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "",
+        region=_region(script.environment),
+        checkpoint_path="" if keeping.inside(script.checkpoint_local_path) else script.checkpoint_local_path,
+        checkpoint_uri=script.checkpoint_s3_uri or "",
     )
 
 
@@ -91,6 +93,7 @@ def prepare(script: Any, context: Context, one: Container, host: Host, stop: thr
     if not one.checkpoints.exists():
         one.checkpoints.symlink_to(kept, target_is_directory=True)  # all hosts have the same, as they have on S3
     one.write()
+    keeping.link(one, script.checkpoint_local_path, kept)
     shutil.copytree(context.code(Path(script.source_dir)), one.code, symlinks=True)
     inputs: Any = context.train
     for name in one.channels:
@@ -152,7 +155,10 @@ def surroundings(
     paths = [str(one.code), *(str(p) for p in extra if p.is_dir()), env.get("PYTHONPATH", "")]
     env["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     env["PATH"] = os.pathsep.join([*(str(p / "bin") for p in extra if (p / "bin").is_dir()), env.get("PATH", "")])
-    return env, _mounts(one, addresses)
+    mounts = _mounts(one, addresses)
+    if one.checkpoint_path:
+        mounts.append((kept_of(context.job), one.checkpoint_path))
+    return env, mounts
 
 
 def _mounts(one: Container, addresses: dict[str, str]) -> list[tuple[Path, str]]:
@@ -182,6 +188,11 @@ def _mounts(one: Container, addresses: dict[str, str]) -> list[tuple[Path, str]]
 def _names_ml(code: Path) -> bool:
     texts = (path for path in code.rglob("*") if path.suffix in (".py", ".sh") and path.is_file())
     return any(ML in path.read_text("utf-8", "replace") for path in texts)
+
+
+def _region(own: Mapping[str, Any]) -> str:
+    names = ("AWS_REGION", "AWS_DEFAULT_REGION")
+    return next((str(known[name]) for known in (own, os.environ) for name in names if known.get(name)), "")
 
 
 def _gpus() -> int:

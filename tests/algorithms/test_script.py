@@ -183,6 +183,13 @@ def test_processes_of_torchrun_have_a_thread_each_unless_said_otherwise(
     assert env.get("OMP_NUM_THREADS") == threads
 
 
+def test_a_script_is_told_its_region_and_its_jobs_number(tmp_path: Path) -> None:
+    told = variables(Container(tmp_path, "train.py", job_name="My-Job", region="eu-west-1"))
+    assert told["AWS_REGION"] == "eu-west-1"
+    assert told["TRAINING_JOB_ARN"] == "arn:aws:sagemaker:eu-west-1:000000000000:training-job/my-job"
+    assert variables(Container(tmp_path, "train.py"))["AWS_REGION"] == "us-east-1"
+
+
 # figures in the log
 
 
@@ -242,6 +249,10 @@ def test_of_some_figures_more_is_better(name: str, more: bool) -> None:
         ({"metrics": {"loss": "loss=(.*"}}, "is no regular expression"),
         ({"metrics": {"loss": "loss=.*"}}, "has no group"),
         ({"metric_definitions": [{"Name": "loss"}]}, "no Name or no Regex"),
+        ({"checkpoint_local_path": "checkpoints"}, "'checkpoints' is no folder such as /opt/ml/checkpoints"),
+        ({"checkpoint_local_path": "/opt/ml/model/x"}, "/opt/ml/model/x holds something else"),
+        ({"checkpoint_s3_uri": "s3://bucket"}, "is not a folder on S3; write s3://BUCKET/FOLDER"),
+        ({"hyperparameters": {"sagemaker_s3_output": "bucket"}}, "'bucket' is no address"),
         ({"distribution": "torch_distribute"}, "did you mean 'torch_distributed'"),
         ({"distribution": 3}, "3 is no distribution; write torch_distributed or mpi"),
         ({"distribution": {"horovod": {"enabled": True}}}, "there is mpi, pytorchddp, torch_distributed"),

@@ -485,3 +485,43 @@ def test_channels_are_shared_out_streamed_and_described(data: Path) -> None:
         | {"RecordWrapperType": "None"},
         "stream": {"TrainingInputMode": "Pipe", "S3DistributionType": "ShardedByS3Key", "RecordWrapperType": "None"},
     }
+
+
+def test_checkpoints_and_intermediate_output_are_on_s3_while_the_script_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid():
+        pytest.skip("needs root, to show the script a folder where it looks for it")
+    text = (
+        "import json, os, sys, time\n"
+        "kept = json.load(open(os.environ['SM_INPUT_CONFIG_DIR'] + '/checkpointconfig.json'))\n"
+        "print(kept, os.listdir(kept['LocalPath']), flush=True)\n"
+        "open(kept['LocalPath'] + '/two', 'w').write('2')\n"
+        "open(os.environ['SM_OUTPUT_INTERMEDIATE_DIR'] + '/seen', 'w').write('so far')\n"
+        "time.sleep(1)\n"
+        "os.remove(kept['LocalPath'] + '/one')\n"
+        "open(os.environ['SM_OUTPUT_INTERMEDIATE_DIR'] + '/last', 'w').write('at the end')\n"
+    )
+    (folder / "src").mkdir()
+    (folder / "src" / "train.py").write_text(text, encoding="utf-8")
+    with Server("bucket", seed=1) as s3:
+        for name, value in s3.environment().items():
+            monkeypatch.setenv(name, value)
+        s3.put("bucket", "kept/one", b"1")
+        given = [
+            "algorithm=script",
+            "algorithm.source_dir=src",
+            "job.name=one",
+            "algorithm.checkpoint_s3_uri=s3://bucket/kept",
+        ]
+        given += ["algorithm.checkpoint_local_path=/srv/there/checkpoints"]
+        done = headway("train", *given, "+algorithm.hyperparameters.sagemaker_s3_output=s3://bucket/out")
+        job = Job(folder / "runs/one")
+        assert done.returncode == 0, done.stdout + done.stderr + log(job)
+        stored = {key: one.data for key, one in s3.stored("bucket").items()}
+    assert "{'LocalPath': '/srv/there/checkpoints', 'S3Uri': 's3://bucket/kept'} ['one']" in log(job)
+    below = "out/one/output/intermediate"
+    assert stored == {"kept/two": b"2", f"{below}/seen": b"so far", f"{below}/last": b"at the end"}
+    assert (job.own_state / "two").read_text() == "2"
+    assert not Path("/srv/there").exists()
+    assert (job.dir / "opt/ml/output/success").read_bytes() == (job.dir / "output/success").read_bytes() == b""

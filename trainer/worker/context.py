@@ -17,6 +17,7 @@ from trainer.worker.interruption import LEAVE, OUT_OF_TIME, Verdict
 from trainer.worker.saver import ESTIMATOR, Snapshot
 from trainer.worker.session import Session
 from trainer.worker.state import as_bytes, rank_state
+from trainer.worker.uploading import Uploading
 
 CONTEXT = "context.pt"
 
@@ -107,6 +108,9 @@ class JobContext:
     def bring(self, names: Sequence[str]) -> None:
         if url := os.environ.get(node.APART):
             bring(names, Job(self.job, url), self._ranks, self._beat)
+
+    def upload(self, folder: Path, url: str, *, fetch: bool = False, exact: bool = False) -> Uploading:
+        return Uploading(folder, url, fetch=fetch, exact=exact)
 
     def code(self, folder: Path) -> Path:
         return codepath.copy_of(self.job, folder) or folder
