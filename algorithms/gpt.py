@@ -40,6 +40,7 @@ class GPT(Module):
     hidden: Annotated[int, Range(min=1)] | None = None
     context: Annotated[int, Range(min=2)] = 64
     tokenizer: str | None = None
+    end_of_text: str = "\n"
     dropout: Annotated[float, Range(min=0, below=1)] = 0.0
     weight_decay: Annotated[float, Range(min=0)] = 0.1
     warmup: Annotated[int, Range(min=0)] = 50

@@ -67,6 +67,9 @@ class Linear(Module):
     def target(self, schema: Schema) -> str | None:
         return "number" if self._resolve(schema)[0] == "regression" else "class"
 
+    def shift_equivariant(self, schema: Schema) -> bool:
+        return True
+
     def build(self, schema: Schema) -> LinearModel:
         self._task, self._objective = self._resolve(schema)
         label = schema.label

@@ -26,6 +26,8 @@ METRICS = {
     "binary": ["logloss", "error", "auc"],
     "multiclass": ["mlogloss", "merror"],
 }
+# of these a constant added to all labels is added to all predictions
+SHIFT_EQUIVARIANT = ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:quantileerror")
 # what the library calls our settings: not to be given twice
 OURS = {
     "learning_rate": "lr",
@@ -91,6 +93,9 @@ class XGBoost(Estimator):
 
     def target(self, schema: Schema) -> str | None:
         return "number" if self._task(schema) == "regression" else "class"
+
+    def shift_equivariant(self, schema: Schema) -> bool:
+        return (self.objective or OBJECTIVES["regression"]) in SHIFT_EQUIVARIANT
 
     def fit(self, context: Context) -> None:
         xgboost = _library()

@@ -78,6 +78,14 @@ def test_the_same_job_may_run_elsewhere_but_not_train_otherwise() -> None:
     assert difference.startswith("algorithm.lr")
 
 
+def test_a_job_of_before_a_setting_was_there_is_the_same_with_its_default() -> None:
+    old, new = composed("data=csv"), composed("data=csv")
+    for key in ("drop", "decimal", "changed"):
+        del old["data"][key]
+    assert config.differing_keys(old, new) == []
+    assert config.differing_keys(old, composed("data=csv", "data.decimal=','")) == ["data.decimal: '.' there, ',' here"]
+
+
 def test_an_experiment_overrides_several_groups() -> None:
     whole = composed("+experiment=digits_two_workers")
     assert whole["launcher"]["workers"] == 2

@@ -71,7 +71,7 @@ class Batch:
     """What a loss sees.
 
     x: float32 [n, columns] for tables (a categorical column holds its code, 0 … k-1; a missing or unknown cell is
-       NaN), `SparseRows` for sparse tables, int64 [n, length + 1] for text (inputs and, shifted by one, targets).
+       NaN; numbers that 32 bits don't tell apart are counted from `Column.origin`), `SparseRows` for sparse tables, int64 [n, length + 1] for text (inputs and, shifted by one, targets).
     y: int64 [n] class numbers or float32 [n] values; None where there is no label.
     size: samples in it. A worker without a sample of an uneven last batch gets one row and size 0.
     total: samples in the whole step's batch, over all workers and accumulated parts.
@@ -200,6 +200,12 @@ class Algorithm:
             return None
         return "class" if schema.label.classes else "number"
 
+    def shift_equivariant(self, schema: Schema) -> bool:
+        """Whether a constant added to all labels is but added to all of the column `prediction`, as with squared and absolute
+        errors and not with a logarithm. Numbers that 32 bits don't tell apart, such as times, are then learned less
+        `schema.label.origin`, which is added to what is predicted; otherwise they are refused."""
+        return False
+
     def save(self, folder: Path) -> None:
         """Writes what `load` needs besides the weights of a Module (a tokenizer, a model file)."""
 
@@ -250,6 +256,7 @@ class Module(Algorithm, ABC):
 
     # text only: an algorithm that takes "text" says how it becomes tokens
     sequence_length: int = 0
+    end_of_text: str = "\n"  # what stands between the rows of a table of texts
 
     def tokenize(self, text: str) -> Sequence[int] | np.ndarray:
         """The tokens of a text."""

@@ -125,7 +125,7 @@ class Model:
                 Batch(x, None, x.shape[0], x.shape[0]) for x, _ in samples.chunks(rows=PREDICT_BATCH)
             )
             for batch in batches:
-                yield self._name_classes({k: np.asarray(v) for k, v in self.algorithm.predict(batch).items()})
+                yield self._in_label_terms({k: np.asarray(v) for k, v in self.algorithm.predict(batch).items()})
             return
         import torch
 
@@ -133,7 +133,7 @@ class Model:
         with torch.no_grad():
             for batch in samples.sequential(batch_size=size):
                 columns = self.algorithm.predict(self.network, batch)
-                yield self._name_classes({k: torch.as_tensor(v).cpu().numpy() for k, v in columns.items()})
+                yield self._in_label_terms({k: torch.as_tensor(v).cpu().numpy() for k, v in columns.items()})
 
     def generate(self, prompt: str, **options: Any) -> str:
         """Continues a prompt, if the algorithm can. Options are those of its `generate`."""
@@ -141,12 +141,18 @@ class Model:
             raise UserError(f"{type(self.algorithm).__name__} does not continue a prompt; give it data")
         return self.algorithm.generate(self.network, prompt, **options)
 
-    def _name_classes(self, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _in_label_terms(self, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Class numbers as classes, and numbers from the label's origin as the label has them."""
         import numpy as np
 
-        if self.target == "class" and self.schema.label and "prediction" in columns:
-            names = np.array(self.schema.label.classes)
+        label = self.schema.label
+        if label is None or "prediction" not in columns:
+            return columns
+        if self.target == "class":
+            names = np.array(label.classes)
             columns["prediction"] = names[columns["prediction"].astype(np.int64)]
+        elif self.target == "number" and label.origin:
+            columns["prediction"] = columns["prediction"].astype(np.float64) + label.origin
         return columns
 
 

@@ -278,7 +278,15 @@ def _absolute(path: Any) -> Any:
 # what makes two configs the same job: where, how widely, how spread and in how much memory it runs, and how it is
 # watched, does not
 IDENTITY = ("algorithm", "data", "train")
-NOT_IDENTITY = ("hang_timeout", "max_time", "compile", "activation_checkpointing", "gradient_accumulation", "profile")
+NOT_IDENTITY = (
+    "hang_timeout",
+    "max_time",
+    "compile",
+    "activation_checkpointing",
+    "gradient_accumulation",
+    "profile",
+    "changed",
+)
 
 
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -293,10 +301,22 @@ def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
             differences.append(f"{prefix}: {a!r} there, {b!r} here")
 
     for noun in IDENTITY:
-        here, there = ({k: v for k, v in (c.get(noun) or {}).items() if k not in NOT_IDENTITY} for c in (new, old))
+        here, there = (_filled(c.get(noun) or {}) for c in (new, old))
         compare(noun, there, here)
     compare("job.seed", old.get("job", {}).get("seed"), new.get("job", {}).get("seed"))
     return differences
+
+
+def _filled(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A noun's settings that make a job what it is, with the defaults of those that it was written without."""
+    from trainer.signature import read_signature
+
+    try:
+        signature = read_signature(str(node["_target_"])) if "_target_" in node else None
+    except UserError:
+        signature = None  # it is not here any more
+    defaults = {p.name: p.default for p in signature.parameters if not p.required} if signature else {}
+    return {k: v for k, v in {**defaults, **node}.items() if k not in NOT_IDENTITY}
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +36,52 @@ def predict(config: dict[str, Any]) -> int:
         text = config["prompt"] + _continue(model, config["prompt"], config["generate"])
         print(visible(text, lines=True) if sys.stdout.isatty() else text)
         return 0
-    tables = (_table(columns) for columns in model.predict_batches(source))
-    if output is None:
-        _preview(tables)
-    else:
-        rows = write(tables, output)
-        print(f"{rows:,} predictions in {output}")
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
+        names = model.schema.label.classes if model.target == "class" and model.schema.label else ()
+        flat = names if output is None or output.suffix == ".csv" else None  # whose cells hold no lists
+        tables: Iterator[pa.Table] = (_table(columns, flat) for columns in model.predict_batches(source))
+        if config["predict"]["keep"]:
+            tables = _beside(_kept(source, config["predict"]["keep"]), tables)
+        if output is None:
+            _preview(tables)
+        else:
+            rows = write(tables, output)
+            print(f"{rows:,} predictions in {output}")
     return 0
+
+
+def _kept(source: Any, keep: Sequence[str | int]) -> Iterator[pa.Table]:
+    """The columns of data.test that go with the predictions, as they are in the file."""
+    import pyarrow as pa
+
+    from trainer.data import partitions
+    from trainer.data.naming import column
+
+    files = source.files("test")
+    if source.sparse or source.name == "text" or not files:
+        raise UserError(f"predict.keep: data={source.name} has no columns to keep")
+    chosen = {path: [column(c, partitions.names(source, path), path, "predict.keep") for c in keep] for path in files}
+    for path, names in chosen.items():
+        for piece in partitions.batches(source, [path], names):
+            yield pa.Table.from_batches([piece.batch]).rename_columns(chosen[files[0]])
+
+
+def _beside(kept: Iterator[pa.Table], predicted: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Each row's kept columns before its predictions. Raises UserError where both have a column of one name."""
+    import pyarrow as pa
+
+    waiting = None
+    for table in predicted:
+        parts: list[pa.Table] = [] if waiting is None else [waiting]
+        while sum(part.num_rows for part in parts) < table.num_rows:
+            parts.append(next(kept))
+        whole = pa.concat_tables(parts)
+        now, waiting = whole.slice(0, table.num_rows), whole.slice(table.num_rows)
+        for name in now.column_names:
+            if name in table.column_names:
+                raise UserError(f"predict.keep: {name!r} is a column of the predictions too; rename it in the file")
+        yield pa.table([*now.columns, *table.columns], names=[*now.column_names, *table.column_names])
 
 
 def _source(node: Mapping[str, Any]) -> Any:
@@ -60,17 +100,23 @@ def _continue(model: Any, prompt: str, options: Mapping[str, Any]) -> str:
         raise UserError(f"generate: {error}") from None
 
 
-def _table(columns: Mapping[str, np.ndarray]) -> pa.Table:
-    """Columns of predictions as a table; one that holds a vector a row becomes a column of lists."""
+def _table(columns: Mapping[str, np.ndarray], flat: Sequence[str | int] | None) -> pa.Table:
+    """Columns of predictions as a table. One that holds a vector a row becomes a column of lists, or, with `flat`, a column for
+    each of its numbers: of the classes in `flat` by their names, else by position."""
     import pyarrow as pa
 
     arrays = {}
     for name, values in columns.items():
         if values.ndim == 1:
             arrays[name] = pa.array(values)
+            continue
+        vectors = values.reshape(len(values), -1)
+        if flat is None:
+            arrays[name] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+        elif name == "probabilities" and vectors.shape[1] == len(flat):
+            arrays |= {f"probability_{one}": pa.array(vectors[:, i]) for i, one in enumerate(flat)}
         else:
-            flat = values.reshape(len(values), -1)
-            arrays[name] = pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
+            arrays |= {f"{name}_{i}": pa.array(vectors[:, i]) for i in range(vectors.shape[1])}
     return pa.table(arrays)
 
 
@@ -126,8 +172,6 @@ def write(tables: Iterator[pa.Table], output: Path) -> int:
 
 
 def _writer(path: Path, suffix: str, schema: pa.Schema) -> tuple[Callable[[Any], None], Callable[[], None]]:
-    import pyarrow as pa
-
     if suffix == ".parquet":
         from pyarrow.parquet import ParquetWriter
 
@@ -136,9 +180,8 @@ def _writer(path: Path, suffix: str, schema: pa.Schema) -> tuple[Callable[[Any],
     if suffix == ".csv":
         from pyarrow.csv import CSVWriter
 
-        flat = [n for n, t in zip(schema.names, schema.types, strict=True) if not pa.types.is_nested(t)]
-        csv = CSVWriter(path, pa.schema([schema.field(n) for n in flat]))  # a csv cell can't hold a list
-        return (lambda table: csv.write_table(table.select(flat))), csv.close
+        csv = CSVWriter(path, schema)
+        return csv.write_table, csv.close
     import json
 
     file = open(path, "w", encoding="utf-8")  # noqa: SIM115 - closed by the caller

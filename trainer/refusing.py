@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,8 @@ from trainer.config import seconds
 from trainer.errors import UserError
 from trainer.job import Job
 from trainer.signature import short_name
+
+_QUICKLY_READ = 1 << 30  # bytes
 
 
 def refuse_impossible(config: Mapping[str, Any], launcher: Any) -> None:
@@ -42,8 +45,30 @@ def check_algorithm(config: Mapping[str, Any], job: Job) -> None:
         algorithm.check(folder if folder.is_dir() else codepath.copy_of(job.dir, folder) or folder)
 
 
-def check_data(config: Mapping[str, Any]) -> None:
-    """What can be known of the data without reading it all."""
+def refuse_changed(job: Job, content: str, changed: str) -> None:
+    """Raises UserError if a job with a checkpoint would go on with other data than it was trained on so far.
+
+    content: of the files now, see `trainer.data.content`. changed: as in the config, "refuse" or "accept".
+    """
+    told = [event["content"] for event in job.events() if event.get("content")]
+    if content and told and told[-1] != content and changed == "refuse" and any(job.checkpoints.glob("step-*")):
+        raise UserError(
+            "data: the files hold something else than when the job began; bring the old ones back, start a new job, "
+            "or insist with data.changed=accept"
+        )
+
+
+def _refuse_changed_here(job: Job, source: Any) -> None:
+    """The same before a worker starts, where this takes no time worth speaking of; workers look in any case."""
+    files = [*source.files("train"), *source.files("validation")]
+    if job.exists() and files and sum(os.path.getsize(file) for file in files) < _QUICKLY_READ:
+        from trainer.data.content import content
+
+        refuse_changed(job, content(files), source.changed)
+
+
+def check_data(config: Mapping[str, Any], job: Job | None = None) -> None:
+    """What can be known of the data without reading it all. job: that goes on with it."""
     from trainer.signature import class_constant, is_function
 
     algorithm = str(config["algorithm"]["_target_"])
@@ -58,6 +83,8 @@ def check_data(config: Mapping[str, Any]) -> None:
     if is_function(algorithm):  # it may read its own
         return
     source.check("train", takes_text=takes_text)
+    if job is not None:
+        _refuse_changed_here(job, source)
     supervised = not takes_text and class_constant(algorithm, "supervised") is not False
     if supervised and not source.labelled and source.label is None:
         names = ", ".join(source.names(source.files("train")[0])[:20])

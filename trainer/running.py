@@ -199,7 +199,7 @@ def prepare(checked: dict[str, Any], *, attach: bool = False) -> Prepared:
             )
     refuse_impossible(checked, launcher)
     check_algorithm(checked, job)
-    check_data(checked)
+    check_data(checked, job)
     return Prepared(job, checked, launcher, is_new, launcher.plan(job))
 
 

@@ -64,13 +64,20 @@ def _facts(console: Console, event: Mapping[str, Any]) -> None:
     if event.get("samples"):
         data = plural(event["samples"], "sample")
         data += f" × {plural(event['columns'], 'column')}" if event.get("columns") else ""
+        kinds = event.get("kinds") or {}
+        data += f" ({', '.join(f'{n:,} {kind}' for kind, n in kinds.items())})" if len(kinds) > 1 else ""
         data += f", {count(event['validation_samples'])} to validate" if event.get("validation_samples") else ""
+        data += f", left out: {', '.join(event['left_out'])}" if event.get("left_out") else ""
         pair(console, "data", data)
+    if event.get("label"):
+        pair(console, "label", event["label"])
     steps, epochs = event.get("steps"), event.get("epochs")
     if steps or epochs:
         parts = [plural(steps, "step")] if steps else []
         parts += [f"{epochs:,.4g} epoch{'s' * (epochs != 1)}"] if epochs else []
         pair(console, "until", ", ".join(parts))
+    for note in event.get("notes") or []:
+        _event(console, note)
 
 
 @dataclass

@@ -24,6 +24,7 @@ class Bytes(Algorithm):
 
     takes = frozenset({"text"})
     sequence_length = 8
+    end_of_text = "\n"
 
     def tokenize(self, text: str) -> np.ndarray:
         return np.frombuffer(text.encode(), np.uint8)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import trainer
-from tests.integration.command import FAULTY, headway
+from tests.integration.command import FAULTY, headway, start, until
 from trainer.job import Job
 
 
@@ -182,3 +182,52 @@ def test_a_batch_left_to_us_is_told_and_kept_when_the_job_goes_on(folder: Path) 
     )
     assert trees.returncode == 0, trees.stdout + trees.stderr
     assert "batch " not in trees.stdout, "an estimator has no batches"
+
+
+def test_predictions_carry_what_is_kept_and_the_probabilities_of_all_classes(folder: Path) -> None:
+    rows = [f"r{i},{i % 7},{'ab'[i % 2]},{'xyz'[i % 3]}\n" for i in range(90)]
+    Path("rows.csv").write_text("id,a,c,y\n" + "".join(rows))
+    overrides = [
+        "algorithm=linear",
+        "data=csv",
+        "data.label=y",
+        "data.drop=[id]",
+        "data.train=rows.csv",
+        "train.epochs=1",
+    ]
+    model = trainer.train([*overrides, "job.name=one"]).model
+    Path("new.csv").write_text("id,a,c\n" + "".join(f"n{i},{i % 7},{'aq'[i % 2]}\n" for i in range(5000)))
+    told = headway(
+        "predict", f"model={model}", "data=csv", "data.test=new.csv", "predict.keep=[id,2]", "output=out.csv"
+    )
+    assert told.returncode == 0
+    assert "note: column 'c': 50% of the cells hold what training never saw, such as 'q'" in told.stderr
+    lines = Path("out.csv").read_text().splitlines()
+    assert lines[0] == '"id","c","prediction","probability_x","probability_y","probability_z"'
+    assert [line.split(",")[0] for line in lines[1:]] == [f'"n{i}"' for i in range(5000)]
+    wrong = headway("predict", f"model={model}", "data=csv", "data.test=new.csv", "predict.keep=[idd]")
+    assert "new.csv has no column 'idd' (predict.keep): did you mean 'id'?" in wrong.stderr
+
+
+def test_a_job_does_not_go_on_with_other_rows_unless_told_to(folder: Path) -> None:
+    rows = [f"{i % 7},{i % 5},{i % 2}\n" for i in range(400)]
+    Path("rows.csv").write_text("".join(rows))
+    overrides = ["algorithm=linear", "data=csv", "data.header=false", "data.label=2", "data.train=rows.csv"]
+    overrides += [
+        "job.name=one",
+        "train.epochs=40",
+        "train.batch_size=4",
+        "checkpoint.every=50",
+        "launcher.notices=[file:leave]",
+    ]
+    running = start("train", *overrides)
+    job = Job(folder / "runs/one")
+    until(lambda: any(job.checkpoints.glob("step-*")), job)
+    Path("leave").touch()
+    assert running.wait(60) == 75
+    Path("leave").unlink()
+    Path("rows.csv").write_text("".join([*rows[1:], rows[0]]))
+    refused = headway("resume", "one")
+    assert refused.returncode == 2
+    assert "data: the files hold something else than when the job began" in refused.stderr
+    assert headway("resume", "one", "data.changed=accept").returncode == 0

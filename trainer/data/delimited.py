@@ -5,13 +5,20 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from itertools import islice
+from typing import TYPE_CHECKING, BinaryIO
 
 from trainer.data import paths
+from trainer.data.naming import column
 from trainer.data.sources import Piece
+from trainer.data.spelling import otherwise
 from trainer.errors import UserError
 
+if TYPE_CHECKING:
+    from trainer.data.sources import Csv
+
 _BLOCK = 4 << 20  # bytes of text parsed at once
+csv.field_size_limit(1 << 31)  # a cell may be a whole document
 
 
 def csv_names(path: str, *, header: bool, delimiter: str) -> list[str]:
@@ -30,6 +37,30 @@ def csv_names(path: str, *, header: bool, delimiter: str) -> list[str]:
     return names
 
 
+def csv_head(path: str, *, header: bool, delimiter: str, rows: int = 200) -> list[list[str]]:
+    """The cells of the first rows, column by column."""
+    with paths.open_file(path) as file:
+        reader = (row for row in csv.reader(_text(file), delimiter=delimiter) if row)
+        head = list(islice(reader, int(header), rows))
+    return [list(column) for column in zip(*head)]  # noqa: B905 - a row of another width is read_csv's to refuse
+
+
+def check_spelling(source: Csv, path: str) -> None:
+    """Raises UserError if the head of a file shows a column whose numbers or dates are spelled otherwise."""
+    names = source.names(path)
+    asked = {
+        key: {column(c, names, path, key) for c in getattr(source, key) or []}
+        for key in ("columns", "drop", "categorical")
+    }
+    head = csv_head(path, header=source.header, delimiter=source.delimiter)
+    for name, cells in zip(names, head, strict=False):
+        chosen = not asked["columns"] or name in asked["columns"]
+        if not chosen or name in asked["drop"] or name in asked["categorical"]:
+            continue
+        if problem := otherwise(name, cells, source.spelling):
+            raise UserError(f"{path}: {problem}")
+
+
 def read_csv(path: str, columns: Sequence[str] | None, *, header: bool, delimiter: str) -> Iterator[Piece]:
     """The cells as strings, in batches of a few megabytes. Raises UserError for a row with too many or too few."""
     import pyarrow as pa
@@ -46,7 +77,7 @@ def read_csv(path: str, columns: Sequence[str] | None, *, header: bool, delimite
     with paths.open_file(path) as file:
         try:
             reader = arrow.open_csv(
-                _after_header(file) if header else file,
+                _after_header(file, delimiter) if header else file,
                 read_options=arrow.ReadOptions(block_size=_BLOCK, column_names=names, use_threads=False),
                 parse_options=arrow.ParseOptions(
                     delimiter=delimiter, newlines_in_values=True, invalid_row_handler=refuse
@@ -79,11 +110,10 @@ def csv_line(path: str, number: int, *, header: bool, delimiter: str) -> int:
     return before
 
 
-def _after_header(file: BinaryIO) -> BinaryIO:
-    """The file from the line after its first that isn't blank (a header keeps to one line)."""
-    for line in iter(file.readline, b""):
-        if line.strip():
-            break
+def _after_header(file: BinaryIO, delimiter: str) -> BinaryIO:
+    """The file from behind its first row that isn't blank, which may go over several lines."""
+    lines = (line.decode(errors="replace") for line in iter(file.readline, b""))
+    next((row for row in csv.reader(lines, delimiter=delimiter) if row), None)
     return file
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 
 from trainer.algorithm import Algorithm, Batch
-from trainer.data import table
-from trainer.data.columns import Feature, Place
+from trainer.data import partitions, table
+from trainer.data.cells import Place
+from trainer.data.columns import Feature, told_unknown
+from trainer.data.reading import native
 from trainer.data.samples import Samples
 from trainer.data.schema import Schema
 from trainer.data.sources import Source
 from trainer.data.sparse import fitted, tensors
+from trainer.data.spelling import PLAIN, Spelling
 from trainer.data.table import SparseBlock
 from trainer.errors import UserError, did_you_mean
 
@@ -88,46 +93,48 @@ def _pieces(rows: Any, schema: Schema, takes_missing: bool) -> Pieces:
             raise UserError(f"data={rows.name} is not a table with columns, and the model learned from one")
         if (arrays := rows.arrays()) is not None:
             columns = {name: arrays.x[:, j] for j, name in enumerate(arrays.names)}
-            return lambda: iter([_encode(columns, schema, takes_missing, Place())])
+            return lambda: iter([Encoder(schema, takes_missing)(columns, Place())])
         return lambda: _file_pieces(rows, schema, takes_missing)
     columns = _columns(rows, schema)
-    return lambda: iter([_encode(columns, schema, takes_missing, Place())])
+    return lambda: _in_memory(columns, schema, takes_missing)
+
+
+def _in_memory(columns: dict[str, Any], schema: Schema, takes_missing: bool) -> Iterator[np.ndarray]:
+    encoder = Encoder(schema, takes_missing)
+    yield encoder(columns, Place())
+    encoder.tell()
 
 
 def _file_pieces(source: Source, schema: Schema, takes_missing: bool) -> Iterator[np.ndarray]:
     files = source.files("test")
     if not files:
         raise UserError("data.test is not set: give the path of the rows to predict")
-    chosen = {path: _match(schema, source.names(path), path) for path in files}  # all, before the first is read
+    # all, before the first is read
+    chosen = {path: match(schema, partitions.names(source, path), path, optional=source.optional) for path in files}
+    encoder = Encoder(schema, takes_missing, typed=source.typed, spelling=source.spelling)
     for path in files:
-        for piece in source.batches([path], chosen[path]):
+        for piece in partitions.batches(source, [path], chosen[path]):
             # the same file's columns under the names that training knew
             cells = {f.name: piece.batch.column(n) for f, n in zip(schema.features, chosen[path], strict=True)}
-            place = Place(piece.path, piece.first, source.row)
-            yield _encode(cells, schema, takes_missing, place, typed=source.typed)
+            yield encoder(cells, Place(piece.path, piece.first, source.row))
+    encoder.tell()
 
 
-def _match(schema: Schema, names: Sequence[str], what: str) -> list[str]:
-    """The names, in this data, of the features. Raises UserError for those that aren't there.
+def match(schema: Schema, names: Sequence[str], what: str, *, optional: bool = False) -> list[str]:
+    """The names, in this data, of the features: by name, or by position where columns have none ("0", "1", …).
 
-    Columns without names ("0", "1", …) may come with the label's column or without it.
+    Columns without names are all of the training file's, or all but its label, or the features alone, in their order.
+    optional: some may be missing. Raises UserError for those that aren't there, and for a position with two meanings.
     """
     wanted = [f.name for f in schema.features]
-    unnamed = list(names) == [str(i) for i in range(len(names))]
-    label = schema.label.name if schema.label else None
-    trained_on = wanted if label is None else [*wanted, label]
-    if unnamed and {str(i) for i in range(len(trained_on))} == set(trained_on):
-        if len(names) == len(wanted):
-            return list(names)
-        if len(names) != len(trained_on):
-            raise _wrong_width(what, len(names), len(wanted), label is not None)
-        return wanted
-    missing = [name for name in wanted if name not in names]
-    if missing and unnamed:
-        if len(names) == len(wanted):
-            return list(names)
-        raise _wrong_width(what, len(names), len(wanted), False)
-    if missing:
+    if (
+        list(names) == [str(i) for i in range(len(names))]
+        and len(names)
+        and (missing_names(wanted, names) or _unnamed(schema))
+    ):
+        return _by_position(schema, wanted, names, what)
+    missing = missing_names(wanted, names)
+    if missing and not (optional and len(missing) < len(wanted)):
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise UserError(
             f"{what}: there is no column {missing[0]!r}{more}, which the model learned from; "
@@ -136,8 +143,44 @@ def _match(schema: Schema, names: Sequence[str], what: str) -> list[str]:
     return wanted
 
 
-def _wrong_width(what: str, found: int, wanted: int, label: bool) -> UserError:
-    also = f" (or {wanted + 1} with the label)" if label else ""
+def missing_names(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
+    return [name for name in wanted if name not in names]
+
+
+def _unnamed(schema: Schema) -> bool:
+    """Whether the training file had no names for its columns."""
+    known = schema.names or [c.name for c in (*schema.features, *([schema.label] if schema.label else []))]
+    return set(known) == {str(i) for i in range(len(known))}
+
+
+def _by_position(schema: Schema, wanted: Sequence[str], names: Sequence[str], what: str) -> list[str]:
+    label = schema.label.name if schema.label else None
+    file = list(schema.names) or sorted([*wanted, *([label] if label else [])], key=_number)
+    without = [name for name in file if name != label]
+    ways = [
+        [names[layout.index(one)] for one in wanted]
+        for layout in (file, without, list(wanted))
+        if len(layout) == len(names) and all(one in layout for one in wanted)
+    ]
+    if not ways:
+        raise _wrong_width(what, len(names), schema, len(file), len(without))
+    if any(way != ways[0] for way in ways):
+        raise UserError(
+            f"{what}: {len(names)} columns without names are the training file's without its label, or "
+            f"{', '.join(wanted)} in this order; give columns with names, or all {len(file)} of the file"
+        )
+    return ways[0]
+
+
+def _number(name: str) -> int:
+    return int(name) if name.isdigit() else 1 << 62
+
+
+def _wrong_width(what: str, found: int, schema: Schema, file: int, without: int) -> UserError:
+    wanted = len(schema.features) or schema.columns
+    ways = [] if without == wanted else [f"{without} as the training file without its label"]
+    ways += [] if file in (wanted, without) else [f"{file} with the label"]
+    also = f" (or {', '.join(ways)})" if ways else ""
     return UserError(
         f"{what}: has {found} columns, and the model learned from {wanted}{also}; give these, in this order"
     )
@@ -147,42 +190,103 @@ def _columns(rows: Any, schema: Schema) -> dict[str, Any]:
     """The columns of a table or of arrays, under the names that training knew."""
     if _is_sparse(rows):
         raise UserError("the rows are a sparse matrix, and the model learned from a table; give it rows.toarray()")
+    named: dict[str, Any]
     if isinstance(rows, dict):
-        named = {str(k): np.asarray(v) for k, v in rows.items()}
+        named = {str(k): _column_of(v, str(k)) for k, v in rows.items()}
         lengths = {name: len(v) for name, v in named.items()}
         if len(set(lengths.values())) > 1:
             raise UserError(f"the columns differ in length: {lengths}")
     elif hasattr(rows, "column_names"):  # a pyarrow Table
+        _check_names(rows.column_names)
         named = {name: rows.column(name) for name in rows.column_names}
-    elif hasattr(rows, "iloc"):  # a pandas DataFrame
-        named = {str(name): rows[name].to_numpy() for name in rows.columns}
+    elif hasattr(rows, "iloc"):  # of pandas
+        if not hasattr(rows, "columns"):
+            raise UserError(
+                "the rows are a Series, which is one column or one row; give a DataFrame: rows.to_frame().T"
+            )
+        _check_names([str(name) for name in rows.columns])
+        named = {str(name): rows[name] for name in rows.columns}
     else:
-        array = np.asarray(rows)
+        array = rows if isinstance(rows, np.ndarray) else np.asarray(rows)
         if array.ndim != 2:
             raise UserError(f"the rows have {array.ndim} dimensions and not 2: one row is rows.reshape(1, -1)")
-        named = {str(i): array[:, i] for i in range(array.shape[1])}
-    chosen = _match(schema, list(named), "the rows")
+        named = {str(i): _column_of(array[:, i], str(i)) for i in range(array.shape[1])}
+    chosen = match(schema, list(named), "the rows")
     return {f.name: named[name] for f, name in zip(schema.features, chosen, strict=True)}
 
 
-def _encode(
-    columns: dict[str, Any], schema: Schema, takes_missing: bool, place: Place, *, typed: bool = True
-) -> np.ndarray:
-    fill = fill_values(schema)
-    first = next(iter(columns.values()), ())
-    x = np.empty((len(first), len(schema.features)), np.float32)
-    for j, known in enumerate(schema.features):
-        categories = {word: code for code, word in enumerate(known.categories)}
-        feature = Feature(name=known.name, kind=known.kind, typed=typed, frozen=True, categories=categories)
-        x[:, j] = feature.encode(_arrow(columns[known.name], known.name), place)
-        if feature.missing and known.kind == "numeric" and fill is None and not takes_missing:
-            where = place(feature.missing[1] - place.first)
-            raise UserError(
-                f"{where}, column {known.name!r}: the cell is missing, which the model does not take; fill it in"
+def _check_names(names: Sequence[str]) -> None:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise UserError(f"the rows have two columns that are called {name!r}; rename one")
+
+
+def _column_of(cells: Any, name: str) -> Any:
+    """One column, in which what a mask hides is missing. Raises UserError for a single value."""
+    import pyarrow as pa
+
+    if isinstance(cells, (pa.Array, pa.ChunkedArray)):
+        return cells
+    if np.ndim(cells) != 1:
+        raise UserError(
+            f"the rows: column {name!r} has {np.ndim(cells)} dimensions and not 1; a single row's is [value]"
+        )
+    if isinstance(cells, np.ma.MaskedArray):
+        return pa.array(native(cells.data), mask=np.ma.getmaskarray(cells))
+    array = np.asarray(cells)
+    return native(array) if array.dtype.kind in "iuf" else array
+
+
+class Encoder:
+    """Encodes pieces of rows as training encoded its own: float32 [n, features]."""
+
+    def __init__(self, schema: Schema, takes_missing: bool, *, typed: bool = True, spelling: Spelling = PLAIN) -> None:
+        self.fill, self.takes_missing = fill_values(schema), takes_missing
+        self.features = [
+            Feature(
+                name=known.name,
+                kind=known.kind,
+                time=known.time,
+                typed=typed,
+                **asdict(spelling),
+                frozen=True,
+                categories={word: code for code, word in enumerate(known.categories)},
+                origin=known.origin,
+                unit=known.unit,
             )
-    if fill is not None:
-        np.copyto(x, fill, where=np.isnan(x))
-    return x
+            for known in schema.features
+        ]
+
+    def __call__(self, columns: dict[str, Any], place: Place) -> np.ndarray:
+        """Raises UserError for cells that don't fit, with the row and column."""
+        first = next(iter(columns.values()), ())
+        x = np.empty((len(first), len(self.features)), np.float32)
+        for j, feature in enumerate(self.features):
+            feature.missing = None
+            with np.errstate(over="ignore"):
+                x[:, j] = feature.encode(_arrow(columns[feature.name], feature.name), place)
+            _check_width(x[:, j], feature.name, place)
+            if feature.missing and feature.kind == "numeric" and self.fill is None and not self.takes_missing:
+                where = place(feature.missing[1] - place.first)
+                raise UserError(
+                    f"{where}, column {feature.name!r}: the cell is missing, which the model does not take; fill it in"
+                )
+        if self.fill is not None:
+            np.copyto(x, self.fill, where=np.isnan(x))
+        return x
+
+    def tell(self) -> None:
+        """Warns of columns a good part of whose categories training never saw."""
+        for line in told_unknown(self.features):
+            warnings.warn(line, stacklevel=2)
+
+
+def _check_width(x: np.ndarray, name: str, place: Place) -> None:
+    infinite = np.isinf(x)
+    if infinite.any():
+        raise UserError(
+            f"{place(int(infinite.argmax()))}, column {name!r}: the number is too large for what the model learned; mend the cell"
+        )
 
 
 def _arrow(cells: Any, name: str) -> Any:
@@ -192,8 +296,14 @@ def _arrow(cells: Any, name: str) -> Any:
         return cells
     try:
         return pa.array(cells, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # numbers and words in one column
-        return pa.array([None if c is None or c != c else str(c) for c in cells], pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):  # numbers and words in one column
+        return pa.array([None if _is_missing(c) else str(c) for c in cells], pa.string())
+
+
+def _is_missing(cell: Any) -> bool:
+    if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(cell, (float, np.floating)) and bool(np.isnan(cell))
 
 
 def _is_sparse(rows: Any) -> bool:
@@ -209,7 +319,7 @@ def _sparse_pieces(rows: Any, schema: Schema) -> Pieces:
 
     matrix = rows.tocsr() if _is_sparse(rows) else csr_matrix(np.asarray(rows))
     if matrix.shape[1] != schema.columns:
-        raise _wrong_width("the rows", matrix.shape[1], schema.columns, False)
+        raise _wrong_width("the rows", matrix.shape[1], schema, schema.columns, schema.columns)
     block = SparseBlock(matrix.indptr.astype(np.int64), matrix.indices, matrix.data.astype(np.float32))
     return lambda: iter([block])
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.data import cache, paths
-from trainer.data.columns import Feature, Label, Place
+from trainer.data import cache, partitions, paths
+from trainer.data.cells import Place
+from trainer.data.columns import Feature
+from trainer.data.labels import Label
+from trainer.data.naming import column
+from trainer.data.narrowing import Narrowed, Watch
 from trainer.data.order import BLOCK
-from trainer.data.sources import Piece, Source, column
+from trainer.data.sources import Piece, Source
 from trainer.data.table import DATA, META, Table, of_folder
 from trainer.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_VERSION = 1  # of what the cache holds
+_VERSION = 2  # of what the cache holds
 
 
 def ingest(source: Source, files: Sequence[str], like: Table | None = None) -> Table:
@@ -29,7 +33,7 @@ def ingest(source: Source, files: Sequence[str], like: Table | None = None) -> T
     like: the training table, whose columns and categories a validation table shares.
     Raises UserError for what can't be read, with file, row and column.
     """
-    parsing = {k: v for k, v in vars(source).items() if k not in ("train", "validation", "test", "missing")}
+    parsing = {k: v for k, v in vars(source).items() if k not in ("train", "validation", "test", "missing", "changed")}
     training = like.entry.name if like and like.entry else None
     name = cache.key(_VERSION, source.name, parsing, [paths.fingerprint(f) for f in files], training)
     return cache.kept(name, lambda folder: _parse(source, files, like, folder), of_folder)
@@ -40,77 +44,152 @@ def _parse(source: Source, files: Sequence[str], like: Table | None, folder: Pat
     pieces(source, files, like, folder)
 
 
-def choose(source: Source, files: Sequence[str]) -> tuple[list[str], str | None]:
-    """The names of the columns to learn from and of the label. Raises UserError for those that aren't there."""
-    names = source.names(files[0])
-    label = None if source.label is None else column(source.label, names, files[0], "label")
+@dataclass(frozen=True)
+class Choice:
+    """What is taken of a file's columns (`names`, in its order): `features`, `label`, and what is not."""
+
+    names: list[str]
+    features: list[str]
+    label: str | None
+
+    @property
+    def left_out(self) -> list[str]:
+        return [n for n in self.names if n not in self.features and n != self.label]
+
+
+def choose(source: Source, files: Sequence[str]) -> Choice:
+    """The columns to learn from and the label. Raises UserError for those that aren't there.
+
+    What the file itself calls an index is not learned from unless it is named in data.columns.
+    """
+    path = files[0]
+    names = partitions.names(source, path)
+    label = None if source.label is None else column(source.label, names, path, "label")
+    dropped = {column(c, names, path, "drop") for c in source.drop or []}
+    if label in dropped:
+        raise UserError(f"data.drop holds the label {label!r}: take it out")
     if source.columns is None:
-        features = [n for n in names if n != label]
+        index = set(source.index(path))
+        features = [n for n in names if n != label and n not in dropped and n not in index]
     else:
-        features = list(dict.fromkeys(column(c, names, files[0], "columns") for c in source.columns))
+        features = list(dict.fromkeys(column(c, names, path, "columns") for c in source.columns))
         if label in features:
             raise UserError(f"data.columns holds the label {label!r}: take it out")
+        if both := [n for n in features if n in dropped]:
+            raise UserError(f"data.columns and data.drop both hold {both[0]!r}: take it out of one")
     if not features:
-        raise UserError(f"{files[0]} has no column to learn from besides the label {label!r}")
-    return features, label
+        raise UserError(f"{path} has no column to learn from besides the label {label!r}")
+    return Choice(names, features, label)
 
 
 def check_columns(source: Source, files: Sequence[str], needed: Sequence[str]) -> None:
-    """Raises UserError if a file lacks one of these columns."""
+    """Raises UserError if a file lacks one of these columns, or all where the format may leave some out."""
     for path in files:
-        names = source.names(path)
-        for name in needed:
-            if name not in names:
-                raise UserError(
-                    f"{path} has no column {name!r}, which {_others(files, path)}: {did_you_mean(name, names)}"
-                )
+        names = partitions.names(source, path)
+        absent = [name for name in needed if name not in names]
+        if absent and not (source.optional and len(absent) < len(needed)):
+            raise UserError(
+                f"{path} has no column {absent[0]!r}, which {_others(files, path)}: {did_you_mean(absent[0], names)}"
+            )
 
 
 def _others(files: Sequence[str], path: str) -> str:
     return "the training data has" if path == files[0] else f"{Path(files[0]).name} has"
 
 
-def _features(source: Source, names: Sequence[str], path: str) -> list[Feature]:
-    forced = {column(c, source.names(path), path, "categorical") for c in source.categorical or []}
-    return [
-        Feature(name=n, kind="categorical", long=True) if n in forced else Feature(name=n, typed=source.typed)
-        for n in names
+def _encoders(source: Source, choice: Choice, path: str) -> tuple[list[Feature], Label | None]:
+    forced = {column(c, choice.names, path, "categorical") for c in source.categorical or []}
+    spelled = {"typed": source.typed, **asdict(source.spelling)}
+    features = [
+        Feature(name=n, kind="categorical", long=True) if n in forced else Feature(name=n, **spelled)
+        for n in choice.features
     ]
+    label = None if choice.label is None else Label(name=choice.label, forced=choice.label in forced, **spelled)
+    return features, label
 
 
 def _dense(source: Source, files: Sequence[str], like: Table | None, folder: Path) -> None:
+    """One pass, and another one where the first has shown that numbers have to be held otherwise."""
     if like:
         features, label = followers(like)
-    else:
-        names, target = choose(source, files)
-        features = _features(source, names, files[0])
-        label = None if target is None else Label(name=target, typed=source.typed)
+        rows = _pass(source, files, folder, features, label, None)
+        _describe(folder, features, label, rows, len(features), names=like.names, left_out=like.left_out)
+        return
+    choice = choose(source, files)
+    features, label = _encoders(source, choice, files[0])
+    watches = [Watch() for _ in features]
+    rows = _pass(source, files, folder, features, label, watches)
+    found = [
+        Narrowed() if feature.kind == "categorical" else watch.verdict()
+        for feature, watch in zip(features, watches, strict=True)
+    ]
+    ids = label is not None and label.beyond and bool(label.candidates())
+    if ids or any((one.origin, one.unit) != (0.0, 1.0) for one in found):
+        (folder / DATA).unlink()
+        features, fresh = _encoders(source, choice, files[0])
+        for feature, one in zip(features, found, strict=True):
+            feature.origin, feature.unit = one.origin, one.unit
+        if fresh is not None and label is not None:
+            fresh = replace(
+                fresh, kind="id" if ids else None, origin=label.origin, distinct=label.distinct, left=label.left
+            )
+        label = fresh
+        rows = _pass(source, files, folder, features, label, None)
+    for feature, one in zip(features, found, strict=True):
+        if one.loses:
+            feature.distinct, feature.left = one.distinct, one.left
+    _describe(folder, features, label, rows, len(features), names=choice.names, left_out=choice.left_out)
+
+
+def _pass(
+    source: Source,
+    files: Sequence[str],
+    folder: Path,
+    features: list[Feature],
+    label: Label | None,
+    watches: list[Watch] | None,
+) -> int:
+    """Encodes and writes all rows, and returns how many. watches: see what float32 does to each feature."""
     needed = [f.name for f in features] + ([label.name] if label else [])
     check_columns(source, files, needed)
     rows = 0
+    watch = Watch()
     with _Writer(folder, len(features), labelled=label is not None) as writer:
-        for piece in source.batches(files, needed):
+        for piece in partitions.batches(source, files, needed):
             place = _place(source, piece)
             x = np.empty((piece.batch.num_rows, len(features)), np.float32)
             for j, feature in enumerate(features):
-                x[:, j] = feature.encode(piece.batch.column(feature.name), place)
-            writer.add(x, label.encode(piece.batch.column(label.name), place) if label else None)
+                values = feature.encode(piece.batch.column(feature.name), place)
+                if watches is not None:
+                    watches[j].time = feature.time
+                    watches[j].see(values)
+                with np.errstate(over="ignore"):  # seen by its watch
+                    x[:, j] = values
+            y = label.encode(piece.batch.column(label.name), place) if label else None
+            if y is not None:
+                watch.see(y)
+            writer.add(x, y)
             rows += len(x)
     if not rows:
         raise UserError(f"{', '.join(files)}: there are no rows")
-    _describe(folder, features, label, rows, len(features))
+    if label is not None and not label.coded:
+        found = watch.verdict()
+        label.origin, label.distinct, label.left = found.origin, found.distinct, found.plain
+    return rows
 
 
 def followers(like: Table) -> tuple[list[Feature], Label | None]:
     """Encoders for further data of the same columns: no new categories, and the labels' codes go on."""
     features = [
-        Feature(name=f.name, kind=f.kind or "numeric", typed=f.typed, frozen=True, categories=dict(f.categories))
+        replace(
+            f, kind=f.kind or "numeric", frozen=True, categories=dict(f.categories), missing=None, unknown=0, known=0
+        )
         for f in like.features
     ]
     if like.label is None:
         return features, None
-    known = dict(like.label.values or {}) if like.label.kind == "string" else {}
-    return features, Label(name=like.label.name, kind=like.label.kind, typed=like.label.typed, values=known)
+    known = dict(like.label.values or {}) if like.label.coded else {}
+    return features, replace(like.label, values=known, rows=0, beyond=False)
 
 
 def _sparse(source: Source, files: Sequence[str], like: Table | None, folder: Path) -> None:
@@ -160,6 +239,8 @@ def _describe(
     rows: int,
     columns: int,
     *,
+    names: Sequence[str] = (),
+    left_out: Sequence[str] = (),
     sparse: bool = False,
     base: int = 0,
 ) -> None:
@@ -173,6 +254,8 @@ def _describe(
         "label": target,
         "rows": rows,
         "columns": columns,
+        "names": list(names),
+        "left_out": list(left_out),
         "sparse": sparse,
         "base": base,
     }

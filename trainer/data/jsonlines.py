@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from trainer.data import paths
 from trainer.data.sources import Piece
@@ -14,8 +15,12 @@ _BLOCK = 4 << 20  # bytes of text parsed at once
 _HEAD = 100  # rows looked at for the names of columns
 
 
-def jsonl_names(path: str) -> list[str]:
-    """The keys of the first hundred rows, in order of appearance."""
+def jsonl_names(path: str, *, head: bool = False) -> list[str]:
+    """The keys of all rows, in order of appearance; of the first hundred where `head`."""
+    return _head_names(path) if head else list(_all_names(*paths.fingerprint(path)))
+
+
+def _head_names(path: str) -> list[str]:
     names: dict[str, None] = {}
     with paths.open_file(path) as file:
         for number, line in enumerate(file):
@@ -23,6 +28,30 @@ def jsonl_names(path: str) -> list[str]:
                 names.update(dict.fromkeys(_object(path, number, line)))
             if number >= _HEAD:
                 break
+    return _any(names, path)
+
+
+@lru_cache(maxsize=256)
+def _all_names(path: str, *stamp: int) -> tuple[str, ...]:
+    """stamp: changes when the file does."""
+    import pyarrow as pa
+    from pyarrow import json as arrow
+
+    names = dict.fromkeys(_head_names(path))
+    first = 0
+    for block in _whole_lines(path):
+        if block.strip():
+            try:
+                names.update(dict.fromkeys(_parse(arrow, pa, block, {}).column_names))
+            except pa.ArrowInvalid:  # read_jsonl says what is wrong, if something is
+                for number, line in enumerate(block.splitlines(), first):
+                    if line.strip():
+                        names.update(dict.fromkeys(_object(path, number, line)))
+        first += block.count(b"\n")
+    return tuple(names)
+
+
+def _any(names: dict[str, None], path: str) -> list[str]:
     if not names:
         raise UserError(f"{path}: the file holds no rows")
     return list(names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
@@ -13,9 +13,16 @@ from trainer.data.schema import Schema
 
 @dataclass
 class Opened:
+    """label: what the label was taken for, in words. left_out: columns that aren't learned from. notes: lines that a person
+    should read of how the data was taken. content: a sum of the files' bytes, "" where there are none."""
+
     schema: Schema
     train: Samples
     validation: Samples | None
+    label: str = ""
+    left_out: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    content: str = ""
     is_open: ClassVar[bool] = True
 
 

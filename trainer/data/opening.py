@@ -11,22 +11,27 @@ import torch
 
 from trainer.algorithm import Algorithm
 from trainer.data import cache, order, table
+from trainer.data.cells import where
 from trainer.data.channels import Channels
-from trainer.data.columns import Feature, Label, where
+from trainer.data.columns import Feature, told_unknown, worth_a_line
+from trainer.data.content import content
 from trainer.data.encoding import encode, fill_values
 from trainer.data.folders import Folders
 from trainer.data.ingest import ingest
+from trainer.data.labels import Label
+from trainer.data.naming import column
 from trainer.data.opened import Opened
 from trainer.data.part import Part
 from trainer.data.samples import InMemory, Labels, Samples
 from trainer.data.schema import Column, Schema
-from trainer.data.sources import Source, column
+from trainer.data.sources import Source
 from trainer.data.sparse import Sparse, SparseStreaming, fitted, joined
 from trainer.data.statistics import Moments, count_labels, measure
 from trainer.data.streaming import Streaming
 from trainer.data.table import Table
+from trainer.data.target import check_classes, label_column, labels_for, said, settle
 from trainer.data.text import open_text
-from trainer.errors import UserError, did_you_mean
+from trainer.errors import UserError
 
 __all__ = ["Opened", "encode", "open_data"]
 
@@ -54,6 +59,8 @@ def open_data(
         opened = open_text(source, algorithm, seed=seed)
     else:
         opened = _open_table(source, algorithm, seed)
+    if files := [*source.files("train"), *source.files("validation")]:
+        opened.content = content(files)
     if lead:
         wait()
     return opened
@@ -74,18 +81,27 @@ def _open_table(source: Source, algorithm: Algorithm, seed: int) -> Opened:
     for one in (whole, held):
         if one is not None:
             _check_missing(source, algorithm, one, who)
-    schema = _schema(source, whole, train)
-    _check_label_varies(schema)
-    target = algorithm.target(schema)
-    _check_target(schema, target, algorithm, source, who)
-    labels = labels_for(schema, target, whole.label)
-    opened = Opened(schema, samples(whole, train, schema, labels), None)
+    schema, counts = _schema(source, whole, train)
+    schema, target = settle(schema, whole.label, counts, algorithm, source)
+    opened = Opened(schema, samples(whole, train, schema, labels_for(schema, target, whole.label)), None)
+    opened.label = said(schema, target, whole.label)
+    opened.left_out = whole.left_out
+    opened.notes = [*_narrowed(whole.features), *worth_a_line(whole.features)]
     if validation is not None:
-        if held is not None and target == "class":
-            _check_classes(source, held, whole)
+        if held is not None and target == "class" and schema.label is not None:
+            check_classes(source, held, whole, schema.label.classes)
         against = whole if held is None else held
+        opened.notes += told_unknown(against.features) if held is not None else []
         opened.validation = samples(against, validation, schema, labels_for(schema, target, against.label))
     return opened
+
+
+def _narrowed(features: list[Feature]) -> list[str]:
+    return [
+        f"column {f.name!r}: of {f.distinct:,} different values 32 bits tell {f.left:,} apart; scale it, or take its logarithm"
+        for f in features
+        if f.distinct
+    ]
 
 
 def _table(source: Source) -> Table:
@@ -93,12 +109,19 @@ def _table(source: Source) -> Table:
     if arrays is None:
         return ingest(source, source.files("train"))
     x, names = arrays.x, arrays.names
-    if source.columns is not None:
-        names = [column(c, arrays.names, f"data={source.name}", "columns") for c in source.columns]
+    what = f"data={source.name}"
+    if source.columns is not None or source.drop:
+        dropped = {column(c, arrays.names, what, "drop") for c in source.drop or []}
+        chosen = (
+            arrays.names
+            if source.columns is None
+            else [column(c, arrays.names, what, "columns") for c in source.columns]
+        )
+        names = [name for name in chosen if name not in dropped]
         x = np.ascontiguousarray(x[:, [arrays.names.index(n) for n in names]])
     text = isinstance(arrays.classes[0], str)
     values = {c if isinstance(c, str) else float(c): ("", 0) for c in arrays.classes}
-    label = Label(name=arrays.label, kind="string" if text else "int", values=values)
+    label = Label(name=arrays.label, kind="string" if text else "int", values=values, forced=True)
     return table.of_arrays(x, arrays.y, [Feature(name=n, kind="numeric") for n in names], label)
 
 
@@ -143,81 +166,23 @@ def _check_missing(source: Source, algorithm: Algorithm, one: Table, who: str) -
             )
 
 
-def _check_target(schema: Schema, target: str | None, algorithm: Algorithm, source: Source, who: str) -> None:
-    if schema.label is None:
-        labelled = replace(schema, label=Column(name="label", kind="numeric"))
-        if target is not None or algorithm.target(labelled) is not None:
-            names = source.names(source.files("train")[0])
-            raise UserError(f"{who} learns from a label: set data.label to its column; there is {', '.join(names)}")
-        return
-    if target == "class" and not schema.label.classes:
-        raise UserError(
-            f"column {schema.label.name!r} holds numbers that are no classes (fractions, or too many values), "
-            f"and {who} learns classes; choose another data.label or a loss for numbers"
-        )
-    if target == "number" and schema.label.kind == "categorical":
-        first = schema.label.classes[0]
-        raise UserError(
-            f"column {schema.label.name!r} holds words such as {first!r}, and {who} learns a number; "
-            "choose another data.label"
-        )
-
-
-def _check_label_varies(schema: Schema) -> None:
-    if schema.label and sum(n > 0 for n in schema.label.counts) == 1:
-        only = next(c for c, n in zip(schema.label.classes, schema.label.counts, strict=True) if n)
-        raise UserError(
-            f"column {schema.label.name!r}: every training row has the label {only!r}, so there is nothing to tell apart"
-        )
-
-
-def _check_classes(source: Source, held: Table, whole: Table) -> None:
-    """Raises UserError for a label of the validation that training has not."""
-    if held.label is None or whole.label is None:
-        return
-    known = whole.label.classes()
-    if held.label.values is None:
-        raise UserError(
-            f"column {held.label.name!r} of data.validation has more values than the {len(known)} classes of training"
-        )
-    for value, at in held.label.values.items():
-        if value not in known:
-            shown = value if isinstance(value, str) or value != round(value) else int(value)
-            raise UserError(
-                f"{where(at, source.row)}, column {held.label.name!r}: {shown!r} is no class of the training data; "
-                + did_you_mean(str(shown), map(str, known))
-            )
-
-
-def labels_for(schema: Schema, target: str | None, label: Label | None) -> Labels:
-    """What makes int64 class numbers or float32 values of encoded labels."""
-    if schema.label is None or label is None or target is None:
-        return lambda y: y.astype(np.float32)
-    if target == "number":
-        return lambda y: y.astype(np.float32)
-    classes = schema.label.classes
-    if label.kind == "string":
-        position = {c: i for i, c in enumerate(classes)}
-        numbers = np.array([position.get(str(v), -1) for v in label.values or {}], dtype=np.int64)
-        return lambda y: numbers[y.astype(np.int64)]
-    values = np.array([float(c) for c in classes])
-    return lambda y: np.searchsorted(values, y).astype(np.int64)
-
-
-def _schema(source: Source, whole: Table, part: Part) -> Schema:
+def _schema(source: Source, whole: Table, part: Part) -> tuple[Schema, dict[float, int]]:
+    """The schema as the data suggests it, and the training rows of each value of the label that may be a class."""
     features, label, counts = _statistics(source, whole, part)
     columns = tuple(_column(f, features, j) for j, f in enumerate(whole.features))
-    return Schema(
+    schema = Schema(
         features=columns,
-        label=_label_column(whole.label, label, counts) if whole.label and label else None,
+        label=label_column(whole.label, label, counts) if whole.label and label else None,
         rows=part.rows,
         columns=whole.columns,
+        names=whole.names,
         sparse=whole.sparse,
         sparse_base=whole.base,
         impute=source.missing == "mean",
         sparse_mean=tuple(features.mean.tolist()) if whole.sparse else (),
         sparse_std=tuple(features.std.tolist()) if whole.sparse else (),
     )
+    return schema, counts
 
 
 def _statistics(source: Source, whole: Table, part: Part) -> tuple[Moments, Moments | None, dict[float, int]]:
@@ -228,7 +193,7 @@ def _statistics(source: Source, whole: Table, part: Part) -> tuple[Moments, Mome
         return Moments.from_lists(features), label and Moments.from_lists(label), {float(k): n for k, n in counts}
     features, label = measure(whole, part)
     counts = {}
-    if whole.label and whole.label.classes():
+    if whole.label and whole.label.candidates():
         counts = dict(zip(*(a.tolist() for a in count_labels(whole, part)), strict=True))
     if whole.entry:
         lists = [features.to_lists(), label and label.to_lists(), list(counts.items())]
@@ -240,23 +205,12 @@ def _column(feature: Feature, moments: Moments, j: int) -> Column:
     missing = int(moments.missing[j])
     if feature.kind == "categorical":
         return Column(name=feature.name, kind="categorical", categories=tuple(feature.categories), missing=missing)
+    origin, unit = feature.origin, feature.unit
+    column = Column(name=feature.name, kind="numeric", time=feature.time, missing=missing, origin=origin, unit=unit)
     if not moments.count[j]:
-        return Column(name=feature.name, kind="numeric", missing=missing)
+        return column
     mean, std, low, high = (float(a[j]) for a in (moments.mean, moments.std, moments.min, moments.max))
-    return Column(name=feature.name, kind="numeric", mean=mean, std=std, min=low, max=high, missing=missing)
-
-
-def _label_column(label: Label, moments: Moments, counts: dict[float, int]) -> Column:
-    classes = label.classes()
-    if label.kind == "string":
-        codes = {str(v): code for code, v in enumerate(label.values or {})}
-        numbers = tuple(counts.get(float(codes[str(c)]), 0) for c in classes)
-        return Column(name=label.name, kind="categorical", classes=classes, counts=numbers)
-    mean, std, low, high = (float(a[0]) for a in (moments.mean, moments.std, moments.min, moments.max))
-    numbers = tuple(counts.get(float(c), 0) for c in classes)
-    return Column(
-        name=label.name, kind="numeric", classes=classes, counts=numbers, mean=mean, std=std, min=low, max=high
-    )
+    return replace(column, mean=mean, std=std, min=low, max=high)
 
 
 def samples(one: Table, part: Part, schema: Schema, labels: Labels) -> Samples:

@@ -7,24 +7,55 @@ from __future__ import annotations
 
 import codecs
 import glob
+import io
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
+from urllib.parse import unquote
 
 from trainer.errors import UserError, did_you_mean
 
 _HEAD = 1 << 16  # bytes looked at by a check
-_MAGIC = {b"PAR1": "parquet", b"\x93NUMPY": "npy", b"\x1f\x8b": "gzip", b"ARROW1": "arrow", b"PK\x03\x04": "zip"}
+_MAGIC = {
+    b"PAR1": "parquet",
+    b"\x93NUMPY": "npy",
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"ARROW1": "arrow",
+    b"PK\x03\x04": "zip",
+}
+PACKED = ("gzip", "bzip2", "zstd")
+_FORMATS = (
+    "csv",
+    "tsv",
+    "parquet",
+    "jsonl",
+    "ndjson",
+    "json",
+    "npy",
+    "npz",
+    "libsvm",
+    "svm",
+    "arrow",
+    "feather",
+    "xlsx",
+)
 
 
 def resolve(pattern: str | Sequence[str]) -> list[str]:
-    """The files that a path, a folder, a glob or a list of these names: absolute, each sorted by name.
+    """The files that a path, a folder, a glob or a list of these names: absolute, each sorted by name, and each file once,
+    however many patterns and links lead to it.
 
     Raises UserError if one of them names nothing; the error tells the nearest names in that folder.
     """
-    if not isinstance(pattern, str):
-        return [file for one in pattern for file in resolve(one)]
+    named = [file for one in ([pattern] if isinstance(pattern, str) else pattern) for file in _named(one)]
+    return list({os.path.realpath(file): file for file in reversed(named)}.values())[::-1]
+
+
+def _named(pattern: str) -> list[str]:
     if "://" in pattern:
         scheme = pattern.split("://", 1)[0]
         raise UserError(f"{pattern}: {scheme}:// paths aren't supported yet; copy the data to a local path")
@@ -42,14 +73,33 @@ def resolve(pattern: str | Sequence[str]) -> list[str]:
 
 
 def _folder(path: Path, pattern: str) -> list[str]:
-    """The files of a folder, without hidden ones and those that start with an underscore."""
-    try:
-        files = sorted(p for p in path.iterdir() if p.is_file() and p.name[0] not in "._")
-    except PermissionError:
-        raise UserError(f"{pattern}: no permission to read this folder") from None
+    """The files of a folder and of those in it, without hidden ones and those that start with an underscore."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: no permission to read this folder") from None
+
+    files, seen = [], set()
+    for folder, below, names in os.walk(path, onerror=refuse, followlinks=True):
+        seen.add(os.path.realpath(folder))
+        inside = [name for name in below if name[0] not in "._"]
+        below[:] = [name for name in inside if os.path.realpath(os.path.join(folder, name)) not in seen]
+        files += [os.path.abspath(os.path.join(folder, name)) for name in names if name[0] not in "._"]
     if not files:
         raise UserError(f"{pattern}: the folder holds no files")
-    return [os.path.abspath(p) for p in files]
+    return sorted(files)
+
+
+def partition(pattern: str, path: str) -> dict[str, str]:
+    """What the names of the folders below the one that `pattern` names say of a file: `year=2024/day=3` is two columns."""
+    base = Path(pattern).expanduser()
+    if glob.has_magic(pattern):
+        parts = base.parts
+        base = Path(*parts[: next(i for i, part in enumerate(parts) if glob.has_magic(part))])
+    folder = os.path.abspath(base)
+    if not path.startswith(folder.rstrip(os.sep) + os.sep):
+        return {}
+    folders = os.path.relpath(path, folder).split(os.sep)[:-1]
+    return {key: unquote(value) for key, mark, value in (part.partition("=") for part in folders) if mark and key}
 
 
 def _neighbours(path: Path) -> str:
@@ -70,19 +120,60 @@ def _neighbours(path: Path) -> str:
 
 
 def open_file(path: str) -> BinaryIO:
-    """Opens a file of `resolve` to be read."""
+    """Opens a file of `resolve` to be read; one that gzip, bzip2 or Zstandard has packed is unpacked as it is read."""
     try:
-        return open(path, "rb")
+        file = open(path, "rb")  # noqa: SIM115 - the caller closes it
+        packed = _kind_of(file.peek(8))
     except PermissionError:
         raise UserError(f"{path}: no permission to read it") from None
     except FileNotFoundError:
         raise UserError(f"{path}: the file is gone") from None
+    return file if packed not in PACKED else cast(BinaryIO, io.BufferedReader(_Unpacked(path, file, packed), 1 << 16))
 
 
-def fingerprint(path: str) -> tuple[str, int, int]:
-    """Changes when the file does: path, size, time of the last change in nanoseconds."""
+class _Unpacked(io.RawIOBase):
+    """A packed file's content. Raises UserError where the file is damaged."""
+
+    def __init__(self, path: str, file: BinaryIO, packed: str) -> None:
+        import bz2
+        import gzip
+
+        self._path, self._file = path, file
+        self._stream: Any
+        if packed == "zstd":
+            import pyarrow as pa
+
+            self._stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
+        else:
+            self._stream = gzip.GzipFile(fileobj=file) if packed == "gzip" else bz2.BZ2File(file)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._stream.read(len(buffer))
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise UserError(f"{self._path}: is packed and damaged: {error}; fetch it again") from None
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _kind_of(head: bytes) -> str | None:
+    return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def fingerprint(path: str) -> tuple[str, int, int, int, int]:
+    """Changes when the file does: path, size, times of its last change in nanoseconds, and which file it is.
+
+    The time of modification alone can be set, as copying with it kept does; that of the inode's change can't.
+    """
     stat = os.stat(path)
-    return path, stat.st_size, stat.st_mtime_ns
+    return path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 def check_file(path: str, kind: str | None, *, text: bool) -> None:
@@ -91,7 +182,7 @@ def check_file(path: str, kind: str | None, *, text: bool) -> None:
         head = file.read(_HEAD)
     if not head:
         raise UserError(f"{path}: the file is empty")
-    found = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+    found = _kind_of(head)
     if found != kind:
         wanted = f"is not a {kind} file" if kind else "is not a text file"
         advice = f"; choose data={found}" if found in ("parquet", "npy") else ""
@@ -101,21 +192,34 @@ def check_file(path: str, kind: str | None, *, text: bool) -> None:
 
 
 def check_same_format(files: Sequence[str]) -> None:
-    """Raises UserError if the files' endings differ."""
-    first = Path(files[0])
-    for other in map(Path, files[1:]):
-        if other.suffix.lower() != first.suffix.lower():
+    """Raises UserError if the files' names tell of different formats; parts (`train.00`) and dates in them tell nothing."""
+    known = [(path, format) for path in map(Path, files) if (format := _format(path))]
+    for path, format in known:
+        first, of_first = known[0]
+        if format != of_first:
             raise UserError(
-                f"{other}: has another format than {first.name}; "
-                f"choose files of one format, for example {first.parent}/*{first.suffix}"
+                f"{path}: has another format than {first.name}; "
+                f"choose files of one format, for example {first.parent}/*.{of_first}"
             )
 
 
+def _format(path: Path) -> str | None:
+    endings = [ending[1:].lower() for ending in path.suffixes]
+    return next((ending for ending in reversed(endings) if ending in _FORMATS), None)
+
+
 def _decode(head: bytes, path: str, *, final: bool) -> None:
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or _every_second(head):
+        raise UserError(f"{path}: is UTF-16; convert it, for example: iconv -f utf-16 -t utf-8 {Path(path).name}")
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head, final)
     except UnicodeDecodeError as error:
         raise not_utf8(path, error.start, head[error.start]) from None
+
+
+def _every_second(head: bytes) -> bool:
+    """Whether most characters are a letter and a zero, as UTF-16 without a mark has them."""
+    return len(head) > 3 and 0.4 * len(head) < head.count(0) and 0 in (head[0], head[1])
 
 
 def not_utf8(path: str, offset: int, byte: int) -> UserError:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from trainer.data import paths
 from trainer.data.sources import Piece
 from trainer.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _ROWS = 16384  # rows of a table read at once
 _TEXT = 1 << 20  # bytes of text read at once
@@ -19,9 +23,26 @@ def parquet_names(path: str) -> list[str]:
     from pyarrow import parquet
 
     try:
-        return list(parquet.read_schema(path).names)
+        names = list(parquet.read_schema(path).names)
     except (pa.ArrowInvalid, OSError) as error:
         raise _broken(path, "parquet", error) from None
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise UserError(f"{path}: two columns are called {name!r}; rename one")
+    return names
+
+
+def parquet_index(path: str) -> list[str]:
+    """The columns that pandas has written down as the index of its rows."""
+    import json
+
+    from pyarrow import parquet
+
+    noted = (parquet.read_schema(path).metadata or {}).get(b"pandas")
+    try:
+        return [name for name in json.loads(noted or b"{}").get("index_columns", []) if isinstance(name, str)]
+    except (ValueError, AttributeError):
+        return []
 
 
 def read_parquet(path: str, columns: Sequence[str] | None) -> Iterator[Piece]:
@@ -49,7 +70,7 @@ def read_npy(path: str, columns: Sequence[str] | None) -> Iterator[Piece]:
     array = _npy(path)
     names = npy_names(path) if columns is None else list(columns)
     for first in range(0, len(array), _ROWS):
-        rows = np.asarray(array[first : first + _ROWS])
+        rows = native(np.asarray(array[first : first + _ROWS]))
         cells = [pa.array(np.ascontiguousarray(rows[:, int(name)])) for name in names]
         yield Piece(path, first, pa.RecordBatch.from_arrays(cells, names=names))
 
@@ -66,6 +87,13 @@ def _npy(path: str):  # type: ignore[no-untyped-def]  # a numpy array, memory-ma
             f"{path}: holds a {array.ndim}-dimensional array of {array.dtype}; data=npy reads numbers [rows, columns]"
         )
     return array
+
+
+def native(array: np.ndarray) -> np.ndarray:
+    """In the machine's byte order, and of a type that Arrow has: a long double as float64."""
+    import numpy as np
+
+    return array.astype(np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("="), copy=False)
 
 
 def read_text(path: str) -> Iterator[Piece]:

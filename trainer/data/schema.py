@@ -10,10 +10,13 @@ from typing import Any
 class Column:
     """One column.
 
-    kind: "numeric", "categorical" (codes are positions in `categories`) or "text".
+    kind: "numeric", "categorical" (codes are positions in `categories`) or "text". time: numbers are times: seconds since
+       1970 in UTC, of times of day since midnight.
     classes: of a label, the values it takes, sorted, if it can be a class; a class number is a position in it.
     mean, std, min, max: over the training rows that have a value; std is of the population. Zeros for categories.
     missing: training rows without a value.
+    origin, unit: a batch holds (value - origin) / unit, where float32 would not tell the values themselves apart; the
+       figures above are of what a batch holds. Of a label origin alone, and only if the algorithm is `shift_equivariant`.
     """
 
     name: str
@@ -26,11 +29,16 @@ class Column:
     min: float = 0.0
     max: float = 0.0
     missing: int = 0
+    time: bool = False
+    origin: float = 0.0
+    unit: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
     """All columns in the order of `Batch.x`, the label, and how many rows were learned from.
+
+    names: of all columns of the training file, in its order, the label and those not learned from among them.
 
     sparse: x is `SparseRows`; `features` is then empty and `columns` alone says the width (mean and std of
     column j, over all training rows, zeros included, are in `sparse_mean[j]`, `sparse_std[j]`); `sparse_base` is
@@ -43,6 +51,7 @@ class Schema:
     label: Column | None = None
     rows: int = 0
     columns: int = 0
+    names: tuple[str, ...] = ()
     sparse: bool = False
     text: bool = False
     impute: bool = False
@@ -72,6 +81,7 @@ class Schema:
                 **data,
                 "features": tuple(column(c) for c in data["features"]),
                 "label": label,
+                "names": tuple(data.get("names", ())),
                 "sparse_std": tuple(data["sparse_std"]),
                 "sparse_mean": tuple(data["sparse_mean"]),
             }

@@ -17,12 +17,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from trainer.algorithm import Range
 from trainer.data import paths
-from trainer.errors import UserError, did_you_mean
+from trainer.data.naming import column
+from trainer.data.spelling import Spelling
+from trainer.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from trainer.data.bundled import Arrays
+
+
+INDEX_LEVEL = "__index_level_"  # how pandas names a nameless index in files
 
 
 @dataclass
@@ -42,9 +47,11 @@ class Source:
     validation: paths, or the fraction of the training rows that is split off by the job's seed; None for none.
     label: the column to learn, by name or by position from 0.
     columns: the columns to learn from; None for all but the label.
-    categorical: columns whose values are categories although they look like numbers.
+    drop: columns to leave out.
+    categorical: columns whose values are categories although they look like numbers; the label too, if they are classes.
     missing: "auto" keeps missing numeric cells as NaN if the algorithm takes them and refuses them otherwise;
        "mean" puts the training mean in their place.
+    changed: whether a job that goes on takes files that hold something else than when it began.
     """
 
     name: ClassVar[str] = ""
@@ -52,6 +59,7 @@ class Source:
     utf8: ClassVar[bool] = True
     labelled: ClassVar[bool] = False  # whether the format itself has a place for the label
     sparse: ClassVar[bool] = False
+    optional: ClassVar[bool] = False  # whether a column may be missing from a file, as all its cells then are
     typed: ClassVar[bool] = True  # False where every cell is a string that may spell a number
 
     train: str | list[str] | None = None
@@ -59,8 +67,10 @@ class Source:
     test: str | list[str] | None = None
     label: str | int | None = None
     columns: list[str | int] | None = None
+    drop: list[str | int] | None = None
     categorical: list[str | int] | None = None
     missing: Literal["auto", "error", "mean"] = "auto"
+    changed: Literal["refuse", "accept"] = "refuse"
 
     def check(self, role: str = "train", takes_text: bool = False) -> None:
         """Raises UserError if the files of `role` ("train" and its validation, or "test") can't be what is needed."""
@@ -78,9 +88,21 @@ class Source:
         given = getattr(self, role)
         return paths.resolve(given) if isinstance(given, (str, list, tuple)) else []
 
+    def partition(self, path: str) -> dict[str, str]:
+        """The columns that the names of a file's folders hold, `year=2024`, below the folder that was given."""
+        for given in (self.train, self.validation, self.test):
+            for pattern in [given] if isinstance(given, str) else given if isinstance(given, (list, tuple)) else []:
+                if found := paths.partition(pattern, path):
+                    return found
+        return {}
+
     def names(self, path: str) -> list[str]:
         """The names of a file's columns, from its head."""
         raise NotImplementedError
+
+    def head_names(self, path: str) -> list[str]:
+        """Those that can be told at once, where a format has its names all over the file."""
+        return self.names(path)
 
     def batches(self, files: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[Piece]:
         """The rows of the files in order, in pieces of bounded size, with these columns (None: all).
@@ -88,6 +110,15 @@ class Source:
         Cells of text formats come as strings, of others as they are typed.
         """
         raise NotImplementedError
+
+    def index(self, path: str) -> list[str]:
+        """The columns that the file itself calls an index of its rows, as pandas writes them."""
+        return [name for name in self.names(path) if name.startswith(INDEX_LEVEL)]
+
+    @property
+    def spelling(self) -> Spelling:
+        """How its numbers are spelled, where cells are strings."""
+        return Spelling()
 
     def row(self, path: str, number: int) -> int:
         """The row `number` (from 0) as a person counts it: from 1."""
@@ -112,23 +143,15 @@ class Source:
             paths.check_file(path, self.kind, text=self.utf8)
         if self.sparse or self.name == "text":
             return
-        names = self.names(files[0])
-        if label is not None:
-            column(label, names, files[0], "label")
+        asked = [("label", label)] if label is not None else []
         if role == "train":
-            for one in [*(self.columns or []), *(self.categorical or [])]:
-                column(one, names, files[0], "columns" if self.columns and one in self.columns else "categorical")
-
-
-def column(given: str | int, names: Sequence[str], path: str, key: str) -> str:
-    """The name of a column that was given by name or position. Raises UserError with the nearest names."""
-    if isinstance(given, str):
-        if given in names:
-            return given
-        raise UserError(f"{path} has no column {given!r} (data.{key}): {did_you_mean(given, names)}")
-    if -len(names) <= given < len(names):
-        return names[given]
-    raise UserError(f"{path} has no column {given} (data.{key}): it has {len(names)}, counted from 0")
+            asked += [(key, one) for key in ("columns", "drop", "categorical") for one in getattr(self, key) or []]
+        names = self.head_names(files[0])
+        if any(one not in names for _, one in asked):
+            names = self.names(files[0])
+        names = [*names, *(key for key in self.partition(files[0]) if key not in names)]
+        for key, one in asked:
+            column(one, names, files[0], key)
 
 
 @dataclass(kw_only=True)
@@ -143,6 +166,25 @@ class Csv(Source):
 
     header: bool = True
     delimiter: str = ","
+    decimal: Literal[".", ","] = "."
+    thousands: Literal[",", ".", " ", "'", "_"] | None = None
+
+    @property
+    def spelling(self) -> Spelling:
+        return Spelling(self.decimal, self.thousands)
+
+    def index(self, path: str) -> list[str]:
+        return [*super().index(path), *(n for n in self.names(path)[:1] if n in ("", "Unnamed: 0"))]
+
+    def check(self, role: str = "train", takes_text: bool = False) -> None:
+        super().check(role, takes_text)
+        for key in ("decimal", "delimiter"):
+            if getattr(self, key) == self.thousands:
+                raise UserError(f"data.thousands={self.thousands!r} is data.{key} too: one of them is another")
+        if role == "train" and not takes_text:
+            from trainer.data.delimited import check_spelling
+
+            check_spelling(self, self.files()[0])
 
     def names(self, path: str) -> list[str]:
         from trainer.data.delimited import csv_names
@@ -174,6 +216,11 @@ class Parquet(Source):
 
         return parquet_names(path)
 
+    def index(self, path: str) -> list[str]:
+        from trainer.data.reading import parquet_index
+
+        return list(dict.fromkeys([*super().index(path), *parquet_index(path)]))
+
     def batches(self, files: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[Piece]:
         from trainer.data.reading import read_parquet
 
@@ -183,9 +230,15 @@ class Parquet(Source):
 
 @dataclass(kw_only=True)
 class Jsonl(Source):
-    """One JSON object a line. An error's row is the line."""
+    """One JSON object a line. An error's row is the line. A key that a row, or a whole file, lacks is a missing cell."""
 
     name: ClassVar[str] = "jsonl"
+    optional: ClassVar[bool] = True
+
+    def head_names(self, path: str) -> list[str]:
+        from trainer.data.jsonlines import jsonl_names
+
+        return jsonl_names(path, head=True)
 
     def names(self, path: str) -> list[str]:
         from trainer.data.jsonlines import jsonl_names
@@ -285,10 +338,9 @@ class _Bundled(Source):
             if getattr(self, key) is not None:
                 raise UserError(f"data.{key} can't be set for data={self.name}, whose columns are known: leave it out")
         self._check_fraction()
-        if self.columns:
-            names = self.arrays().names
-            for one in self.columns:
-                column(one, names, f"data={self.name}", "columns")
+        for key in ("columns", "drop"):
+            for one in getattr(self, key) or []:
+                column(one, self.arrays().names, f"data={self.name}", key)
 
     def files(self, role: str = "train") -> list[str]:
         return []

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.data.columns import Feature, Label
+from trainer.data.columns import Feature
+from trainer.data.labels import Label
 from trainer.data.order import BLOCK
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Table:
     """Encoded rows. `block(i)` gives the i-th BLOCK of them, without a copy where they are memory-mapped.
 
     features: one for each column of x; empty if sparse. base: what sparse indices count from, 0 or 1.
+    names: of all of the file's columns, in its order; left_out: those that are neither.
     bytes: of all rows. entry: the cache's folder of it, if there is one.
     """
 
@@ -60,6 +62,8 @@ class Table:
     sparse: bool = False
     base: int = 0
     entry: Path | None = None
+    names: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def blocks(self) -> int:
@@ -77,7 +81,8 @@ def of_arrays(x: np.ndarray, y: np.ndarray | None, features: list[Feature], labe
         return Block(x[rows], None if y is None else y[rows])
 
     size = x.nbytes + (0 if y is None else y.nbytes)
-    return Table(features, label, len(x), x.shape[1], size, block)
+    names = tuple(f.name for f in features) + ((label.name,) if label else ())
+    return Table(features, label, len(x), x.shape[1], size, block, names=names)
 
 
 def of_folder(entry: Path) -> Table:
@@ -104,6 +109,8 @@ def of_folder(entry: Path) -> Table:
         sparse=meta["sparse"],
         base=meta["base"],
         entry=entry,
+        names=tuple(meta["names"]),
+        left_out=tuple(meta["left_out"]),
     )
 
 

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.data import cache, order, paths
+from trainer.data import cache, order, partitions, paths
+from trainer.data.naming import column
 from trainer.data.opened import Opened
 from trainer.data.order import Order
 from trainer.data.samples import Samples
 from trainer.data.schema import Schema
-from trainer.data.sources import Source, column
+from trainer.data.sources import Source
 from trainer.errors import UserError
 
 _TOKENS, _META = "tokens.bin", "tokens.json"
@@ -76,10 +77,12 @@ def tokenized(source: Source, files: Sequence[str], algorithm: Any) -> np.ndarra
             f"data={source.name} holds no text, and {type(algorithm).__name__} takes text; choose data=text"
         )
     name = text_column(source, files)
-    key = cache.key("tokens", 1, source.name, name, algorithm.tokenizer_key(), [paths.fingerprint(f) for f in files])
+    between = algorithm.end_of_text
+    parts = (source.name, name, between, algorithm.tokenizer_key(), [paths.fingerprint(f) for f in files])
+    key = cache.key("tokens", 2, *parts)
 
     def make(folder: Path) -> None:
-        _write(folder, (algorithm.tokenize(text) for text in _texts(source, files, name)))
+        _write(folder, (algorithm.tokenize(text) for text in _texts(source, files, name, between)))
 
     return cache.kept(key, make, _read)
 
@@ -88,7 +91,7 @@ def text_column(source: Source, files: Sequence[str]) -> str:
     """The column that holds the text: the only one chosen, else the only one with strings that aren't numbers."""
     if source.name == "text":
         return "text"
-    names = source.names(files[0])
+    names = partitions.names(source, files[0])
     if source.columns:
         chosen = [column(c, names, files[0], "columns") for c in source.columns]
     else:
@@ -102,7 +105,8 @@ def text_column(source: Source, files: Sequence[str]) -> str:
 
 
 def _string_columns(source: Source, files: Sequence[str]) -> list[str]:
-    from trainer.data.columns import Feature, Place
+    from trainer.data.cells import Place
+    from trainer.data.columns import Feature
 
     piece = next(iter(source.batches(files[:1])), None)
     if piece is None:
@@ -116,11 +120,19 @@ def _string_columns(source: Source, files: Sequence[str]) -> list[str]:
     return found
 
 
-def _texts(source: Source, files: Sequence[str], name: str) -> Iterator[str]:
-    for piece in source.batches(files, [name]):
-        for text in piece.batch.column(name).to_pylist():
+def _texts(source: Source, files: Sequence[str], name: str, between: str) -> Iterator[str]:
+    """The texts in order; of a table, each row's with what stands between two of them."""
+    from trainer.data import cells
+    from trainer.data.cells import Place
+
+    rows = source.name != "text"
+    for piece in partitions.batches(source, files, [name]):
+        words = cells.plain(piece.batch.column(name), name, Place(piece.path, piece.first, source.row))
+        for text in words.to_pylist():
             if text:
                 yield str(text)
+                if rows:
+                    yield between
 
 
 def _write(folder: Path, pieces: Iterable[Any]) -> None:

@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from trainer.data.opening import open_data
 from trainer.errors import UserError
 from trainer.function import Function, build_algorithm
 from trainer.job import Job
+from trainer.refusing import refuse_changed
 from trainer.result import more_is_better
 from trainer.worker import failure, gpu_share
 from trainer.worker.cadence import Cadence
@@ -115,7 +115,12 @@ def train_together(
         )
     source = build(config["data"], "data")
     seed = config["job"]["seed"]
-    open_ = partial(open_data, source, algorithm, seed=seed, lead=ranks.local_rank == 0, wait=ranks.barrier)
+
+    def open_() -> Opened:
+        opened = open_data(source, algorithm, seed=seed, lead=ranks.local_rank == 0, wait=ranks.barrier)
+        refuse_changed(job, opened.content, source.changed)
+        return opened
+
     opened = Later(open_) if isinstance(algorithm, Function) else open_()
     if isinstance(opened, Opened) and 0 < opened.train.rows < ranks.world_size:
         raise UserError(
@@ -170,12 +175,23 @@ def train_together(
     return {**reporter.progress.snapshot(), **outcome}
 
 
-def sizes(opened: Opened | Later) -> dict[str, int]:
+def sizes(opened: Opened | Later) -> dict[str, Any]:
     """What is told of the data; nothing of what may never be opened."""
     if isinstance(opened, Later):
         return {"samples": 0, "validation_samples": 0, "columns": 0}
     validation = opened.validation.rows if opened.validation else 0
-    return {"samples": opened.train.rows, "validation_samples": validation, "columns": opened.schema.columns}
+    features = opened.schema.features
+    kinds = ["time" if column.time else column.kind for column in features]
+    return {
+        "samples": opened.train.rows,
+        "validation_samples": validation,
+        "columns": opened.schema.columns,
+        "kinds": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
+        "left_out": list(opened.left_out),
+        "label": opened.label,
+        "notes": opened.notes,
+        "content": opened.content,
+    }
 
 
 def device_name(device: torch.device) -> str:
