@@ -16,7 +16,9 @@ from typing import Annotated, Any, Literal
 
 from launchers import child
 from launchers.base import Launcher, Plan, check_nodes
+from trainer import secret
 from trainer.algorithm import Range
+from trainer.config import load
 from trainer.errors import HeadwayError, UserError
 from trainer.interpreter import safe
 from trainer.job import Job, State, Status, read_json, write_json
@@ -107,7 +109,11 @@ class Ray(Launcher):
             from ray.job_submission import JobSubmissionClient
 
             client = JobSubmissionClient(get_address_for_submission_client(self.address))
-            number = client.submit_job(entrypoint=f"bash -c {shlex.quote(command)}", metadata={"job_name": job.name})
+            number = client.submit_job(
+                entrypoint=f"bash -c {shlex.quote(command)}",
+                metadata={"job_name": job.name},
+                runtime_env={"env_vars": secret.environment(load(job.config_path))},
+            )
         except (ImportError, ConnectionError, RuntimeError, ValueError) as error:
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from launchers.ray import ORDER, STANDING
+from trainer import secret
+from trainer.config import load
 from trainer.interpreter import working_folder_last
 from trainer.job import Job, State, read_json, write_json
 
@@ -170,7 +172,8 @@ class Driver:
                 arguments += ["--min-nodes", str(self.args.min_nodes), "--address", address]
             threads = max(1, int(self.args.cpus) // self.args.workers)
             log = str(self.job.logs / f"node-{number}.log")
-            ray.get(actor.start.remote(arguments, log, {"OMP_NUM_THREADS": str(threads)}), timeout=REPLY_SECONDS)
+            env = {"OMP_NUM_THREADS": str(threads), **secret.environment(load(self.job.config_path))}
+            ray.get(actor.start.remote(arguments, log, env), timeout=REPLY_SECONDS)
             self.places[number], self.codes[number] = node, None
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
             self.places[number] = None  # its node is lost, and Ray looks for another

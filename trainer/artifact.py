@@ -220,7 +220,7 @@ def load(folder: str | Path, *, trust_code: bool = False) -> Model:
         codepath.last(folder.absolute().parent)
     else:
         _refuse_strangers(folder, description["algorithm"])
-    algorithm = build_algorithm(description["algorithm"])
+    algorithm = build_algorithm(description["algorithm"], fill=trust_code)
     algorithm.load(folder)
     schema = Schema.from_dict(description["schema"])
     network = None

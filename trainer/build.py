@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from trainer import known
+from trainer import known, secret
 from trainer.algorithm import Algorithm
 from trainer.errors import UserError
 
@@ -29,10 +29,14 @@ HINTS = {
 }
 
 
-def build(node: Mapping[str, Any], noun: str) -> Any:
-    """The object a config node describes. Raises UserError if its class is no `noun`, or refuses the arguments."""
+def build(node: Mapping[str, Any], noun: str, *, fill: bool = True) -> Any:
+    """The object a config node describes. Raises UserError if its class is no `noun`, or refuses the arguments.
+
+    fill: the secrets that it refers to are filled in from this process's environment.
+    """
     target = str(node["_target_"])
     refuse_inner(node, noun)
+    node = secret.filled(dict(node), noun) if fill else node
     try:
         found = None if is_standard(target) else locate(target)
         if not isinstance(found, type) or not is_a(found, noun):

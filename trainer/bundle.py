@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer import owncode, worktree
+from trainer import owncode, secret, worktree
 from trainer.below import below
 from trainer.codepath import CODE, RECORD, home, record
 from trainer.errors import UserError
@@ -145,7 +145,7 @@ def _complete(directory: Path) -> None:
     told["headway"] = _headway()
     lines = [f"# Python {platform.python_version()}, {sys.platform}, {platform.machine()}", *lock()]
     (directory / LOCK).unlink(missing_ok=True)  # it may be another job's too
-    (directory / LOCK).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (directory / LOCK).write_text(secret.masked("\n".join(lines) + "\n"), encoding="utf-8")
     write_json(directory / RECORD, told)
 
 
@@ -252,7 +252,7 @@ def _begin_record(directory: Path, pieces: list[dict[str, Any]], archived: bool)
             path.unlink()
     told = {
         "time": time.time(),
-        "command": shlex.join(sys.orig_argv),
+        "command": shlex.join(secret.masked_arguments(sys.orig_argv)),
         "folder": os.getcwd(),
         "host": platform.node(),
         "python": platform.python_version(),
@@ -282,7 +282,7 @@ def _write_diff(directory: Path, tree: Path, state: dict[str, Any] | None, folde
     name in its own."""
     if state is None or not state["dirty"] or state["commit"] is None:
         return
-    content = worktree.diff(tree)
+    content = secret.masked_diff(worktree.diff(tree))
     if len(content) > DIFF_BYTES:
         state["diff"] = f"left out: {size(len(content))}, over {size(DIFF_BYTES)}"
     elif content:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from trainer import secret
 from trainer.errors import UserError, did_you_mean
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
@@ -150,7 +151,7 @@ def check(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> 
     from trainer.signature import class_constant
     from trainer.vetting import refuse, refuse_other
 
-    checked: dict[str, Any] = copy.deepcopy(dict(config))
+    checked: dict[str, Any] = secret.taken(copy.deepcopy(dict(config)))
     for noun in TARGETS:
         node = checked.get(noun)
         if known is not None and node == known.get(noun):

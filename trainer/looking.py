@@ -40,7 +40,7 @@ def launcher_of(job: Job) -> Any:
     target = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
     if not target or target not in known.targets("launcher"):
         return Stranger(target)
-    return build(check(node, target, "launcher"), "launcher")
+    return build(check(node, target, "launcher"), "launcher", fill=False)
 
 
 def status_of(job: Job) -> Status:

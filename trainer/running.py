@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer import bundle, moment, sending
+from trainer import bundle, moment, secret, sending
 from trainer import config as schema
 from trainer.account import between
 from trainer.build import build
@@ -197,6 +197,7 @@ def prepare(checked: dict[str, Any], *, attach: bool = False) -> Prepared:
                 f"{job.name} has used up train.max_time={checked['train']['max_time']}; "
                 f"`headway resume {job.name} train.max_time=TIME`, with more of it, goes on"
             )
+    secret.refuse_missing(checked)
     refuse_impossible(checked, launcher)
     check_algorithm(checked, job)
     check_data(checked, job)

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer import secret
 from trainer.build import build
 from trainer.errors import HeadwayError, UserError
 from trainer.help import choices, groups
@@ -98,6 +99,7 @@ class Container:
 
     def join(self) -> int:
         """What another host than the first one does: its part in the job that the first writes down. Returns how it ended."""
+        secret.taken(dict(self.hyperparameters))  # the first host's config refers to them
         job, storage = self.job, S3(str(self.job.url))
         workers = self.hyperparameters.get("launcher.workers", "auto")
         launcher = build({"_target_": HOSTS, **self._place(), "workers": workers}, "launcher")

@@ -20,6 +20,7 @@ from trainer import config as schema
 from trainer.errors import UserError
 from trainer.job import Job
 from trainer.plugging import register as plug
+from trainer.secret import looks_secret
 from trainer.signature import short_name
 from trainer.storage import is_remote
 from trainer.sweep_loader import SweepLoader
@@ -100,7 +101,13 @@ def names_of(jobs: list[list[str]]) -> list[str]:
     whole = {text.partition("=")[0].lstrip("+") for job in varying for text in job}
     short = {key: key.rpartition(".")[2] for key in whole}
     clear = {key: last if list(short.values()).count(last) == 1 else key for key, last in short.items()}
-    return [_name([(clear[t.partition("=")[0].lstrip("+")], t.partition("=")[2]) for t in job]) for job in varying]
+    numbers: dict[str, str] = {}  # of secrets, in their place
+
+    def value(text: str) -> str:
+        key, _, given = text.partition("=")
+        return numbers.setdefault(text, f"{len(numbers) + 1}") if looks_secret(key.rpartition(".")[2]) else given
+
+    return [_name([(clear[t.partition("=")[0].lstrip("+")], value(t)) for t in job]) for job in varying]
 
 
 def _name(pairs: list[tuple[str, str]]) -> str:

@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainer.secret import masked
+
 PREFIX = "sagemaker_"  # hyperparameters of the toolkit, which the script doesn't see as its own
 HIDDEN = ("default_user_module_name", "_tuning_objective_metric")
 # those of them that say something of the job; the rest are parameters of the framework
@@ -148,7 +150,11 @@ class Container:
             },
         }
         for name, content in contents.items():
-            (self.config / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+            path, text = self.config / f"{name}.json", json.dumps(content)
+            path.touch(
+                0o666 if masked(text) == text else 0o600
+            )  # a script reads its secrets here, and nobody else does
+            path.write_text(text, encoding="utf-8")
 
 
 def arguments(hyperparameters: Mapping[str, Any]) -> list[str]:

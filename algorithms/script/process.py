@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from algorithms.script.figures import Heard, Metric
+from trainer.secret import masked
 
 GUARD = Path(__file__).with_name("guard.py")
 LISTEN_SECONDS = 5.0  # for what it said last to arrive
@@ -118,4 +119,6 @@ def last_words(lines: Sequence[str], code: Path) -> tuple[str, str | None]:
 def failure_text(code: int, said: str, command: Sequence[str]) -> str:
     """What the toolkit writes as the reason of a failure."""
     extra = '\nExtraInfo "OutOfMemory: Process killed by SIGKILL (signal 9)"' if code == 137 else ""
-    return f'ExecuteUserScriptError:\nExitCode {code}\nErrorMessage "{said}"{extra}\nCommand "{" ".join(command)}"'
+    return (
+        f'ExecuteUserScriptError:\nExitCode {code}\nErrorMessage "{said}"{extra}\nCommand "{masked(" ".join(command))}"'
+    )

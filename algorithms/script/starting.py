@@ -21,7 +21,7 @@ OPT = "opt"  # of the job's directory: where its containers' folders are
 ML, HOSTS = "/opt/ml", "/etc/hosts"
 # what the worker's own launcher has set: the script's are others
 OURS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-OURS_BEGIN = ("TORCHELASTIC_", "GROUP_", "ROLE_")
+OURS_BEGIN = ("TORCHELASTIC_", "GROUP_", "ROLE_", "HEADWAY_SECRET_")
 
 
 @dataclass(frozen=True)

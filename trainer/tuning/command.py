@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from trainer import codepath
+from trainer import codepath, secret
 from trainer import config as schema
 from trainer.arguments import parser as new_parser
 from trainer.build import build as built
@@ -131,7 +131,7 @@ def planned(
         "unit": scheduler["unit"],
         "seed": options["study"]["seed"],
         "base": base,
-        "overrides": jobs,
+        "overrides": secret.referring(jobs),
         "config_dir": config_dir,
         "options": options,
     }

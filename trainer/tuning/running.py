@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trainer import secret
 from trainer.build import build
 from trainer.bundle import complete, take
 from trainer.errors import HeadwayError
@@ -30,6 +31,7 @@ STOPPED = 130
 def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
     """Drives the study in a directory, a new one if there is none. Returns the exit code. Raises UserError."""
     with held(directory, facts) as study:
+        secret.refuse_missing(facts["base"])
         launcher = build(facts["base"]["launcher"], "launcher")
         for line in take(directory, _configs(facts)):
             make_console().print(line, soft_wrap=True)
@@ -117,7 +119,7 @@ def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
             "retries": options["tune"]["retries"],
             "folder": os.getcwd(),
             "path": [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path],
-            "env": environment(bundle, few, options["ray"]),
+            "env": {**environment(bundle, few, options["ray"]), **secret.environment(facts["base"])},
         }
         labels = {} if here else dict(options["ray"]["driver_labels"])
         more = {"bundle_label_selector": [labels]} if labels else {}
