@@ -39,7 +39,7 @@ from launchers.restart import Attempt, why_not
 from launchers.serving import serve
 from launchers.watch import STACK_SECONDS, Beats, HangWatch
 from trainer import codepath, memory, moment, node
-from trainer.config import load, seconds
+from trainer.config import load_job, seconds
 from trainer.errors import HeadwayError, UserError
 from trainer.interpreter import working_folder_last
 from trainer.job import MAX_RUNTIME, Job, State, write_json
@@ -81,7 +81,7 @@ def run(arguments: list[str]) -> int:
         # inherited: a worker that doesn't listen yet must not die of what it is told
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
-        config = load(job.config_path)
+        config = load_job(job.config_path)
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="headway-", ignore_cleanup_errors=True)))
         # inherited too: on loopback nobody else shall reach the workers, elsewhere a machine's name may lead nowhere
         if name := interface(place.address):

@@ -8,10 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from trainer.job import Job, read_json, write_json
+from trainer.job import Job, read_hint, write_json
+from trainer.shapes import Kind, anything, list_of, mapping, record, text, whole, wrong
 from trainer.storage import S3, record_in
 
 NODES = "nodes"
+_MEMBER = {"node": whole, "id": text, "host": text, "pid": whole}
+# by what a record's name begins with: what it holds
+_HELD: dict[str, dict[str, Kind]] = {
+    "node": {**_MEMBER, "waiting": anything, "beat": whole},
+    "round": {"number": whole, "members": list_of(record(_MEMBER)), "address": text, "port": whole},
+    "ask": {"id": whole, "round": whole, "from": text, "regroup": anything, "notice": mapping},
+    "end": {"round": whole, "state": text},
+}
+
+
+def _sound(name: str, found: dict[str, Any]) -> dict[str, Any] | None:
+    """A record, or None for one that was lost with some machine's power: whoever wrote it is gone too."""
+    return found if found and wrong(found, _HELD.get(name.partition("-")[0], {}), {}) is None else None
 
 
 def board_of(job: Job) -> Board:
@@ -50,10 +64,10 @@ class Files:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def read(self, name: str) -> dict[str, Any] | None:
-        return read_json(self._folder / f"{name}.json")
+        return _sound(name, read_hint(self._folder / f"{name}.json"))
 
     def read_all(self, prefix: str) -> list[dict[str, Any]]:
-        found = [read_json(path) for path in self._folder.glob(f"{prefix}*.json")]
+        found = [_sound(prefix, read_hint(path)) for path in self._folder.glob(f"{prefix}*.json")]
         return [record for record in found if record]
 
     def write(self, name: str, record: Mapping[str, Any]) -> None:
@@ -75,7 +89,7 @@ class Objects:
 
     def read(self, name: str) -> dict[str, Any] | None:
         found = self._storage.read(f"{NODES}/{name}.json")
-        return record_in(found[0]) if found else None
+        return _sound(name, record_in(found[0]) or {}) if found else None
 
     def read_all(self, prefix: str) -> list[dict[str, Any]]:
         stamps = self._storage.stamps(f"{NODES}/{prefix}")
@@ -84,7 +98,7 @@ class Objects:
         fresh = {name: known[name] for name, (etag, _) in stamps.items() if known.get(name, ("",))[0] == etag}
         for name in stamps.keys() - fresh.keys():
             if found := self._storage.read(name):
-                fresh[name] = (found[1], record_in(found[0]))
+                fresh[name] = (found[1], _sound(prefix, record_in(found[0]) or {}))
         with self._lock:
             self._known = fresh
         return [record for _, record in fresh.values() if record]

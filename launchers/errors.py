@@ -8,15 +8,16 @@ from typing import Any
 
 from trainer import memory, remedies
 from trainer.figures import size
-from trainer.job import Job, read_json
+from trainer.job import Job, read_hint
+from trainer.shapes import number, text, wrong
 
 
 def first_error(job: Job, attempt: int, exit_codes: dict[int, int]) -> dict[str, Any]:
     """The error that came first. `kind`: how a worker died that could not say so; `lost_peer`: only others are to blame."""
     errors = []
     for path in job.logs.glob(f"attempt-{attempt}-rank-*.error.json"):
-        record = read_json(path)
-        if record:
+        record = read_hint(path)
+        if wrong(record, {"time": number, "message": text}, {}) is None:
             errors.append(record)
     own = [e for e in errors if not e.get("lost_peer")]
     if own:

@@ -40,10 +40,10 @@ def agent_is_alive(job: Job) -> bool:
     try:
         with open(job.events_path) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
     except BlockingIOError:
         return True
+    except OSError:  # it isn't there, or is no file
+        return False
     return False
 
 
@@ -138,7 +138,7 @@ class Local(Launcher):
         if self.is_alive(job):
             return Status(state, True)
         event = job.last_event()  # again: it may have ended meanwhile
-        state = State(event.get("state", State.PENDING))
+        state = job.state_of(event)
         if state is State.PENDING and event and moment.seconds(event, moment.now()) < AGENT_START_SECONDS:
             return Status(state, not self._agents.get(str(job.dir)))
         return Status(State.INTERRUPTED if state.is_active else state, False)
@@ -160,7 +160,7 @@ class Local(Launcher):
             return None
         events = job.events()  # after that: an agent that has ended a job may be at work on another one
         pids = [int(event["pid"]) for event in events if "pid" in event]
-        return pids[-1] if pids and not State(events[-1]["state"]).is_final else None
+        return pids[-1] if pids and not job.state_of(events[-1]).is_final else None
 
     def wait(self, job: Job, timeout: float = 30.0) -> None:
         """Waits until the agent has left. Raises HeadwayError if it doesn't."""

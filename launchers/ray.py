@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from launchers import child
 from launchers.base import Launcher, Plan, check_nodes
@@ -21,8 +21,9 @@ from trainer.algorithm import Range
 from trainer.config import load
 from trainer.errors import HeadwayError, UserError
 from trainer.interpreter import safe
-from trainer.job import Job, State, Status, read_json, write_json
+from trainer.job import Job, State, Status, read_hint, write_json
 from trainer.node import process_lives
+from trainer.shapes import moment, text, whole, wrong
 
 STANDING, ORDER, LOG = "ray.json", "ray-order.json", "ray.log"
 SILENT_SECONDS = 30.0  # without a word from a driver on another machine, after which it is taken for dead
@@ -124,9 +125,11 @@ class Ray(Launcher):
 
     def status(self, job: Job) -> Status:
         event = job.last_event()
-        state = State(event.get("state", State.PENDING))
+        state = job.state_of(event)
         driver = self._drivers.get(str(job.dir))
-        standing: dict[str, Any] = ({} if job.is_copy() else read_json(job.dir / STANDING)) or {}
+        standing = {} if job.is_copy() else read_hint(job.dir / STANDING)
+        if wrong(standing, {"time": moment}, {"host": text, "pid": whole}):
+            standing = {}  # lost with the machine's power: its driver is gone as well
         if driver is not None:
             alive = driver.poll() is None
         elif state is State.PENDING and float(event.get("time", 0.0)) > float(standing.get("time", 0.0)):

@@ -22,7 +22,7 @@ from launchers.ray import ORDER, STANDING
 from trainer import secret
 from trainer.config import load
 from trainer.interpreter import working_folder_last
-from trainer.job import Job, State, read_json, write_json
+from trainer.job import Job, State, read_hint, write_json
 
 LOOK_SECONDS = 0.25
 TELL_SECONDS = 5.0  # between words that it lives
@@ -149,7 +149,7 @@ class Driver:
         return signal.SIGTERM if self.told else 0
 
     def order(self) -> str:
-        return str((read_json(self.job.dir / ORDER) or {}).get("what", ""))
+        return str(read_hint(self.job.dir / ORDER).get("what", ""))
 
     def tend(self, number: int) -> None:
         """Sees to one node's agent: starts it if it is to run and doesn't."""
@@ -210,7 +210,7 @@ class Driver:
 
     def say(self, reason: str) -> None:
         """Tells those who follow that it lives, and what it waits for."""
-        known = read_json(self.job.dir / STANDING) or {}
+        known = read_hint(self.job.dir / STANDING)
         if known.get("reason") == reason and time.monotonic() - self._spoke < TELL_SECONDS:
             return
         self._spoke = time.monotonic()

@@ -18,10 +18,10 @@ from launchers import slurm_queue
 from launchers.base import Launcher, Plan, check_nodes
 from launchers.slurm_script import ANYWHERE, ARRAY, SCRIPT, array_script, asked_of, script
 from launchers.slurm_states import status_of
-from trainer import sending
+from trainer import sending, shapes
 from trainer.algorithm import Range
 from trainer.config import seconds
-from trainer.errors import HeadwayError, UserError
+from trainer.errors import DamagedFile, HeadwayError, UserError
 from trainer.job import Job, State, Status, read_json, write_json
 from trainer.pulling import bring
 
@@ -154,9 +154,16 @@ class Slurm(Launcher):
             sending.keep(job, job.dir / NUMBER, job.dir / SCRIPT)
 
     def _known(self, job: Job) -> dict[str, Any]:
-        """The batch job's number, and since when; that of a job of which this one is a copy is not its own."""
-        known = read_json(job.dir / NUMBER) or {}
-        return {"id": None, "time": 0.0} | ({} if job.is_copy(known.get("dir")) else known)
+        """The batch job's number, and since when; that of a job of which this one is a copy is not its own.
+        Raises DamagedFile."""
+        path = job.dir / NUMBER
+        known = read_json(path) or {"id": None, "time": 0.0}
+        kinds = {"id": shapes.maybe(shapes.text), "time": shapes.moment}
+        if problem := shapes.wrong(known, kinds, {"dir": shapes.maybe(shapes.text)}):
+            raise DamagedFile(
+                path, f"{problem}; `squeue` tells whether its batch job is there; if not, delete this file"
+            )
+        return {"id": None, "time": 0.0} if job.is_copy(known.get("dir")) else known
 
     def takes_many(self, jobs: Sequence[tuple[Job, Plan]]) -> bool:
         """An array's tasks have all the same options."""
@@ -179,7 +186,7 @@ class Slurm(Launcher):
         with contextlib.suppress(HeadwayError):  # what is known here counts meanwhile
             bring(job)
         event = job.last_event()
-        state = State(event.get("state", State.PENDING))
+        state = job.state_of(event)
         known = self._known(job)
         since = float(event.get("time", 0.0))
         on_its_way = state is State.PENDING and since > float(known["time"])

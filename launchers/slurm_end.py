@@ -21,7 +21,7 @@ from launchers.apart import opened
 from launchers.board import board_of
 from launchers.slurm_queue import requeue, scancel
 from trainer import checkpoint
-from trainer.config import load
+from trainer.config import load_job
 from trainer.errors import HeadwayError
 from trainer.job import Job, State
 from trainer.storage import S3
@@ -72,7 +72,7 @@ def survive(job: Job, code: int, number: str) -> int:
 
 def leads_anywhere(job: Job) -> bool:
     """Whether killed agents have left a newer checkpoint within as many lives as the workers have restarts."""
-    limit = int(load(job.config_path)["launcher"].get("max_restarts", 3))
+    limit = int(load_job(job.config_path)["launcher"].get("max_restarts", 3))
     begun = [event for event in job.events() if event["state"] == State.STARTING]
     return len(begun) <= limit or _newest(job) > int(begun[-limit - 1].get("saved", 0))
 

@@ -160,11 +160,13 @@ def test_a_reader_sees_a_job_on_s3_as_any_other(s3: S3, mirror: Callable[..., Wa
     assert (reader.state(), reader.progress(), reader.metrics()) == (job.state(), job.progress(), job.metrics())
     assert (reader.logs / "attempt-0-rank-0.log").read_text(encoding="utf-8") == "hello\n"
     append_line(job.metrics_path, {"step": 11})
-    job.metrics_path.write_text("{}\n", encoding="utf-8")  # steps that are done again
+    again = {"time": 1.0, "step": 10, "values": {}}
+    job.metrics_path.unlink()
+    append_line(job.metrics_path, again)  # steps that are done again
     finish(job)
     assert it.flush(WAIT)
     assert pull_small(s3, reader.dir)
-    assert (reader.state(), reader.metrics(), reader.result()) == (State.COMPLETED, [{}], job.result())
+    assert (reader.state(), reader.metrics(), reader.result()) == (State.COMPLETED, [again], job.result())
     assert not reader.checkpoints.exists()
 
 

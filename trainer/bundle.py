@@ -26,10 +26,10 @@ from typing import Any
 
 from trainer import owncode, secret, worktree
 from trainer.below import below
-from trainer.codepath import CODE, RECORD, home, record
+from trainer.codepath import CODE, RECORD, home, known
 from trainer.errors import UserError
 from trainer.figures import size
-from trainer.job import read_json, write_json
+from trainer.job import write_json
 
 ARCHIVE, LOCK, DIFF = "submission/code.zip", "submission/requirements.lock", "submission/diff.patch"
 DIFF_BYTES = 10_000_000  # at most
@@ -53,7 +53,7 @@ def _refused(directory: Path, error: OSError) -> UserError:
 
 
 def _take(directory: Path, configs: Sequence[Mapping[str, Any]], archived: bool) -> list[str]:
-    before, old = record(directory), home(directory) / CODE
+    before, old = known(directory), home(directory) / CODE
     found = dict.fromkeys(module for config in configs for module in owncode.modules(config))
     there = Path(os.path.realpath(old))
     fresh = [module for module in found if not module.folder.is_relative_to(there)]
@@ -88,7 +88,7 @@ def _take(directory: Path, configs: Sequence[Mapping[str, Any]], archived: bool)
 
 def point(directory: Path, study: Path) -> None:
     """A trial runs the code of its study."""
-    write_json(directory / RECORD, {"of": os.path.relpath(study, directory)})
+    write_json(directory / RECORD, {"of": os.path.relpath(study, directory)}, durable=True)
 
 
 def share(taken: Path, directory: Path) -> None:
@@ -130,7 +130,7 @@ def complete(directory: Path) -> list[str]:
 def _complete(directory: Path) -> None:
     from trainer.installed import lock  # what reads metadata takes a while to import: agents start meanwhile
 
-    told = read_json(directory / RECORD) or {}
+    told = known(directory)
     trees: dict[str, dict[str, Any] | None] = {}
     for piece in told.get("code", ()):
         tree = piece.get("tree")
@@ -146,7 +146,7 @@ def _complete(directory: Path) -> None:
     lines = [f"# Python {platform.python_version()}, {sys.platform}, {platform.machine()}", *lock()]
     (directory / LOCK).unlink(missing_ok=True)  # it may be another job's too
     (directory / LOCK).write_text(secret.masked("\n".join(lines) + "\n"), encoding="utf-8")
-    write_json(directory / RECORD, told)
+    write_json(directory / RECORD, told, durable=True)
 
 
 def unpack(directory: Path) -> None:
@@ -261,7 +261,7 @@ def _begin_record(directory: Path, pieces: list[dict[str, Any]], archived: bool)
     }
     if archived and pieces:
         told["archive"] = _pack(directory)
-    write_json(directory / RECORD, told)
+    write_json(directory / RECORD, told, durable=True)
 
 
 def _pack(directory: Path) -> str:

@@ -12,25 +12,40 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from trainer.below import below
-from trainer.job import read_json
+from trainer.errors import DamagedFile
+from trainer.job import read_hint, read_json
+from trainer.shapes import list_of, maybe, text, wrong
+from trainer.shapes import record as record_of
 
 CODE, RECORD = "code", "submission/submission.json"
 
 
 def home(directory: Path) -> Path:
     """The directory that holds the code of a job: its own, or that of its study."""
-    of = (read_json(directory / RECORD) or {}).get("of")
-    return Path(os.path.normpath(directory / of)) if of else directory
+    of = read_hint(directory / RECORD).get("of")
+    return Path(os.path.normpath(directory / of)) if isinstance(of, str) else directory
 
 
 def record(directory: Path) -> dict[str, Any]:
-    """What is known of a job's submission; {} if nothing is."""
-    return read_json(home(directory) / RECORD) or {}
+    """What is known of a job's submission; {} if nothing is. Raises DamagedFile."""
+    path = home(directory) / RECORD
+    found = read_json(path) or {}
+    pieces = list_of(record_of({"folder": text, "from": text, "paths": list_of(text)}))
+    if problem := wrong(found, {}, {"code": pieces, "archive": maybe(text)}):
+        raise DamagedFile(path, problem)
+    return found
+
+
+def known(directory: Path) -> dict[str, Any]:
+    """The same; {} too if it is damaged, for whoever takes the code anew."""
+    with suppress(DamagedFile):
+        return record(directory)
+    return {}
 
 
 def folders(directory: Path) -> list[str]:
@@ -61,6 +76,7 @@ def first(own: Sequence[str]) -> Iterator[None]:
 
 
 def last(directory: Path) -> None:
-    """From now on a job's own code is found too, if nothing else of its name is."""
-    sys.path += [folder for folder in folders(directory) if folder not in sys.path]
+    """From now on a job's own code is found too, if nothing else of its name is, and if its record can be read."""
+    with suppress(DamagedFile):
+        sys.path += [folder for folder in folders(directory) if folder not in sys.path]
     importlib.invalidate_caches()

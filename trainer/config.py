@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import secret
-from trainer.errors import UserError, did_you_mean
+from trainer.errors import DamagedFile, UserError, did_you_mean
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 ELASTIC = ("fast", "exact")
@@ -107,6 +107,7 @@ class Config:
 
 
 DEFAULT_EPOCHS = 40
+DEEPEST = 100  # nodes in nodes, of a config's file
 
 
 def seconds(value: Any, key: str) -> float | None:
@@ -327,6 +328,8 @@ def load(path: Path) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
     try:
         content = path.read_bytes()
+        if _depth(content, loader) > DEEPEST:  # the loader would take the process with it
+            raise UserError(f"{path} can't be read: it is nested too deeply")
         config = yaml.load(content, Loader=loader)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no job here (no config.yaml)") from None
@@ -340,6 +343,41 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} can't be read: it is empty")
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise UserError(f"{path} can't be read: it is no mapping of settings")
+    if not content.endswith(b"\n"):
+        raise UserError(f"{path} can't be read: it ends in the middle of a line, as if it were cut off there")
+    return config
+
+
+def _depth(content: bytes, loader: Any) -> int:
+    """How deeply a text of YAML is nested, as far as that matters."""
+    import yaml
+
+    depth = deepest = 0
+    for event in yaml.parse(content, Loader=loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if deepest > DEEPEST:
+            break
+    return deepest
+
+
+def load_job(path: Path) -> dict[str, Any]:
+    """A job's config.yaml, in which all nodes are what they should be: mappings, those of `TARGETS` with a class. Raises
+    UserError."""
+    config = load(path)
+    for noun in (*TARGETS, "train", "strategy", "job"):
+        node = config.get(noun)
+        if not isinstance(node, dict):
+            raise DamagedFile(path, f"its `{noun}` is {str(node)[:40]!r}" if noun in config else f"it has no `{noun}`")
+        if noun in TARGETS and not isinstance(node.get("_target_"), str):
+            raise DamagedFile(path, f"its `{noun}` names no class")
+    for key in ("name", "dir", "seed"):
+        value = config["job"].get(key, "")
+        if key not in config["job"] or not isinstance(value, int if key == "seed" else str | None):
+            raise DamagedFile(path, f"its `job` has no {key}")
     return config
 
 

@@ -18,6 +18,15 @@ class UserError(HeadwayError):
     exit_code = 2
 
 
+class DamagedFile(UserError, ValueError):
+    """A file that is there and doesn't hold what it should: a machine lost its power, a person changed it, or it comes from
+    another version."""
+
+    def __init__(self, path: object, why: str) -> None:
+        super().__init__(f"{path} is damaged: {why}")
+        self.why = why
+
+
 class LostWorker(HeadwayError):
     """Another worker can't be reached any more. Not this one's fault, and no reason to give up: all are started again."""
 

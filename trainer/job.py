@@ -20,13 +20,15 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from trainer import moment
+from trainer.errors import DamagedFile
+from trainer.shapes import wrong_event, wrong_progress, wrong_report, wrong_result
 
 MAX_RUNTIME = "MaxRuntimeExceeded"  # the source of an end: train.max_time was over before there was a trained model
 
@@ -108,8 +110,8 @@ class Job:
 
     def workers(self) -> set[int]:
         """The process ids of the workers that each node's agent has started last, as far as they are known here."""
-        told = [read_json(path) or {} for path in self.logs.glob("node-*.json")]
-        return {int(pid) for record in told for pid in record.get("workers", [])}
+        told = [read_hint(path).get("workers") for path in self.logs.glob("node-*.json")]
+        return {pid for pids in told if isinstance(pids, list) for pid in pids if isinstance(pid, int)}
 
     @property
     def result_path(self) -> Path:
@@ -161,10 +163,12 @@ class Job:
     def add_event(self, state: State, **details: Any) -> None:
         """Appends a state change; `details` are attempt, reason, world_size, step and the like."""
         end_torn_line(self.events_path)
-        append_line(self.events_path, {**moment.now(), "state": state.value, **details})
+        event = {**moment.now(), "state": state.value, **details}
+        append_line(self.events_path, event, durable=not state.is_active)
 
     def events(self) -> list[dict[str, Any]]:
-        return list(read_lines(self.events_path))
+        """The state changes, oldest first; what is damaged of them is left out. So it is of reports."""
+        return lines_of(self.events_path, wrong_event).records
 
     def last_event(self) -> dict[str, Any]:
         """The newest state change; {} before the first."""
@@ -172,8 +176,13 @@ class Job:
         return events[-1] if events else {}
 
     def state(self) -> State:
-        """The state as the directory tells it; a launcher knows whether those at work are still alive."""
-        return State(self.last_event().get("state", State.PENDING))
+        """The state as the directory tells it; a launcher knows whether those at work are still alive. Raises DamagedFile if
+        there is no such state."""
+        return self.state_of(self.last_event())
+
+    def state_of(self, event: Mapping[str, Any]) -> State:
+        """That of one of its events; Pending before the first, {}. Raises DamagedFile."""
+        return _known_state(self.events_path, event.get("state", State.PENDING))
 
     @property
     def out_of_time(self) -> bool:
@@ -187,31 +196,47 @@ class Job:
         return Status(state, state.is_active)
 
     def metrics(self) -> list[dict[str, Any]]:
-        return list(read_lines(self.metrics_path))
+        return lines_of(self.metrics_path, wrong_report).records
 
     def result(self) -> dict[str, Any] | None:
-        """How it ended; what it names of its directory is where that is now."""
-        result = read_json(self.result_path)
-        if result and result.get("model") and "://" not in str(result["model"]):
-            result["model"] = str(self.model)
-        error = (result or {}).get("error") or {}
-        if error.get("log") and "://" not in str(error["log"]) and not Path(error["log"]).exists():
+        """How it ended; what it names of its directory is where that is now. None if it hasn't. Raises DamagedFile."""
+        found = read_json(self.result_path)
+        if found is None:
+            return None
+        if wrong := wrong_result(found):
+            raise DamagedFile(self.result_path, wrong)
+        _known_state(self.result_path, found["status"])
+        if found.get("model") and "://" not in found["model"]:
+            found["model"] = str(self.model)
+        error = found.get("error") or {}
+        if error.get("log") and "://" not in error["log"] and not Path(error["log"]).exists():
             error["log"] = str(self.logs / Path(error["log"]).name)
-        return result
+        return found
 
     def progress(self) -> dict[str, Any] | None:
-        return read_json(self.progress_path)
+        """Where it stood last; None if that isn't known."""
+        found = read_hint(self.progress_path)
+        return None if not found or wrong_progress(found) else found
+
+
+def _known_state(path: Path, name: str) -> State:
+    try:
+        return State(name)
+    except ValueError:
+        raise DamagedFile(path, f"this version knows no state {name!r}") from None
 
 
 _numbers = itertools.count()  # threads and signal handlers may write the same file at once
 
 
-def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Adds one JSON line in one write, so that a reader never meets half of two lines."""
+def append_line(path: Path, record: Mapping[str, Any], *, durable: bool = False) -> None:
+    """Adds one JSON line in one write, so that a reader never meets half of two lines; `durable`: it is on the disk then."""
     line = json.dumps(record, separators=(",", ":"), allow_nan=True) + "\n"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         os.write(fd, line.encode())
+        if durable:
+            os.fsync(fd)
     finally:
         os.close(fd)
 
@@ -229,35 +254,108 @@ def end_torn_line(path: Path) -> None:
             file.write(b"\n")
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a JSON-lines file; nothing if it isn't there; a torn last line is left out."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return
-    for line in text.splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
+@dataclass(frozen=True)
+class Lines:
+    """The records of a JSON-lines file, and how many of its lines are none. damage: what is wrong with the first of those that
+    no machine leaves which loses its power: such a one ends in the middle, or in zeros."""
+
+    records: list[dict[str, Any]]
+    dropped: int = 0
+    damage: str | None = None
+
+
+def lines_of(path: Path, wrong: Callable[[dict[str, Any]], str | None] = lambda record: None) -> Lines:
+    """What there is in a JSON-lines file; nothing if it isn't there. wrong: says what is wrong with a record. Raises
+    DamagedFile if it is no file."""
+    content = _bytes_of(path) or b""
+    found: list[dict[str, Any]] = []
+    damage, dropped = None, 0
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if not line.strip():
             continue
+        why = None
+        try:
+            record = json.loads(line)
+            why = wrong(record) if isinstance(record, dict) else f"it is no record but {line[:20].decode()}"
+        except (ValueError, RecursionError):
+            why = "" if b"\0" in line or (line.startswith(b"{") and _is_text(line)) else "it is no text of JSON"
+        if why is None:
+            found.append(record)
+            continue
+        dropped += 1
+        if why and damage is None:
+            damage = f"line {number}: {why}"
+    return Lines(found, dropped, damage)
+
+
+def _is_text(line: bytes) -> bool:
+    """Whether it is, but for its last character, which may be half written."""
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        return len(line) - error.start < 4
+    return True
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a JSON-lines file; nothing if it isn't there; lines that are none are left out."""
+    yield from lines_of(path).records
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON file's content; None if it isn't there."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    """A JSON file's content; None if it isn't there. Raises DamagedFile if it is no JSON object."""
+    content = _bytes_of(path)
+    if content is None:
         return None
+    if not content.strip(b"\0 \n"):
+        raise DamagedFile(
+            path, "it is empty" if not content else "it holds nothing but zeros, as after a loss of power"
+        )
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        raise DamagedFile(path, "it is no JSON") from None
+    if not isinstance(found, dict):
+        raise DamagedFile(path, f"it holds no JSON object but {str(found)[:20]}")
+    return found
+
+
+def read_hint(path: Path) -> dict[str, Any]:
+    """The content of a JSON file that one can do without; {} if it isn't there, or is damaged."""
+    try:
+        return read_json(path) or {}
+    except DamagedFile:
+        return {}
+
+
+def _bytes_of(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DamagedFile(path, f"it can't be read ({error.strerror})") from None
 
 
 def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
-    """Writes beside, syncs if `durable`, then renames: a reader sees the old or the new file, never a part."""
+    """Writes beside, then renames: a reader sees the old or the new file, never a part; `durable`: after a loss of power too."""
+    text = json.dumps(value, indent=None if path.name == "progress.json" else 2)
+    write_text(path, f"{text}\n", durable=durable)
+
+
+def write_text(path: Path, text: str, *, durable: bool = False) -> None:
+    """The same of any text."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.{next(_numbers)}")
     with open(beside, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=None if path.name == "progress.json" else 2)
-        file.write("\n")
+        file.write(text)
         if durable:
             file.flush()
             os.fsync(file.fileno())
     os.replace(beside, path)
+    if durable:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.account import between, in_order, when
-from trainer.config import load
+from trainer.config import load_job
 from trainer.errors import UserError, did_you_mean
 from trainer.figures import age, clock, count, duration, figure, middle, plural, short_path
-from trainer.job import Job, State, Status
+from trainer.job import Job, State
 from trainer.logs import logs as logs
 from trainer.looking import notes
 from trainer.result import summarize
+from trainer.seen import Seen, StatusOf, is_job, see
 from trainer.signature import read_signature
 from trainer.summary import choice, error_line, make_console, metrics_table, profile_table, prominence, tell, times
 from trainer.visible import shown, visible
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 RUNS = Path("runs")
-StatusOf = Callable[[Job], Status]
 COLORS = {
     State.COMPLETED: "green",
     State.FAILED: "red",
@@ -39,15 +39,17 @@ COLORS = {
 def all_jobs(root: Path = RUNS) -> Iterator[Job]:
     """The jobs under a folder, and those one level deeper, where a sweep puts its own."""
     for directory in _folders(root):
-        job = Job(directory)
-        if job.exists():
-            yield job
+        if is_job(directory):
+            yield Job(directory)
         else:
-            yield from (inner for inner in map(Job, _folders(directory)) if inner.exists())
+            yield from (Job(inner) for inner in _folders(directory) if is_job(inner))
 
 
 def _folders(root: Path) -> list[Path]:
-    return [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    try:
+        return [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    except OSError:  # it is somebody else's, or has just been deleted
+        return []
 
 
 def _name(job: Job, root: Path) -> str:
@@ -60,7 +62,7 @@ def find_job(name_or_path: str, root: Path = RUNS) -> Job:
     if "://" in name_or_path:
         return _remote_job(name_or_path)
     for directory in (root / name_or_path, Path(name_or_path).expanduser()):
-        if Job(directory).exists():
+        if is_job(directory):
             return Job(directory.absolute())
     if Path(name_or_path).is_dir():
         raise UserError(f"{name_or_path} is not a job's directory: it has no config.yaml")
@@ -92,18 +94,22 @@ def list_jobs(root: Path = RUNS, *, as_json: bool = False, status_of: StatusOf =
     status_of: tells a job that runs from one whose directory says so but nobody works on; it is asked for jobs
     without a result only.
     """
-    jobs = sorted(all_jobs(root), key=lambda job: job.config_path.stat().st_mtime)
+    seen = sorted((see(job, status_of) for job in all_jobs(root)), key=lambda one: one.started)
     if as_json:
-        print_json([summary(job, root, status_of) for job in jobs])
-    elif jobs:
-        table(jobs, status_of, root)
+        print_json([_summary(one, root) for one in seen])
+    elif seen:
+        _print_table(seen, root)
     else:
         print(f"no jobs in {short_path(root)}; `headway train algorithm=linear data=digits` makes one")
 
 
 def table(jobs: Iterable[Job], status_of: StatusOf = Job.status, root: Path = RUNS) -> None:
     """A table of these jobs."""
-    console, rows = make_console(), [shown(summary(job, root, status_of)) for job in jobs]
+    _print_table([see(job, status_of) for job in jobs], root)
+
+
+def _print_table(seen: Iterable[Seen], root: Path) -> None:
+    console, rows = make_console(), [shown(_summary(one, root)) for one in seen]
     console.print(_jobs_table(rows, console.width))
     for note in notes(rows):
         console.print(note, style="dim", soft_wrap=True, markup=False, highlight=False)
@@ -111,30 +117,27 @@ def table(jobs: Iterable[Job], status_of: StatusOf = Job.status, root: Path = RU
 
 def summary(job: Job, root: Path, status_of: StatusOf) -> dict[str, Any]:
     """What `headway ls --json` says of a job; null is what isn't known."""
-    result = job.result()
-    started = job.config_path.stat().st_mtime
-    status = _status(job, result, status_of)
-    state, reason = status.state, status.reason
+    return _summary(see(job, status_of), root)
+
+
+def _summary(seen: Seen, root: Path) -> dict[str, Any]:
+    result, status, started, config = seen.result, seen.status, seen.started, seen.config
     if result:
         steps, total = result["steps"], None
         metrics, workers = result["metrics"], result.get("world_size")
         seconds = result["seconds"]["wall"]
     else:
-        progress = job.progress() or {}
-        running = _running(job.events())
+        progress, running = seen.progress or {}, seen.running
         steps, total, workers = progress.get("step"), progress.get("total"), running.get("world_size")
-        metrics = summarize(job.metrics(), running.get("maximize", ()))
-        seconds = round(max(0.0, time.time() - started), 3) if state.is_active else None
-    try:
-        config = load(job.config_path)
-    except UserError:
-        config = {}
+        metrics = summarize(seen.metrics, running.get("maximize", ()))
+        seconds = round(max(0.0, time.time() - started), 3) if status and status.state.is_active else None
     metric = min(metrics, key=prominence, default=None)
     return {
-        "name": _name(job, root),
-        "dir": str(job.dir.absolute()),
-        "state": state.value,
-        "reason": reason or None,
+        "name": _name(seen.job, root),
+        "dir": str(seen.job.dir.absolute()),
+        "state": status.state.value if status else None,
+        "reason": (status and status.reason) or None,
+        "damaged": "; ".join(seen.damage) or None,
         "algorithm": choice(config, "algorithm"),
         "data": choice(config, "data"),
         "workers": workers,
@@ -145,11 +148,6 @@ def summary(job: Job, root: Path, status_of: StatusOf) -> dict[str, Any]:
         "seconds": seconds,
         "started": round(started, 3),
     }
-
-
-def _running(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the workers last said of themselves."""
-    return next((e for e in reversed(events) if e["state"] == State.RUNNING), {})
 
 
 def _jobs_table(rows: list[dict[str, Any]], width: int) -> Table:
@@ -171,7 +169,7 @@ def _jobs_table(rows: list[dict[str, Any]], width: int) -> Table:
     texts = [
         {
             "job": middle(r["name"], max(34, width - 70)),
-            "state": r["state"],
+            "state": r["state"] or "-",
             "algorithm": r["algorithm"],
             "data": r["data"],
             "workers": str(r["workers"] or "-"),
@@ -182,6 +180,7 @@ def _jobs_table(rows: list[dict[str, Any]], width: int) -> Table:
         }
         for r in rows
     ]
+    notes = [f"damaged: {r['damaged']}" if r["damaged"] else "" for r in rows]
     widths = {name: max(len(name), *(len(t[name]) for t in texts)) for name in texts[0]}
     for name in (
         "workers",
@@ -198,16 +197,16 @@ def _jobs_table(rows: list[dict[str, Any]], width: int) -> Table:
     for name in widths:
         right = name in ("workers", "steps", "time", "age")
         table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
-    for text in texts:
-        style = COLORS.get(State(text["state"]), "")
-        table.add_row(*(Text(text[n], style if n == "state" else "") for n in widths))
+    if any(notes):
+        table.add_column("", overflow="fold")
+    for text, note in zip(texts, notes, strict=True):
+        cells = [Text(text[n], _color(text["state"]) if n == "state" else "") for n in widths]
+        table.add_row(*cells, *([Text(note, "red")] if any(notes) else []))
     return table
 
 
-def _status(job: Job, result: Mapping[str, Any] | None, status_of: StatusOf) -> Status:
-    """By its result if that is final: an interrupted job may wait for its turn, or be at work again."""
-    ended = State(result["status"]) if result else State.PENDING
-    return Status(ended, False) if ended.is_final else status_of(job)
+def _color(state: str) -> str:
+    return next((color for known, color in COLORS.items() if known.value == state), "")
 
 
 # One of them
@@ -215,15 +214,15 @@ def _status(job: Job, result: Mapping[str, Any] | None, status_of: StatusOf) -> 
 
 def show(job: Job, *, as_json: bool = False, status_of: StatusOf = Job.status) -> None:
     """Everything about one job."""
-    result, events, config = job.result(), job.events(), load(job.config_path)
-    status = _status(job, result, status_of)
-    state = status.state
-    maximize = _running(events).get("maximize", ())
-    metrics = result["metrics"] if result else summarize(job.metrics(), maximize)
+    load_job(job.config_path)  # raises UserError: without it little is known
+    seen = see(job, status_of, all_of_it=True)
+    result, events, config, status = seen.result, seen.events, seen.config, seen.status
+    state, reason = (status.state.value, status.reason) if status else (None, "")
+    metrics = result["metrics"] if result else summarize(seen.metrics, seen.running.get("maximize", ()))
     files = _files(job)
     if as_json:
-        about: dict[str, str | None] = {"name": job.name, "dir": str(job.dir.absolute()), "state": state.value}
-        about["reason"] = status.reason or None
+        about: dict[str, Any] = {"name": job.name, "dir": str(job.dir.absolute()), "state": state}
+        about |= {"reason": reason or None, "damaged": seen.damage}
         print_json({**about, "metrics": metrics, "result": result, "events": events, "files": files, "config": config})
         return
     from rich.text import Text
@@ -231,9 +230,14 @@ def show(job: Job, *, as_json: bool = False, status_of: StatusOf = Job.status) -
     console = make_console()
     failed = error_line(job, result) if result and result.get("error") else ""
     result, config, metrics, files = shown((result, config, metrics, files))
-    title = Text.assemble((visible(job.name), "bold"), "  ", (state.value, COLORS.get(state, "")))
-    title.append(f"  {visible(status.reason)}" if status.reason else "", "dim")
+    title = Text.assemble((visible(job.name), "bold"), "  ", (visible(state or "-"), _color(state or "")))
+    title.append(f"  {visible(reason)}" if reason else "", "dim")
     console.print(title, soft_wrap=True)
+    for why in seen.damage:
+        console.print(Text(visible(f"damaged: {why}"), "red"), soft_wrap=True)
+    if seen.dropped:
+        lost = f"{plural(seen.dropped, 'line')} of events and reports, which ended with a machine's power, are left out"
+        console.print(Text(lost, "dim"), soft_wrap=True)
     pairs = [(noun, _chosen(config, noun)) for noun in ("algorithm", "data", "train", "strategy", "launcher")]
     console.print(_pairs(pairs))
     if failed:
@@ -243,9 +247,9 @@ def show(job: Job, *, as_json: bool = False, status_of: StatusOf = Job.status) -
         console.print(metrics_table(metrics))
     if result:
         tell(console, result)
-    elif progress := job.progress():
+    elif progress := seen.progress:
         total = f" of {progress['total']:,}" if progress.get("total") else ""
-        console.print(Text(f"step {progress['step']:,}{total}, epoch {progress.get('epoch') or 0:.4g}", "dim"))
+        console.print(Text(f"step {progress.get('step') or 0:,}{total}, epoch {progress.get('epoch') or 0:.4g}", "dim"))
         console.print(Text("\n".join(times(progress)), "dim"), end="\n" if times(progress) else "")
     console.print()
     if result and result.get("interruptions"):
@@ -338,7 +342,7 @@ def _timeline(events: list[dict[str, Any]]) -> Table:
         if event.get("reason"):
             details.append(visible(str(event["reason"]).splitlines()[0]))
         clock_time = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when(event)))
-        state = Text(event["state"], COLORS.get(State(event["state"]), ""))
+        state = Text(visible(event["state"]), _color(event["state"]))
         table.add_row(clock_time, f"+{duration(passed)}", state, ", ".join(details))
     return table
 

@@ -21,7 +21,7 @@ from trainer import bundle, checkpoint
 from trainer.below import NotBelow, below
 from trainer.codepath import CODE, RECORD
 from trainer.errors import HeadwayError
-from trainer.job import Job, read_json
+from trainer.job import Job, read_hint
 from trainer.ownership import be_of_job, known_job, owner
 from trainer.ownstate import bring as bring_own_state
 from trainer.storage import S3, Damaged, Missing, in_parallel, of_job
@@ -36,10 +36,10 @@ LOOK_SECONDS = 2.0  # between looks at a job that is followed
 
 def storage_of(job: Job) -> S3:
     """Where a job lies on S3, written to as its config says."""
-    from trainer.config import load
+    from trainer.config import load_job
 
     assert job.url is not None
-    options = load(job.config_path)["job"] if job.exists() else {}
+    options = load_job(job.config_path)["job"] if job.exists() else {}
     return of_job({**options, "dir": job.url})
 
 
@@ -88,7 +88,7 @@ def pull_submission(storage: S3, folder: Path) -> None:
 
 def pull_code(storage: S3, folder: Path) -> None:
     """Brings the copy of the user's own code that the job's record here tells of, unless it is here."""
-    named, archive = (read_json(folder / RECORD) or {}).get("archive"), folder / bundle.ARCHIVE
+    named, archive = read_hint(folder / RECORD).get("archive"), folder / bundle.ARCHIVE
     if named is None or (bundle.digest(archive) == named and (folder / CODE).is_dir()):
         return
     with contextlib.suppress(Missing):

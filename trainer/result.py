@@ -8,7 +8,8 @@ from typing import Any
 
 from trainer import moment
 from trainer.account import interruptions, total_seconds
-from trainer.job import Job, State, read_json, write_json
+from trainer.job import Job, State, read_hint, write_json
+from trainer.shapes import number
 
 NOT_METRICS = frozenset({"lr"})
 JOULES_PER_KWH = 3.6e6
@@ -45,9 +46,9 @@ def summarize(lines: Iterable[dict[str, Any]], maximize: Iterable[str]) -> dict[
 
 def energy_kwh(job: Job) -> float | None:
     """What the GPUs of all nodes took, over all attempts; None without a GPU that tells."""
-    records = [read_json(path) for path in job.logs.glob("attempt-*-rank-*.gpu.json")]
-    told = [device["joules"] for record in records if record for device in record["devices"]]
-    joules = [value for value in told if value is not None]
+    records = [read_hint(path).get("devices") for path in job.logs.glob("attempt-*-rank-*.gpu.json")]
+    devices = [device for told in records if isinstance(told, list) for device in told if isinstance(device, dict)]
+    joules = [device["joules"] for device in devices if number(device.get("joules"))]
     return round(sum(joules) / JOULES_PER_KWH, 6) if joules else None
 
 

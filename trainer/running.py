@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from trainer.account import between
 from trainer.build import build
 from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.handshake import shake
-from trainer.job import Job, State, Status
+from trainer.job import Job, State, Status, write_text
 from trainer.looking import submitted
 from trainer.pulling import is_up, pull_small
 from trainer.refusing import check_algorithm, check_data, has_time_left, refuse_impossible
@@ -237,7 +236,7 @@ def resumed(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
     as `strategy=fsdp`. Raises UserError."""
     import yaml
 
-    config = schema.load(job.config_path)
+    config = schema.load_job(job.config_path)
     for override in overrides:
         key, equals, text = override.partition("=")
         if equals and isinstance(config.get(key), dict):
@@ -299,7 +298,7 @@ def settle(job: Job, status: Status) -> None:
 def exit_code(job: Job) -> int:
     """0 completed, 1 failed, 2 failed by the user's mistake, 75 interrupted, 130 stopped."""
     event = job.last_event()
-    state = State(event.get("state", State.FAILED))
+    state = job.state_of(event) if event else State.FAILED
     if state is State.COMPLETED:
         return 0
     if state is State.STOPPED:
@@ -328,7 +327,7 @@ def place(config: dict[str, Any]) -> tuple[Job, bool]:
         if url is None and job.dir.exists() and (not job.dir.is_dir() or any(job.dir.iterdir())):
             raise UserError(f"job.dir: {job.dir} exists and is not a job's directory; choose another")
         return job, True
-    differing = schema.differing_keys(schema.load(job.config_path), config)
+    differing = schema.differing_keys(schema.load_job(job.config_path), config)
     if differing:
         shown = "; ".join(differing[:5]) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else "")
         raise UserError(f"{job.dir} is the directory of another job ({shown}); choose another job.name or job.dir")
@@ -363,9 +362,7 @@ def write(job: Job, config: Mapping[str, Any], is_new: bool) -> Job:
         job.logs.mkdir(exist_ok=True)
         if not is_new:
             job.result_path.unlink(missing_ok=True)
-        beside = job.dir / f".config.yaml.{os.getpid()}"
-        beside.write_text(schema.dump(config), encoding="utf-8")
-        os.replace(beside, job.config_path)
+        write_text(job.config_path, schema.dump(config), durable=True)
         if is_new:
             job.add_event(State.PENDING, reason="submitted", job=uuid.uuid4().hex[:16])
         else:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.codepath import CODE, home
 from trainer.figures import count, duration, figure, plural, short_path
-from trainer.job import Job, State, read_json
+from trainer.job import Job, State, read_hint
+from trainer.shapes import number, record, wrong
 from trainer.signature import short_name
 from trainer.visible import shown, visible
 
@@ -199,7 +201,7 @@ def profile_table(job: Job) -> RenderableType | None:
     from rich.table import Table
 
     paths = sorted(job.profile.glob("rank-*.json"), key=lambda path: int(path.stem.removeprefix("rank-")))[:NAMED]
-    tables = {path.stem.replace("-", " "): table for path in paths if (table := read_json(path))}
+    tables = {path.stem.replace("-", " "): table for path in paths if (table := _profile(path))}
     if not tables:
         return None
     shown = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
@@ -214,6 +216,13 @@ def profile_table(job: Job) -> RenderableType | None:
             cells += [figure(1e3 * seconds / table["steps"]), f"{seconds / whole:.0%}"]
         shown.add_row(part, *cells)
     return shown
+
+
+def _profile(path: Path) -> dict[str, Any]:
+    """A rank's table; {} for one that is damaged."""
+    table = read_hint(path)
+    seconds = record(dict.fromkeys(ORDER, number))
+    return {} if wrong(table, {"seconds": seconds, "steps": number}, {}) or not table["steps"] else table
 
 
 def _interruptions(result: Mapping[str, Any]) -> list[str]:

@@ -142,4 +142,4 @@ def _is_its(place: str, config: dict[str, Any]) -> bool:
     job = Job(Path(place))
     if not job.exists():
         return not job.dir.exists() or not any(job.dir.iterdir())
-    return not schema.differing_keys(schema.load(job.config_path), config)
+    return not schema.differing_keys(schema.load_job(job.config_path), config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,14 +41,16 @@ class Tail:
         lines, self._rest = [b"".join(self._rest), *others], [rest]
         return [line.decode("utf-8", "replace").rstrip("\r") for line in lines]
 
-    def records(self) -> list[dict[str, Any]]:
-        """The JSON records added since the last call; a damaged line is left out."""
+    def records(self, wrong: Callable[[dict[str, Any]], str | None] = lambda record: None) -> list[dict[str, Any]]:
+        """The JSON records added since the last call; a damaged line is left out. wrong: says what is wrong with a record."""
         records = []
         for line in self.lines():
             try:
-                records.append(json.loads(line))
-            except ValueError:
+                found = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(found, dict) and wrong(found) is None:
+                records.append(found)
         return records
 
     def remainder(self) -> str:

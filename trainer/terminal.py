@@ -19,6 +19,7 @@ from trainer.algorithm import Algorithm
 from trainer.figures import clock, count, figure, plural
 from trainer.job import Job, State, Status
 from trainer.result import more_is_better
+from trainer.shapes import wrong_event, wrong_report
 from trainer.summary import address, choice, line, make_console, pair, prominence
 from trainer.summary import closing as closing
 from trainer.tail import Tail
@@ -27,6 +28,7 @@ from trainer.visible import shown, visible
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+KNOWN = frozenset(state.value for state in State)
 POLL = 0.1  # seconds between looks at the job directory
 PLAIN_EVERY = 5.0  # seconds between lines where there is no terminal
 ROUNDS_EVERY = 2.0  # seconds between validation lines of an estimator, which validates every round
@@ -156,13 +158,13 @@ class Follower:
         return status.alive
 
     def _poll(self, console: Console) -> None:
-        for event in shown(self._events.records()):
+        for event in shown(self._events.records(wrong_event)):
             self._old -= 1
             if self._old < 0:
                 self._on_event(console, event)
         if self._began is None:  # events come before figures
             return
-        for record in shown(self._metrics.records()):
+        for record in shown(self._metrics.records(wrong_report)):
             self._on_metrics(console, record)
         progress = self.job.progress()
         if progress and progress.get("step") is not None and not moment.earlier(progress, self._began):
@@ -173,6 +175,8 @@ class Follower:
             self._progress = progress
 
     def _on_event(self, console: Console, event: Mapping[str, Any]) -> None:
+        if event["state"] not in KNOWN:  # a newer version's
+            return
         self.state = State(event["state"])
         reason, step, attempt = event.get("reason"), event.get("step"), event.get("attempt") or 0
         because = f": {reason}" if reason else ""

@@ -17,6 +17,7 @@ from typing import Any
 from trainer import checkpoint, node
 from trainer.chaos.processes import MARK, dies_with_us, is_marked, marked, send, wait_dead, wait_gone
 from trainer.job import Job, State
+from trainer.shapes import wrong_event
 from trainer.tail import Tail
 
 POLL = 0.01
@@ -135,7 +136,7 @@ class Subject:
         beats = self._beats()  # before the events: steps of a new life must not count for the one before
         whole = self.whole()
         self._tail = self._tail or Tail(self.job.events_path)
-        new = [event for event in self._tail.records() if event["time"] > self._since]
+        new = [event for event in self._tail.records(wrong_event) if event["time"] > self._since]
         if not any(event["state"] == State.RUNNING for event in new):
             self._see(beats)
         self._seen |= set(whole)

@@ -19,8 +19,9 @@ from trainer import bundle, moment
 from trainer import config as schema
 from trainer.account import busy_seconds
 from trainer.errors import HeadwayError, UserError, did_you_mean
-from trainer.job import Job, State, read_json, read_lines, write_json
+from trainer.job import Job, State, lines_of, read_hint, write_json
 from trainer.running import write
+from trainer.shapes import wrong_event
 from trainer.tuning.ends import End, Ends
 from trainer.tuning.record import EVENTS, TRIALS
 from trainer.tuning.run import ORDER
@@ -90,8 +91,8 @@ class Engine:
         self._changes = 0  # of what the storage says of trials, but for their reports
         for frozen in self._waiting:  # what the driver before wanted of them is over, but for what a scheduler decided
             if "job" in frozen.user_attrs:
-                order = read_json(self.study.job(frozen).dir / ORDER)
-                if order and order["what"] != "stop":
+                order = read_hint(self.study.job(frozen).dir / ORDER)
+                if order and order.get("what") != "stop":
                     self._give(self.study.job(frozen), "go on", "the study goes on")
 
     # what runs next
@@ -133,7 +134,7 @@ class Engine:
         # `job` alone: the driver died before the job began, at a time when the two were written one after the other
         job = self.study.job(frozen) if "job" in told and "started" in told else None
         try:
-            config = schema.load(job.config_path) if job else None
+            config = schema.load_job(job.config_path) if job else None
         except UserError:
             config = None  # there is none, or it was lost with the machine's power: it is written anew
         if job is None or config is None:
@@ -342,8 +343,8 @@ class Engine:
         if live.asked in (what, "kill"):
             return
         live.asked = what
-        known = read_json(live.job.dir / ORDER)
-        if known and known["what"] == "stop" and what != "kill":
+        known = read_hint(live.job.dir / ORDER)
+        if known.get("what") == "stop" and what != "kill":
             return
         self._give(live.job, what, reason)
         live.ordered = live.ordered or (reason if what == "stop" else "")
@@ -355,21 +356,20 @@ class Engine:
 
 def _is_done(job: Job, config: Mapping[str, Any]) -> bool:
     try:
-        return job.state() is State.COMPLETED and not schema.differing_keys(schema.load(job.config_path), config)
+        return job.state() is State.COMPLETED and not schema.differing_keys(schema.load_job(job.config_path), config)
     except UserError:  # its files were lost with the machine's power
         return False
 
 
 def _order_reason(job: Job) -> str:
-    order = read_json(job.dir / ORDER)
-    return str(order["reason"]) if order else ""
+    return str(read_hint(job.dir / ORDER).get("reason", ""))
 
 
 def _driven_seconds(study: Study) -> float:
     """For how long drivers before this one have driven the study: as far as its events and its trials tell."""
     total, since = 0.0, None
     ends = [float(t.user_attrs["ended"]) for t in study.trials() if "ended" in t.user_attrs]
-    for event in read_lines(study.dir / EVENTS):
+    for event in lines_of(study.dir / EVENTS, wrong_event).records:
         if event["state"] in ("started", "resumed"):
             if since is not None:  # the driver died: it was there at least until its last trial ended
                 total += max([0.0, *(e - since["time"] for e in ends if since["time"] <= e <= event["time"])])

@@ -18,9 +18,10 @@ from trainer import moment
 from trainer.account import in_order, interruptions, total_seconds
 from trainer.below import below
 from trainer.config import load
-from trainer.errors import UserError, did_you_mean
+from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.figures import short_path
-from trainer.job import Job, State, read_lines
+from trainer.job import Job, State, lines_of
+from trainer.shapes import wrong_event
 from trainer.visible import shown
 
 JOURNAL = "study.journal"
@@ -185,7 +186,7 @@ def read(directory: Path, state_of: Callable[[Job], State] = Job.state) -> Study
     about = load(directory / DESCRIPTION)
     if not about.get("name") or not about.get("metrics"):
         raise UserError(f"{short_path(directory / DESCRIPTION)} is damaged: it names no study or no metric")
-    events = list(read_lines(directory / EVENTS))
+    events = lines_of(directory / EVENTS, wrong_event).records
     over = events[-1] if events and events[-1].get("state") == "ended" else None
     metrics = [str(metric) for metric in about["metrics"]]
     unit = str(about.get("unit") or "steps")
@@ -281,7 +282,10 @@ def _trial(directory: Path, frozen: Any, metrics: list[str], unit: str, state_of
 def _state(frozen: Any, told: Mapping[str, Any], job: Job | None, state_of: Callable[[Job], State]) -> str:
     name = frozen.state.name
     if name == "RUNNING":
-        return "running" if job is None or state_of(job).is_active else "interrupted"
+        try:
+            return "running" if job is None or state_of(job).is_active else "interrupted"
+        except HeadwayError:  # its files are damaged, or its launcher isn't installed here
+            return "interrupted"
     if name == "FAIL":
         return "stopped" if told.get("kind") == "stopped" else "failed"
     return "stopped_early" if name == "PRUNED" else "completed"

@@ -18,7 +18,8 @@ from trainer import config as schema
 from trainer.account import training_seconds
 from trainer.build import build
 from trainer.errors import HeadwayError, UserError
-from trainer.job import Job, State, read_json
+from trainer.job import Job, State, read_hint
+from trainer.shapes import wrong_report
 from trainer.tail import Tail
 
 ORDER = "order.json"
@@ -43,7 +44,7 @@ class Run:
     _looks: float = 0.0  # when it looks next
 
     def __post_init__(self) -> None:
-        self._launcher = _launcher(json.dumps(schema.load(self.job.config_path)["launcher"]))
+        self._launcher = _launcher(json.dumps(schema.load_job(self.job.config_path)["launcher"]))
         if hasattr(self._launcher, "keep_warm"):
             self._launcher.keep_warm()
         self._tail = Tail(self.job.metrics_path)
@@ -56,8 +57,8 @@ class Run:
             self._submit()
 
     def _order(self) -> str | None:
-        order = read_json(self.job.dir / ORDER)
-        return None if order is None or order["what"] == "go on" else str(order["what"])
+        what = read_hint(self.job.dir / ORDER).get("what", "go on")
+        return None if what == "go on" else str(what)
 
     def _submit(self) -> None:
         plan = self._launcher.plan(self.job)
@@ -88,7 +89,7 @@ class Run:
     def _points(self) -> list[list[Any]]:
         found: list[list[Any]] = []
         events: list[dict[str, Any]] | None = None
-        for line in self._tail.records():
+        for line in self._tail.records(wrong_report):
             numbers = {k: v for k, v in line["values"].items() if isinstance(v, int | float)}
             values = {k: v for k, v in numbers.items() if line["step"] > self._told.get(k, -1)}
             if not values:
@@ -128,7 +129,7 @@ class Run:
             return {"ended": ordered}
         if self.job.out_of_time:
             return {"ended": "out_of_time"}
-        if state is State.STOPPED and (self._submitted or not read_json(self.job.dir / ORDER)):
+        if state is State.STOPPED and (self._submitted or not read_hint(self.job.dir / ORDER)):
             return {"ended": "by_hand", "reason": "stopped by hand", "kind": "stopped"}
         pause = AGAIN[min(self._stuck, len(AGAIN) - 1)] if state is State.INTERRUPTED else AGAIN[-1]
         if time.monotonic() - self._submitted >= pause:

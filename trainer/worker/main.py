@@ -18,7 +18,7 @@ import torch
 from trainer import checkpoint, node
 from trainer.algorithm import Estimator, Module
 from trainer.build import build
-from trainer.config import checkpoint_interval, load
+from trainer.config import checkpoint_interval, load_job
 from trainer.data.opened import Later, Opened
 from trainer.data.opening import open_data
 from trainer.errors import UserError
@@ -81,7 +81,7 @@ def write_to(log: Path) -> None:
 
 def train(job: Job, attempt: int, node_folder: Path) -> dict[str, Any]:
     """Sets a worker up, trains, and writes the artifact."""
-    config = load(job.config_path)
+    config = load_job(job.config_path)
     threads = threads_of_worker(os.environ)
     torch.set_num_threads(threads)
     if torch.cuda.is_available():

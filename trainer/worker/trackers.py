@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import UserError
-from trainer.job import State, read_json, write_json
+from trainer.job import State, read_hint, write_json
 
 if TYPE_CHECKING:
     from io import BufferedWriter
@@ -183,8 +183,8 @@ class MLflow(Tracker):
 
         self._client = MlflowClient(tracking_uri=uri)
         noted = job_dir / "logs" / "mlflow.json"
-        known = read_json(noted) or {}
-        if known.get("uri") == uri:
+        known = read_hint(noted)
+        if known.get("uri") == uri and isinstance(known.get("run"), str):
             self._run = known["run"]
             self._client.update_run(self._run, status="RUNNING")
             return
