@@ -12,7 +12,7 @@ from typing import Any
 
 from trainer import known
 from trainer.build import build
-from trainer.config import load_job
+from trainer.config import load
 from trainer.errors import UserError
 from trainer.job import Job, Status
 from trainer.signature import check
@@ -36,9 +36,9 @@ def launcher_of(job: Job) -> Any:
     """Who is to be asked about a job. Raises UserError if its config can't be read, or its launcher refuses its settings."""
     if job.dir in _own:
         return _own[job.dir]
-    node = load_job(job.config_path)["launcher"]
-    target = node["_target_"]
-    if target not in known.targets("launcher"):
+    node: Any = load(job.config_path).get("launcher")
+    target = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
+    if not target or target not in known.targets("launcher"):
         return Stranger(target)
     return build(check(node, target, "launcher"), "launcher", fill=False)
 
