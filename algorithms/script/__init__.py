@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from algorithms.script import figures, keeping, mpi, outputs, starting
 from algorithms.script.contract import Container
+from algorithms.script.dialect import choose, is_package
 from algorithms.script.distribution import MPI, TORCHRUN, Distribution
 from algorithms.script.process import Process, failure_text, last_words, leave
 from trainer.algorithm import Context, Estimator
@@ -54,6 +55,8 @@ class Script(Estimator):
     environment: dict[str, Any] = field(default_factory=dict)
     checkpoint_s3_uri: str | None = None
     checkpoint_local_path: str = keeping.USUAL
+    dialect: Literal["auto", "framework", "plain", "sdk3"] = "auto"
+    container_arguments: list[Any] | None = None
 
     takes: ClassVar[frozenset[str]] = frozenset({"channels"})
     supervised: ClassVar[bool] = False
@@ -77,7 +80,7 @@ class Script(Estimator):
         files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
         if Path(self.entry).is_absolute() or ".." in Path(self.entry).parts:
             raise UserError(f"algorithm.entry: {self.entry} is not a file of {folder}; write its path from there")
-        package = (folder / "setup.py").is_file() and not self.entry.endswith(".sh")
+        package = is_package(self.entry, folder, choose(self.dialect, self.entry, folder)[0])
         module = self.entry.removesuffix(".py").replace(".", "/")
         there = self.entry in files or (package and {f"{module}.py", f"{module}/__main__.py"} & set(files))
         if not there:

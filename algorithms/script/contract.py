@@ -2,7 +2,7 @@
 
 Written after the open training toolkit (PyPI `sagemaker-training` 5.1.4), against which the tests compare it.
 
-    ROOT/code                 the script's folder, where it runs
+    ROOT/code                 the script's folder, where it runs; under the SDK's third version ROOT/input/data/code
     ROOT/input/config         hyperparameters.json, inputdataconfig.json, resourceconfig.json, checkpointconfig.json
     ROOT/input/data/CHANNEL   what to learn from
     ROOT/checkpoints          what is there again after an interruption
@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from algorithms.script import sdk3
+from algorithms.script.dialect import FRAMEWORK, PLAIN, SDK3
 from trainer.secret import masked
 
 PREFIX = "sagemaker_"  # hyperparameters of the toolkit, which the script doesn't see as its own
@@ -49,7 +51,7 @@ GROUP, INSTANCE = "homogeneousCluster", "local"
 class Container:
     """One host of a job. hosts: the names of all, in order. channels: their names; described: what is said of
     them, where it isn't the usual. distribution: what the toolkit is told of
-    it. region: "" if there is none."""
+    it; spread: what ModelTrainer's drivers are. region: "" if there is none. given: its arguments, if not its hyperparameters."""
 
     root: Path
     entry: str
@@ -66,10 +68,13 @@ class Container:
     region: str = ""
     checkpoint_path: str = ""
     checkpoint_uri: str = ""
+    dialect: str = FRAMEWORK
+    spread: Mapping[str, Any] = field(default_factory=dict)
+    given: tuple[str, ...] | None = None
 
     @property
     def code(self) -> Path:
-        return self.root / "code"
+        return self.data / sdk3.CODE if self.dialect == SDK3 else self.root / "code"
 
     @property
     def model(self) -> Path:
@@ -133,7 +138,16 @@ class Container:
     def inputs(self) -> dict[str, Any]:
         """What inputdataconfig.json holds."""
         one = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
-        return {name: dict(self.described.get(name, one)) for name in self.channels}
+        ours = (sdk3.CODE, sdk3.DRIVERS) if self.dialect == SDK3 else ()
+        return {name: dict(self.described.get(name, one)) for name in (*self.channels, *ours)}
+
+    def written_hyperparameters(self) -> dict[str, str]:
+        """What hyperparameters.json holds."""
+        if self.dialect == PLAIN:
+            return {key: str(value) for key, value in self.hyperparameters.items()}
+        if self.dialect == SDK3:
+            return {key: sdk3.text(value) for key, value in self.hyperparameters.items()}
+        return {key: json.dumps(value) for key, value in self.all_hyperparameters().items()}
 
     def write(self) -> None:
         """Makes the folders and the JSON files."""
@@ -141,7 +155,7 @@ class Container:
             folder.mkdir(parents=True, exist_ok=True)
         (self.output / "intermediate").mkdir(exist_ok=True)
         contents = {
-            "hyperparameters": {k: json.dumps(v) for k, v in self.all_hyperparameters().items()},
+            "hyperparameters": self.written_hyperparameters(),
             "resourceconfig": self.resources(),
             "inputdataconfig": self.inputs(),
             "checkpointconfig": {
@@ -155,6 +169,8 @@ class Container:
                 0o666 if masked(text) == text else 0o600
             )  # a script reads its secrets here, and nobody else does
             path.write_text(text, encoding="utf-8")
+        if self.dialect == SDK3:
+            sdk3.write_drivers(self)
 
 
 def arguments(hyperparameters: Mapping[str, Any]) -> list[str]:
@@ -199,8 +215,19 @@ def variables(container: Container) -> dict[str, str]:
         **{f"channel_{name}": path for name, path in told["channel_input_dirs"].items()},
         **{f"hp_{name}": value for name, value in own.items()},
     }
+    return {**_of_job(container), **_prefixed(values)}
+
+
+def all_variables(container: Container, address: str, port: int) -> dict[str, str]:
+    """Every variable of a script's dialect. address, port: where all processes meet."""
+    if container.dialect == SDK3:
+        return {**_of_job(container), **sdk3.variables(container, address, port)}
+    return driver_variables(container, address, port) | variables(container)
+
+
+def _of_job(container: Container) -> dict[str, str]:
     region = container.region or REGION
-    of_job = {
+    return {
         "SAGEMAKER_BASE_DIR": str(container.root),
         "SAGEMAKER_JOB_NAME": container.job_name,
         "SAGEMAKER_REGION": container.region,
@@ -209,11 +236,11 @@ def variables(container: Container) -> dict[str, str]:
         "AWS_REGION": region,
         "CURRENT_HOST": container.current_host,
     }
-    return {**of_job, **_prefixed(values)}
 
 
 def driver_variables(container: Container, address: str, port: int) -> dict[str, str]:
     """What the driver of the Python SDK's third version sets beyond that. address, port: where all processes meet."""
+    distributed = {"distributed_config": dict(container.spread)} if container.spread else {}
     return _prefixed(
         {
             "input_data_dir": str(container.data),
@@ -224,6 +251,7 @@ def driver_variables(container: Container, address: str, port: int) -> dict[str,
             "current_host_rank": container.hosts.index(container.current_host),
             "master_addr": address,
             "master_port": port,
+            **distributed,
             **{f"hp_{k.replace('-', '_')}": v for k, v in container.own_hyperparameters().items() if "-" in k},
         }
     )

@@ -77,6 +77,15 @@ class Distribution:
             }
         return {}
 
+    def configured(self, workers: int) -> dict[str, Any]:
+        """What ModelTrainer tells its drivers. workers: on each host."""
+        if self.kind is None:
+            return {}
+        count = self.processes_per_host or workers
+        if self.kind == MPI:
+            return {"process_count_per_node": count, "mpi_additional_options": list(self.options) or None}
+        return {"process_count_per_node": count, "smp": None}
+
 
 def _enabled(name: str, options: Any) -> bool:
     """Whether what is said of a distribution asks for it: `{enabled: true}`, or of a library's parts any."""

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from algorithms.script import installing, keeping, mpi
-from algorithms.script.contract import Container, arguments, driver_variables, variables
+from algorithms.script import installing, keeping, mpi, sdk3
+from algorithms.script.contract import Container, all_variables, arguments
+from algorithms.script.dialect import FRAMEWORK, SDK3, choose, is_command, is_package
 from trainer.algorithm import Context
+from trainer.errors import UserError
 
 OPT = "opt"  # of the job's directory: where its containers' folders are
 ML, HOSTS = "/opt/ml", "/etc/hosts"
@@ -61,6 +63,13 @@ def container(script: Any, context: Context, host: Host) -> Container:
     name = hosts[host.node]
     inputs: Any = context.train
     channels = inputs.described()
+    dialect, why = choose(script.dialect, script.entry, context.code(Path(script.source_dir)))
+    if dialect == SDK3 and (taken := {sdk3.CODE, sdk3.DRIVERS} & channels.keys()):
+        if not why:
+            raise UserError(f"data.channels.{min(taken)}: ModelTrainer has a channel of that name; choose another")
+        dialect, why = FRAMEWORK, ""
+    if why:
+        print(f"[headway] dialect {dialect}: {why}", flush=True)
     return Container(
         root=root(context.job, name, host.nodes),
         entry=script.entry,
@@ -77,6 +86,9 @@ def container(script: Any, context: Context, host: Host) -> Container:
         region=_region(script.environment),
         checkpoint_path="" if keeping.inside(script.checkpoint_local_path) else script.checkpoint_local_path,
         checkpoint_uri=script.checkpoint_s3_uri or "",
+        dialect=dialect,
+        spread=script.spread.configured(host.workers),
+        given=None if script.container_arguments is None else tuple(map(str, script.container_arguments)),
     )
 
 
@@ -102,20 +114,20 @@ def prepare(script: Any, context: Context, one: Container, host: Host, stop: thr
             script.feeds.append(feed)
         if told and host.node == 0:
             context.note(told)
-    if not _is_command(one):
+    if not is_command(one.entry, one.code, one.dialect):
         installing.requirements(one.code, stop)
-        if (one.code / "setup.py").is_file():
+        if is_package(one.entry, one.code, one.dialect):
             installing.package(one.code, one.root / "lib", stop)
 
 
 def command(one: Container) -> list[str]:
     """What runs the entry: a command, a package or a script, by its name and by what lies beside it."""
-    given = arguments(one.own_hyperparameters())
-    if _is_command(one):
+    given = _arguments(one)
+    if is_command(one.entry, one.code, one.dialect):
         if (one.code / one.entry).is_file():
             (one.code / one.entry).chmod(0o777)
         return ["/bin/sh", "-c", shlex.join([f"./{one.entry}", *given])]
-    if (one.code / "setup.py").is_file():
+    if is_package(one.entry, one.code, one.dialect):
         return [sys.executable, "-m", one.entry.removesuffix(".py"), *given]
     return [sys.executable, one.entry, *given]
 
@@ -127,9 +139,12 @@ def mpi_hosts(context: Context, one: Container) -> mpi.Hosts:
     return mpi.Hosts(one.hosts, machines, interfaces, one.cpus)
 
 
-def _is_command(one: Container) -> bool:
-    package = (one.code / "setup.py").is_file()
-    return one.entry.endswith(".sh") or not (package or one.entry.endswith(".py"))
+def _arguments(one: Container) -> list[str]:
+    if one.given is not None:
+        return list(one.given)
+    if one.dialect == SDK3:  # which gives a command none but its own
+        return sdk3.arguments(one.hyperparameters) if one.entry.endswith((".py", ".sh")) else []
+    return arguments(one.own_hyperparameters())
 
 
 def surroundings(
@@ -140,7 +155,7 @@ def surroundings(
     addresses = dict(context.gather([one.current_host, _address_towards(address)]))
     env = {k: v for k, v in os.environ.items() if k not in OURS and not k.startswith(OURS_BEGIN)}
     env |= {name: str(value) for name, value in script.environment.items()}
-    env |= driver_variables(one, address, port) | variables(one)
+    env |= all_variables(one, address, port)
     env |= {"MASTER_ADDR": address, "MASTER_PORT": str(port), "PYTHONUNBUFFERED": "1"}
     if script.distributed:
         env |= {name: os.environ[name] for name in os.environ if name in OURS and not name.startswith("MASTER_")}
@@ -150,7 +165,7 @@ def surroundings(
         if int(os.environ["LOCAL_WORLD_SIZE"]) > 1:  # as torchrun has it
             env.setdefault("OMP_NUM_THREADS", "1")
     extra = [one.root / "lib"]
-    required = None if _is_command(one) else installing.where(one.code)
+    required = None if is_command(one.entry, one.code, one.dialect) else installing.where(one.code)
     extra += [required] if required else []
     paths = [str(one.code), *(str(p) for p in extra if p.is_dir()), env.get("PYTHONPATH", "")]
     env["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

@@ -185,6 +185,31 @@ def test_a_script_that_knows_only_opt_ml_finds_it(data: Path) -> None:
     assert Path("/opt/ml").exists() == before  # for nobody else
 
 
+def test_a_program_of_an_image_finds_plain_text_in_its_files(data: Path) -> None:
+    more = [f"+data.channels.training={data}", "algorithm.container_arguments=[train]"]
+    more += ["+algorithm.hyperparameters.max_depth=3", "+algorithm.hyperparameters.criterion=entropy"]
+    job = run("image_program", *more, entry="train")
+    told = {"criterion": "entropy", "depth": 3, "rows": 2, "params": ["criterion", "max_depth"]}
+    assert json.loads((job.model / "tree.json").read_text()) == told
+
+
+def test_a_script_for_modeltrainer_is_known_by_its_variables(folder: Path) -> None:
+    given = {
+        "shuffle": "true",
+        "layers": "[64,32]",
+        "optimizer": "{name: adam}",
+        "name": "'a b'",
+        "learning-rate": "0.1",
+    }
+    more = [f"+algorithm.hyperparameters.{name}={value}" for name, value in given.items()]
+    job = run("modeltrainer", *more, "algorithm.distribution=torch_distributed", "launcher.workers=2")
+    assert json.loads((job.model / "told.json").read_text()) == {
+        **{"shuffle": True, "layers": [64, 32], "optimizer": {"name": "adam"}, "name": "a b", "learning_rate": 0.1},
+        **{"processes": 2, "hosts": 1, "entry": "train.py"},
+    }
+    assert "[headway] dialect sdk3: train.py reads SM_" in log(job)
+
+
 def test_the_failure_file_says_why(folder: Path) -> None:
     done = headway(*arguments("writes_failure"))
     assert done.returncode == 1
