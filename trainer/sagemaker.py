@@ -41,6 +41,18 @@ ROLES = {"train": "train", "training": "train", "validation": "validation", "val
 ROLES |= {"eval": "validation", "evaluation": "validation", "test": "test", "testing": "test"}
 FORMATS = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".libsvm": "libsvm", ".svm": "libsvm"}
 FORMATS |= {".npy": "npy", ".npz": "npy", ".txt": "text"}
+CONTENTS = {
+    "text/csv": "csv",
+    "application/x-parquet": "parquet",
+    "application/parquet": "parquet",
+    "text/plain": "text",
+}
+CONTENTS |= {
+    "application/jsonlines": "jsonl",
+    "text/libsvm": "libsvm",
+    "text/x-libsvm": "libsvm",
+    "application/x-npy": "npy",
+}
 FAILURE_CHARACTERS = 1024
 HOSTS = "launchers.hosts.Hosts"
 PATIENCE_SECONDS = 900.0
@@ -50,11 +62,11 @@ LOOK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Container:
-    """A container's folders, and what its files say."""
+    """A container's folders, and what its files say. channels: what inputdataconfig.json says of each."""
 
     base: Path
     hyperparameters: Mapping[str, Any]
-    channels: tuple[str, ...]
+    channels: Mapping[str, Mapping[str, Any]]
     hosts: tuple[str, ...]
     host: str = ""
     checkpoints: str = ""  # on S3
@@ -125,14 +137,34 @@ class Container:
             time.sleep(LOOK_SECONDS)
 
     def _data(self, own: Mapping[str, Any]) -> list[str]:
-        folders = {name: self.base / "input" / "data" / name for name in self.channels}
-        if own.get("algorithm") == "script":
-            return [f"++data.channels.{name}={_text(str(path))}" for name, path in folders.items()]
-        roles = {ROLES[name.lower()]: path for name, path in folders.items() if name.lower() in ROLES}
-        found = [f"++data.{role}={_text(str(path))}" for role, path in roles.items()]
+        is_script = own.get("algorithm") == "script"
+        for name, told in self.channels.items():
+            self._check_channel(name, told, is_script=is_script)
+        folders = {name: self.base / "input" / "data" / name for name in sorted(self.channels)}
+        if is_script:
+            return [f"++data.channels.{name}={_text(self._channel(name, path))}" for name, path in folders.items()]
+        roles = {ROLES[name.lower()]: name for name in folders if name.lower() in ROLES}
+        found = [f"++data.{role}={_text(str(folders[name]))}" for role, name in roles.items()]
         if roles and "data" not in own:
-            found.insert(0, f"data={_format(next(iter(roles.values())))}")
+            first = next(iter(roles.values()))
+            found.insert(0, f"data={_format(folders[first], str(self.channels[first].get('ContentType') or ''))}")
         return found
+
+    def _channel(self, name: str, path: Path) -> Any:
+        """A script's channel, which lies in a folder already."""
+        content = self.channels[name].get("ContentType")
+        return {"s3_data": str(path), "content_type": str(content)} if content else str(path)
+
+    def _check_channel(self, name: str, told: Mapping[str, Any], *, is_script: bool) -> None:
+        """Raises UserError for what only SageMaker's own algorithms could read."""
+        if told.get("TrainingInputMode") == "Pipe":
+            raise UserError(f"channel {name}: its input mode is Pipe, and here files are read; choose File or FastFile")
+        shared = told.get("S3DistributionType") == "ShardedByS3Key"
+        if shared and len(self.hosts) > 1 and not is_script:
+            raise UserError(
+                f"channel {name}: it is ShardedByS3Key, and every host needs all of the data, of which each takes its part; "
+                f"choose FullyReplicated"
+            )
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -202,7 +234,7 @@ def found(environment: Mapping[str, str] = os.environ) -> Container | None:
     return Container(
         base,
         hyperparameters,
-        tuple(sorted(inputs)),
+        {name: told if isinstance(told, dict) else {} for name, told in inputs.items()},
         tuple(resources.get("hosts", ())) or ("algo-1",),
         str(resources.get("current_host", "")),
         str(_read(config / "checkpointconfig.json").get("S3Uri") or ""),
@@ -248,13 +280,16 @@ def _text(value: Any) -> str:
     return repr(value)
 
 
-def _format(folder: Path) -> str:
-    """The choice of `data` that reads a channel, by its files' endings. Raises UserError."""
+def _format(folder: Path, content: str) -> str:
+    """The choice of `data` that reads a channel, by its content type, else by its files' endings. Raises UserError."""
+    if named := CONTENTS.get(content.partition(";")[0].strip().lower()):
+        return named
     files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else [folder]
     known = [FORMATS[path.suffix.lower()] for path in files if path.suffix.lower() in FORMATS]
     if not known:
+        what = f"content type {content} and none" if content else "none"
         raise UserError(
-            f"{folder}: none of its files has a known ending; set the hyperparameter data to one of: "
+            f"{folder}: {what} of its files has a known ending; set the hyperparameter data to one of: "
             + ", ".join(choices("data"))
         )
     return known[0]

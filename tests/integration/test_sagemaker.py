@@ -43,21 +43,22 @@ def lay_out(base: Path) -> Path:
 def configure(
     base: Path,
     *,
-    channels: tuple[str, ...] = ("train", "validation"),
+    channels: Sequence[str] = ("train", "validation"),
+    told: dict[str, str] | None = None,
     hosts: Sequence[str] = ("algo-1",),
     host: str = "algo-1",
     checkpoints: str = "",
     **hyperparameters: Any,
 ) -> None:
-    """hyperparameters: as the service writes them, every value a string."""
+    """told: of every channel, beside the usual. hyperparameters: as the service writes them, every value a string."""
     config = base / "input/config"
     config.mkdir(parents=True, exist_ok=True)
     resources = {"current_host": host, "hosts": list(hosts), "network_interface_name": "eth0"}
     channel = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
-    told = {"hyperparameters": hyperparameters, "resourceconfig": resources}
-    told["inputdataconfig"] = dict.fromkeys(channels, channel)
-    told["checkpointconfig"] = {"LocalPath": str(base / "checkpoints"), "S3Uri": checkpoints}
-    for name, content in told.items():
+    files = {"hyperparameters": hyperparameters, "resourceconfig": resources}
+    files["inputdataconfig"] = dict.fromkeys(channels, channel | (told or {}))
+    files["checkpointconfig"] = {"LocalPath": str(base / "checkpoints"), "S3Uri": checkpoints}
+    for name, content in files.items():
         (config / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -151,6 +152,35 @@ def test_data_is_read_in_the_format_of_its_files(base: Path) -> None:
         f"++data.train='{base}/input/data/train'",
         f"++data.validation='{base}/input/data/validation'",
     ]
+
+
+def test_data_is_read_in_the_format_of_its_content_type(base: Path) -> None:
+    found = overrides(base, algorithm="linear", told={"ContentType": "text/libsvm; charset=utf-8"})
+    assert found[0] == "data=libsvm"
+    assert overrides(base, algorithm="linear", told={"ContentType": "application/x-own"})[0] == "data=csv"
+
+
+def test_a_scripts_channels_keep_their_content_types(base: Path) -> None:
+    found = overrides(base, algorithm="script", channels=["train"], told={"ContentType": "text/csv"})
+    assert found[0] == f"++data.channels.train={{s3_data:'{base}/input/data/train',content_type:'text/csv'}}"
+
+
+@pytest.mark.parametrize(
+    ("told", "hosts", "words"),
+    [
+        ({"TrainingInputMode": "Pipe"}, ["algo-1"], "channel train: its input mode is Pipe, and here files are read"),
+        ({"S3DistributionType": "ShardedByS3Key"}, ["algo-1", "algo-2"], "every host needs all of the data"),
+    ],
+)
+def test_a_channel_that_can_not_be_read_is_refused(
+    base: Path, told: dict[str, str], hosts: list[str], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        overrides(base, algorithm="linear", told=told, hosts=hosts, checkpoints="s3://bucket/c")
+
+
+def test_a_share_of_a_single_host_is_all(base: Path) -> None:
+    assert overrides(base, algorithm="linear", told={"S3DistributionType": "ShardedByS3Key"})[0] == "data=csv"
 
 
 def test_several_hosts_need_a_place_on_s3(base: Path) -> None:
