@@ -44,6 +44,7 @@ from trainer.errors import HeadwayError, UserError
 from trainer.interpreter import working_folder_last
 from trainer.job import MAX_RUNTIME, Job, State, write_json
 from trainer.mirror import Mirror
+from trainer.patience import patiently
 from trainer.result import write_result
 from trainer.storage import is_remote
 
@@ -146,6 +147,12 @@ class Agent:
                     return self._end(State.FAILED, str(error), self._own_error(error), {}, started)
                 if code is not None:
                     return code
+        except OSError as error:  # how it went can't be written down: the next agent does it
+            print(
+                f"{error.filename or self.job.dir} can't be written: {error.strerror}; the same command goes on",
+                flush=True,
+            )
+            return EX_TEMPFAIL
         finally:
             self.watcher.stop()
             if self.mirror is not None:
@@ -192,8 +199,8 @@ class Agent:
                 self.mirror = carry(job, self.config, self._on_superseded, fetch=self.place.nodes == 1 or bool(job.url))
             if self.mirror and self.meeting and job.url:
                 told = apart.lead(job, self.mirror, self.meeting)
-            lives.note_death(job, self.folder)
-            job.reserve.write_bytes(b"\0" * RESERVE_BYTES)
+            patiently(lambda: lives.note_death(job, self.folder))
+            patiently(lambda: job.reserve.write_bytes(b"\0" * RESERVE_BYTES))
         beats = Beats(self.folder, self.workers)
         self.kept = lives.kept(job) if meet.leads else {}
         attempt = self._attempt(meet, told)
@@ -202,9 +209,8 @@ class Agent:
         watches: list[HangWatch] = []
 
         def on_started(pids: list[int]) -> None:
-            write_json(
-                job.logs / f"node-{self.place.node}.json", {"agent": os.getpid(), "workers": pids, "attempt": attempt}
-            )
+            record = {"agent": os.getpid(), "workers": pids, "attempt": attempt}
+            patiently(lambda: write_json(job.logs / f"node-{self.place.node}.json", record))
             if self.hang_timeout is not None:
                 watches.append(HangWatch(beats, self.hang_timeout, pids, self._on_hang))
             self.control.watch(pids)
@@ -220,19 +226,12 @@ class Agent:
         """The number of this life; the leader's event counts it for all. None if it won't begin. told: what the leader says
         besides."""
         if meet.leads:
-            self.job.result_path.unlink(missing_ok=True)  # of an earlier life, which was interrupted
+            patiently(lambda: self.job.result_path.unlink(missing_ok=True))  # of an earlier life, which was interrupted
             attempt = lives.count(self.job)
-            self.job.add_event(
-                State.STARTING,
-                attempt=attempt,
-                workers=self.workers * meet.nodes,
-                nodes=meet.nodes,
-                pid=os.getpid(),
-                host=os.uname().nodename,
-                folder=str(self.folder),
-                dir=str(self.job.dir),
-                saved=lives.newest(self.job),
-            )
+            counts = {"attempt": attempt, "workers": self.workers * meet.nodes, "nodes": meet.nodes}
+            places = {"host": os.uname().nodename, "folder": str(self.folder), "dir": str(self.job.dir)}
+            begun = {**counts, "pid": os.getpid(), **places, "saved": lives.newest(self.job)}
+            patiently(lambda: self.job.add_event(State.STARTING, **begun))
             if meet.store is not None:
                 meet.store.set("life", json.dumps({"attempt": attempt, **told}))
             if self.job.url and not apart.all_ready(meet, self._disturbed):
@@ -321,7 +320,8 @@ class Agent:
         return EX_TEMPFAIL
 
     def _interrupted(self, attempt: int, step: int | None, source: str, error: dict[str, Any]) -> None:
-        self.job.add_event(State.INTERRUPTED, attempt=attempt, reason=error["message"], source=source, step=step or 0)
+        details = {"attempt": attempt, "reason": error["message"], "source": source, "step": step or 0}
+        patiently(lambda: self.job.add_event(State.INTERRUPTED, **details))
 
     def _end(
         self,
@@ -342,17 +342,19 @@ class Agent:
         event = {"attempt": attempt, "reason": reason, "source": source, "user_error": user_error}
         # the result is written before the event: who sees a final state finds it
         now = moment.now()
-        result = write_result(
-            job,
-            state,
-            attempt=attempt,
-            error=error,
-            wall=moment.seconds(started, now),
-            outcome=outcome,
-            last={**now, **event},
-            address=address if is_remote(address) else None,
+        result = patiently(
+            lambda: write_result(
+                job,
+                state,
+                attempt=attempt,
+                error=error,
+                wall=moment.seconds(started, now),
+                outcome=outcome,
+                last={**now, **event},
+                address=address if is_remote(address) else None,
+            )
         )
-        job.add_event(state, **event, step=result["steps"])
+        patiently(lambda: job.add_event(state, **event, step=result["steps"]))
         if state.is_final:
             self.ended = state
         if state is State.COMPLETED:

@@ -17,6 +17,7 @@ Standard library only: everyone may import this.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -230,11 +231,16 @@ _numbers = itertools.count()  # threads and signal handlers may write the same f
 
 
 def append_line(path: Path, record: Mapping[str, Any], *, durable: bool = False) -> None:
-    """Adds one JSON line in one write, so that a reader never meets half of two lines; `durable`: it is on the disk then."""
-    line = json.dumps(record, separators=(",", ":"), allow_nan=True) + "\n"
+    """Adds one JSON line in one write, so that a reader never meets half of two lines. Raises OSError, also where the disk
+    had room for a part of it: that is taken back.
+    durable: it is on the disk then."""
+    line = (json.dumps(record, separators=(",", ":"), allow_nan=True) + "\n").encode()
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(fd, line.encode())
+        written = os.write(fd, line)
+        if written < len(line):
+            os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_END) - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if durable:
             os.fsync(fd)
     finally:

@@ -151,8 +151,9 @@ def page() -> str:
     ]
     lines += [
         "",
-        "Disks are filled and made read-only where small ones may be mounted (as root); lose-node runs the job on two nodes",
-        "with train.elastic=exact; s3 and lose-machine run it on a server of our own that speaks S3.",
+        "Disks are filled and made read-only where small ones may be mounted (as root); clocks and slow disks need a C",
+        "compiler (cc); lose-node runs the job on two nodes with train.elastic=exact; s3, s3-killed and lose-machine run it on",
+        "a server of our own that speaks S3.",
         "",
         "Examples",
         "  headway chaos algorithm=linear data=digits launcher.workers=2",

@@ -24,9 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer import config as schema
+from trainer import moment
 from trainer.chaos import disks
-from trainer.chaos.faults import BUCKET, ON_DISK, World
+from trainer.chaos.faults import BUCKET, ON_DISK, PRELOADED, World
 from trainer.chaos.metadata import MetadataServer
+from trainer.chaos.preload import Preload
 from trainer.chaos.processes import MARK
 from trainer.chaos.report import FaultRecord, Report
 from trainer.chaos.run import Run
@@ -84,6 +86,8 @@ class Drill:
             self.world.s3 = self._held.enter_context(Server(BUCKET, seed=self.report.seed))
         if kinds & set(ON_DISK):
             self._mount(reference, kinds)
+        if kinds & set(PRELOADED):
+            self._preload(scratch, kinds)
 
     def _mount(self, reference: Job, kinds: set[str]) -> None:
         disk, size = self.place / "disk", (32 << 20) + 8 * disks.size_of(reference.dir)
@@ -98,6 +102,13 @@ class Drill:
             return
         self._held.callback(disks.take_away, disk)
         self.world.disk = disk
+
+    def _preload(self, scratch: Path, kinds: set[str]) -> None:
+        try:
+            self.world.preload = Preload(scratch)
+        except OSError as error:
+            why = f"needs a library of its own: {error}"
+            self.report.left_out.update({kind: why for kind in PRELOADED if kind in kinds})
 
     def _given(self, key: str) -> bool:
         return any(override.lstrip("+").split("=")[0] == key for override in self.overrides)
@@ -131,6 +142,8 @@ class Drill:
                 output,
                 url,
             )
+        if number and setting == ONE_NODE and self.world.preload is not None:
+            environment |= self.world.preload.environment()
         root = self.world.disk if number and setting == ONE_NODE and self.world.disk else self.place
         return Subject(Job(root / name), self._overrides(setting, number), environment, output)
 
@@ -150,7 +163,7 @@ class Drill:
             words = (said[-1] if said else "it left without a word").removeprefix("error: ")
             raise (UserError if subject.left == 2 else HeadwayError)(words)
         running = next(event for event in subject.events if event["state"] == State.RUNNING)
-        trained = subject.events[-1]["time"] - running["time"]
+        trained = moment.seconds(running, subject.events[-1])
         if trained < LEAST_SECONDS:
             raise UserError(
                 f"the job trains for {trained:.1f} s, too short to be disturbed; raise train.epochs, train.max_steps "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -13,16 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer import checkpoint
+from trainer import checkpoint, moment
 from trainer.chaos import disks
 from trainer.chaos.metadata import MetadataServer
+from trainer.chaos.preload import Preload
 from trainer.chaos.processes import dies_with_us, marked, send, wait_dead
 from trainer.chaos.s3 import Server
 from trainer.chaos.schedule import Fault
 from trainer.chaos.subject import Subject
 
 BUCKET = "chaos"
-ON_DISK = ("disk-full", "io-error")
+ON_DISK = ("disk-full", "io-error")  # need a small disk of their own
+PRELOADED = ("clock", "disk-slow")  # need a compiler
+UPLOAD_SECONDS = 5.0
 DEATH_SECONDS = 10.0
 ROUND_SECONDS = 60.0
 WORKERS_SECONDS = 60.0
@@ -30,19 +34,21 @@ WORKERS_SECONDS = 60.0
 
 @dataclass
 class World:
-    """What a drill has around its jobs: clouds, S3, a small disk of its own. None is not there."""
+    """What a drill has around its jobs: clouds, S3, a small disk of its own, a clock and a slow disk. None is not there."""
 
     metadata: MetadataServer
     s3: Server | None = None
     disk: Path | None = None
+    preload: Preload | None = None
 
 
 @dataclass
 class Given:
-    """A fault that was given. at: when (unix seconds); words: what exactly; lifted: when it was over, for one that lasts;
+    """A fault that was given. at, up: when, in unix seconds and since this machine was started; words: what exactly; lifted: when it was over (up), for one that lasts;
     floor: the step of the newest whole checkpoint then."""
 
     at: float
+    up: float = field(default_factory=lambda: up())
     words: str = ""
     lifted: float | None = None
     floor: int = 0
@@ -111,6 +117,61 @@ def _warning(fault: Fault, subject: Subject, world: World, given: Given) -> None
     world.metadata.give(cloud, given.words)
 
 
+def _withdrawn(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    _warning(fault, subject, world, given)
+    _last(fault.options["seconds"], subject)
+    world.metadata.clear()
+    given.lifted = up()
+
+
+def _storm(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    """The job is farther each time: killed again and again at one step it is right to give up."""
+    given.words = f"{fault.options['times']} times"
+    for i in range(fault.options["times"]):
+        pids = _workers(subject)
+        end, known, farther = time.monotonic() + ROUND_SECONDS, len(subject.resumes), subject.reached + 1
+        send([pids[(i + int(fault.draw * 10)) % len(pids)]], signal.SIGKILL)
+        while len(subject.resumes) == known or subject.reached <= farther:
+            subject.pause()
+            if subject.state.is_final or subject.left is not None or time.monotonic() > end:
+                return
+
+
+def _clock(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    assert world.preload is not None
+    ahead = fault.options["ahead"]
+    given.words = f"{'-' if ahead < 0 else '+'}{abs(ahead) // 3600} h"
+    world.preload.set_clock(ahead)
+    given.lifted = up()
+
+
+def _disk_slow(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    assert world.preload is not None
+    given.words = f"{fault.options['milliseconds']} ms more"
+    world.preload.slow_disk(fault.options["milliseconds"])
+    _last(fault.options["seconds"], subject)
+    world.preload.slow_disk(0)
+    given.lifted = up()
+
+
+def _s3_killed(fault: Fault, subject: Subject, world: World, given: Given) -> None:
+    assert world.s3 is not None
+    seen, end = len(world.s3.requests), time.monotonic() + UPLOAD_SECONDS
+    uploads = re.compile(r"PUT .*/checkpoints/|POST .*/checkpoints/")
+    while time.monotonic() < end and not any(map(uploads.match, world.s3.requests[seen:])):
+        subject.pause()
+        if subject.state.is_final:
+            raise Missed
+    with world.s3.killed():
+        _last(fault.options["seconds"], subject)
+    given.lifted = up()
+
+
+def up() -> float:
+    """Seconds since this machine was started: a clock that no fault sets."""
+    return float(moment.now()["up"])
+
+
 def _hang(fault: Fault, subject: Subject, world: World, given: Given) -> None:
     pids = _workers(subject)
     stopped = pids if fault.options["who"] == "all" else [fault.pick(pids)]
@@ -122,20 +183,20 @@ def _disk_full(fault: Fault, subject: Subject, world: World, given: Given) -> No
     assert world.disk is not None
     with disks.full(world.disk):
         _last(fault.options["seconds"], subject)
-    given.lifted = time.time()
+    given.lifted = up()
 
 
 def _io_error(fault: Fault, subject: Subject, world: World, given: Given) -> None:
     given.words = fault.options["how"]
-    if fault.options["how"] == "read-only":
+    if fault.options["how"].startswith("read-only"):
         subject.job.checkpoints.mkdir(parents=True, exist_ok=True)  # a run that was just begun has none yet
-        with disks.read_only(subject.job.checkpoints):
+        with disks.read_only(subject.job.dir if fault.options["how"] == "read-only-job" else subject.job.checkpoints):
             _last(fault.options["seconds"], subject)
     else:
         _limit_files(subject.workers(), 16)
         _last(fault.options["seconds"], subject)
         _limit_files(subject.workers(), resource.RLIM_INFINITY)
-    given.lifted = time.time()
+    given.lifted = up()
 
 
 def _limit_files(pids: list[int], size: int) -> None:
@@ -155,7 +216,7 @@ def _corrupt(fault: Fault, subject: Subject, world: World, given: Given) -> None
         if subject.left is not None:
             raise Missed
         time.sleep(0.005)
-    given.at = time.time()
+    given.at, given.up = time.time(), up()
     agents, workers = list(subject.agents().values()), subject.workers()
     if fault.options["kill"] == "all":
         send([subject.command, *agents, *workers], signal.SIGKILL)
@@ -185,7 +246,7 @@ def _s3(fault: Fault, subject: Subject, world: World, given: Given) -> None:
     world.s3.faults(fault.options["rate"])
     _last(fault.options["seconds"], subject)
     world.s3.faults(0.0)
-    given.lifted = time.time()
+    given.lifted = up()
 
 
 def _lose_machine(fault: Fault, subject: Subject, world: World, given: Given) -> None:
@@ -256,11 +317,16 @@ GIVE: dict[str, Callable[[Fault, Subject, World, Given], None]] = {
     "gcp": _notice,
     "azure": _notice,
     "warning": _warning,
+    "withdrawn": _withdrawn,
+    "storm": _storm,
+    "clock": _clock,
     "hang": _hang,
     "disk-full": _disk_full,
+    "disk-slow": _disk_slow,
     "io-error": _io_error,
     "corrupt": _corrupt,
     "s3": _s3,
+    "s3-killed": _s3_killed,
     "lose-machine": _lose_machine,
     "lose-node": _lose_node,
 }

@@ -27,6 +27,15 @@ def state(pid: int) -> str:
         return ""
 
 
+def command_of(pid: int) -> str:
+    """Its command line, as far as it fits a line, and where it waits."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        return f"{words[:200]} ({state(pid)}, {Path(f'/proc/{pid}/wchan').read_text()})"
+    except OSError:
+        return f"{pid}, which is gone by now"
+
+
 def send(pids: Iterable[int], number: signal.Signals) -> None:
     """Sends a signal to all that are there."""
     for pid in pids:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.chaos import disks, judge
-from trainer.chaos.faults import BUCKET, ON_DISK, Given, Missed, World, give, saved_on
-from trainer.chaos.processes import send
+from trainer.chaos.faults import BUCKET, ON_DISK, Given, Missed, World, give, saved_on, up
+from trainer.chaos.processes import command_of, send
 from trainer.chaos.report import FaultRecord, Report, RunRecord
 from trainer.chaos.schedule import EARLY, REMOTE, RUNNING, SAVING, STARTING, Fault
 from trainer.chaos.subject import Resume, Subject
@@ -92,10 +92,10 @@ class Run:
 
     def _seconds(self, fault: Fault, given: Given, resumes: Sequence[Resume]) -> float | None:
         if resumes:
-            back = resumes[-1 if fault.moment == STARTING else 0].time  # the first may be of those who were starting
-            return round(max(0.0, back - given.at), 3)
+            back = resumes[-1 if fault.moment == STARTING else 0].up  # the first may be of those who were starting
+            return round(max(0.0, back - given.up), 3)
         saved = given.details.get("saved")
-        return None if saved is None else round(max(0.0, saved - (given.lifted or given.at)), 3)
+        return None if saved is None else round(max(0.0, saved - (given.lifted or given.up)), 3)
 
     # its moment
 
@@ -172,8 +172,8 @@ class Run:
                 return ""
             if goes_on and state is State.RUNNING and len(subject.resumes) == known:
                 newest = self._saved()
-                if newest > saved or (fault.kind == "warning" and newest >= given.details["step"]):
-                    given.details["saved"] = time.time()
+                if newest > saved or ("step" in given.details and newest >= given.details["step"]):
+                    given.details["saved"] = up()
                     return ""
         return f"not back within {BACK_SECONDS:.0f} s; its state is {subject.state.value}"
 
@@ -206,7 +206,7 @@ class Run:
         record.seconds = round(time.monotonic() - self._began, 3)
         if subject.state is State.COMPLETED:
             behind = subject.left_behind()
-            record.problems += [f"{len(behind)} processes were left behind"] if behind else []
+            record.problems += [f"a process was left behind: {what}" for what in map(command_of, behind)]
             record.weights, record.metrics, problems = judge.compare(subject.job, self.reference)
             record.problems += problems + self._compare_remote()
         self._judge_unasked(len(subject.resumes))

@@ -25,8 +25,9 @@ import struct
 import threading
 import time
 import uuid
+import weakref
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -87,6 +88,19 @@ class Server:
         self._http.shutdown()
         self._http.server_close()
 
+    @contextlib.contextmanager
+    def killed(self) -> Iterator[None]:
+        """Nobody listens, and all connections are reset in the middle of what they did, for a while. What was stored stays."""
+        port = self._http.server_address[1]
+        self.__exit__()
+        self._http.reset()
+        try:
+            yield
+        finally:
+            self._http = _Listener(("127.0.0.1", port), _Handler)
+            self._http.s3 = self
+            self.__enter__()
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -144,6 +158,21 @@ class _Listener(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
     s3: Server
+
+    def __init__(self, *arguments: Any) -> None:
+        self.connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.add(request)
+        super().process_request(request, client_address)
+
+    def reset(self) -> None:
+        """Resets all connections: what was under way is not answered."""
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that leave are no news here."""

@@ -68,13 +68,39 @@ KINDS = {
         options={"cloud": ("aws", "gcp")},
         moments=(SAVING,),
     ),
-    "hang": Kind("SIGSTOP of one worker or of all", share=6, options={"who": ("one", "one", "all")}),
-    "disk-full": Kind("no space left, for a moment", options={"seconds": (0.3, 0.8, 1.5)}, moments=(SAVING,)),
-    "io-error": Kind(
-        "checkpoints can't be written, for a moment",
-        share=8,
-        options={"how": ("read-only", "too-large"), "seconds": (0.3, 0.8, 1.5)},
+    "withdrawn": Kind(
+        "the same, and it is withdrawn at once",
+        notice=True,
+        options={"cloud": ("aws", "gcp"), "seconds": (0.1, 0.2, 0.4)},
         moments=(SAVING,),
+    ),
+    "storm": Kind(
+        "SIGKILL of a worker, more than twenty times in a row, each a little farther",
+        share=1,
+        options={"times": (21, 25)},
+    ),
+    "clock": Kind(
+        "the wall clock is set, forwards or back",
+        share=12,
+        notice=True,
+        options={"ahead": (-86400, -3600, 3600, 86400, 0)},
+        moments=(EARLY, STARTING, SAVING),
+    ),
+    "hang": Kind("SIGSTOP of one worker or of all", share=6, options={"who": ("one", "one", "all")}),
+    "disk-full": Kind(
+        "no space left, for a moment", options={"seconds": (0.3, 0.8, 1.5)}, moments=(EARLY, STARTING, SAVING)
+    ),
+    "disk-slow": Kind(
+        "every write and fsync takes long, for a moment",
+        notice=True,
+        options={"milliseconds": (20, 100), "seconds": (1.0, 2.0)},
+        moments=(EARLY, STARTING, SAVING),
+    ),
+    "io-error": Kind(
+        "checkpoints, or anything of the job, can't be written, for a moment",
+        share=8,
+        options={"how": ("read-only", "too-large", "read-only-job"), "seconds": (0.3, 0.8, 1.5)},
+        moments=(EARLY, STARTING, SAVING),
     ),
     "corrupt": Kind(
         "damage to the newest checkpoint, then SIGKILL of the workers",
@@ -89,6 +115,13 @@ KINDS = {
         setting=REMOTE,
         share=6,
         options={"rate": (0.2, 0.5, 1.0), "seconds": (0.5, 1.0, 2.0)},
+    ),
+    "s3-killed": Kind(
+        "the S3 server is killed in mid-upload, and comes back",
+        setting=REMOTE,
+        share=3,
+        notice=True,
+        options={"seconds": (0.2, 1.0, 3.0)},
     ),
     "lose-machine": Kind("SIGKILL of all and the local folder gone: back from S3", setting=REMOTE, share=3),
     "lose-node": Kind(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer import checkpoint, node
+from trainer import checkpoint, moment, node
 from trainer.chaos.processes import MARK, dies_with_us, is_marked, marked, send, wait_dead, wait_gone
 from trainer.job import Job, State
 from trainer.shapes import wrong_event
@@ -26,10 +26,10 @@ AGENT = b"launchers.agent"
 
 @dataclass(frozen=True)
 class Resume:
-    """That the job went on. reached: the last step done before; step: the one it went on from; whole: the steps of
+    """That the job went on. up: when, in seconds since this machine was started; reached: the last step done before; step: the one it went on from; whole: the steps of
     the checkpoints that were there then."""
 
-    time: float
+    up: float
     attempt: int
     world_size: int
     reached: int
@@ -108,7 +108,7 @@ class Subject:
 
     def left_behind(self) -> list[int]:
         """Processes that are still there some seconds after it has ended."""
-        wait_gone(lambda: not marked(self.mark), 5)
+        wait_gone(lambda: not marked(self.mark), 20)
         return marked(self.mark)
 
     # what is seen of it
@@ -136,7 +136,7 @@ class Subject:
         beats = self._beats()  # before the events: steps of a new life must not count for the one before
         whole = self.whole()
         self._tail = self._tail or Tail(self.job.events_path)
-        new = [event for event in self._tail.records(wrong_event) if event["time"] > self._since]
+        new = [event for event in self._tail.records(wrong_event) if event["up"] > self._since]
         if not any(event["state"] == State.RUNNING for event in new):
             self._see(beats)
         self._seen |= set(whole)
@@ -160,8 +160,8 @@ class Subject:
             self._running = False
             self._see([step])
         elif event["state"] == State.RUNNING:
-            step, time, world = int(event["step"]), float(event["time"]), int(event["world_size"])
-            self.resumes.append(Resume(time, int(event["attempt"]), world, self.reached, step, frozenset(self._seen)))
+            step, up, world = int(event["step"]), float(event["up"]), int(event["world_size"])
+            self.resumes.append(Resume(up, int(event["attempt"]), world, self.reached, step, frozenset(self._seen)))
             self.reached, self._seen, self._running = step, set(), True
 
     def _see(self, steps: Sequence[int]) -> None:
@@ -216,7 +216,7 @@ class Subject:
 
     def forget(self) -> None:
         """The local folder is gone: what is told of earlier times in the one that comes was seen already."""
-        self._since, self._tail = time.time(), None
+        self._since, self._tail = float(moment.now()["up"]), None
         self._seen, self._running = set(), False
         self._damaged.clear()
 

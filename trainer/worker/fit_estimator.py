@@ -11,6 +11,7 @@ from trainer.data.schema import Schema
 from trainer.errors import UserError
 from trainer.function import Function
 from trainer.job import MAX_RUNTIME, State
+from trainer.patience import patiently
 from trainer.worker.beginning import begin, resume, seed_all, set_deadline, told_of
 from trainer.worker.context import CONTEXT, JobContext
 from trainer.worker.function_context import FunctionContext
@@ -47,11 +48,12 @@ def fit_estimator(algorithm: Estimator, session: Session, facts: dict[str, Any])
     if found is None and ranks.broadcast(ranks.rank == 0 and algorithm.goes_on(job.dir)):
         step = _reported(session)
     context = JobContext(session, facts["threads"], found / ESTIMATOR if found else None)
-    reporter.forget_after(step)
+    patiently(lambda: reporter.forget_after(step))
     set_deadline(session, all_counts=not algorithm.ends_in_time)
     if ranks.rank == 0:
         seconds = progress.training_seconds
-        job.add_event(State.RUNNING, **facts, parameters=None, strategy="its own", **told_of(session, step, seconds))
+        facts |= {"parameters": None, "strategy": "its own", **told_of(session, step, seconds)}
+        patiently(lambda: job.add_event(State.RUNNING, **facts))
     begin(session, step)
     if isinstance(algorithm, Function):
         algorithm.fit(FunctionContext(algorithm, session, context))

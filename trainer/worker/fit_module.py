@@ -14,6 +14,7 @@ from torch import nn
 from trainer import artifact, checkpoint, node
 from trainer.algorithm import Module
 from trainer.job import Job, State
+from trainer.patience import patiently
 from trainer.pulling import await_checkpoint, storage_of
 from trainer.weights import named_tensors
 from trainer.worker import batch_size, initial
@@ -87,7 +88,7 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
     progress.total, progress.step = total, training.position.step
     progress.epoch = training.position.epoch + training.position.epoch_step / steps
     progress.samples, progress.training_seconds = training.position.samples, training.position.seconds
-    session.reporter.forget_after(training.position.step)
+    patiently(lambda: session.reporter.forget_after(training.position.step))
     set_deadline(session)
     if ranks.rank == 0:
         facts |= {
@@ -95,9 +96,8 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
             "precision": precision,
             "steps": total,
         }
-        session.job.add_event(
-            State.RUNNING, **facts, **told_of(session, training.position.step, training.position.seconds)
-        )
+        facts |= told_of(session, training.position.step, training.position.seconds)
+        patiently(lambda: session.job.add_event(State.RUNNING, **facts))
     session.reporter.gauges += mfu_of(algorithm, session, precision)
     progress.more = told(session, spread, session.job.progress() or {})
     begin(session, training.position.step)

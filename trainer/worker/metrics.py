@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 
 from trainer import moment
 from trainer.job import Job, append_line, write_json
+from trainer.patience import patiently
 from trainer.result import more_is_better
 
 PROGRESS_SECONDS = 0.25
@@ -106,7 +108,7 @@ class Reporter:
                 "samples": samples,
                 "values": told,
             }
-            append_line(self._job.metrics_path, line)
+            patiently(lambda: append_line(self._job.metrics_path, line))
             self._tracker.log(step, told)
 
     def is_better(self, name: str, value: float, than: float, by: float = 0.0) -> bool:
@@ -131,9 +133,10 @@ class Reporter:
             gauge.close()
         if self._thread:
             self._thread.join()
-            write_json(self._job.progress_path, self.progress.snapshot())
+            patiently(lambda: write_json(self._job.progress_path, self.progress.snapshot()))
             self._tracker.finish(result)
 
     def _write_progress(self) -> None:
         while not self._ended.wait(PROGRESS_SECONDS):
-            write_json(self._job.progress_path, self.progress.snapshot())
+            with contextlib.suppress(OSError):  # the disk can't be written: the next one may
+                write_json(self._job.progress_path, self.progress.snapshot())
