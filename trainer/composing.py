@@ -17,6 +17,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from trainer import codepath, plugins
 from trainer.conf_files import choices, groups, own_choices
 from trainer.config import TARGETS, Config
+from trainer.elsewhere import flags_first, here
 from trainer.environment import variables
 from trainer.errors import UserError, did_you_mean
 from trainer.plugging import register as plug
@@ -126,14 +127,14 @@ def run_hydra(
     register()
     arguments = [re.sub(r"^seed=", "job.seed=", argument) for argument in arguments]  # as they call it elsewhere
     completes = bool({"-sc", "--shell-completion"} & set(arguments))
-    arguments = _completing(arguments) if completes else prepared(arguments)
+    arguments = _completing(arguments) if completes else prepared(flags_first(arguments))
     codes: list[int] = []
     before = os.environ.get(FULL_ERROR)
 
     def main(config: Any) -> None:
         try:
             with variables({FULL_ERROR: before}):  # what the task starts has it as the user has
-                codes.append(task(plain(config, list(HydraConfig.get().overrides.task), space=space)))
+                codes.append(task(plain(config, _overrides(HydraConfig.instance().cfg), space=space)))
         except Exception as error:
             raise _FromTask(error) from error
 
@@ -152,6 +153,14 @@ def run_hydra(
     finally:
         sys.argv = arguments_before
     return max(codes, default=0)
+
+
+def _overrides(config: Any) -> list[str]:
+    """The overrides of a job as they were given: one that refers to something is not to be resolved as one of Hydra's own settings."""
+    from omegaconf import OmegaConf
+
+    given = OmegaConf.to_container(config.hydra.overrides, resolve=False)
+    return [str(override) for override in given["task"]]  # type: ignore[index, call-overload]
 
 
 def _is_plain(arguments: list[str]) -> bool:
@@ -249,6 +258,8 @@ def _describe(error: Exception) -> str:
     if override or "is not in struct" in text or "not in '" in text:
         return _unknown_key(override or key or "", text)
     if group := _last(r"Could not override '?([\w/]+)'?\. ?No match in the defaults list", text):
+        if known := here(group):
+            return f"{group}: there is no such config group; here it is {known}"
         return f"{group}: there is no such config group; {did_you_mean(group, groups())}"
     if item := _last(r"An item is already at '([^']+)'", text):
         return f"{item}: this key is there already; write {item}=… without the +"
@@ -264,7 +275,11 @@ def _describe(error: Exception) -> str:
     if "Missing mandatory value" in text:
         return f"{key or text}: a value is needed; give it as {key}=VALUE"
     if match := re.search(r"Interpolation key '([^']+)' not found", text):
-        return f"{key}: it refers to {match.group(1)}, and there is no such key"
+        return f"{key}: it refers to {match.group(1)}, and there is no such key; write \\${{{match.group(1)}}} for the text itself"
+    if match := re.search(r"Environment variable '([^']+)' not found", text):
+        return f"{key}: the environment variable {match.group(1)} is not set; set it, or write ${{oc.env:{match.group(1)},DEFAULT}}"
+    if "Recursive interpolation" in text:
+        return f"{key}: it refers to itself"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first = lines[0] if lines else type(error).__name__
     return f"{first} ({key})" if key else first
@@ -283,6 +298,8 @@ def _unknown_key(key: str, text: str) -> str:
     from trainer.conf_files import known_keys
 
     known = known_keys()
+    if name := here(key):
+        return f"{key}: there is no such key; here it is {name}"
     sweeper = SWEEPER if key.startswith(SWEEPER) else ""  # where `headway tune`'s keys lie, if Hydra sweeps
     bare = key.removeprefix(sweeper)
     if bare in known:  # a mapping given keys that it doesn't have
