@@ -24,6 +24,8 @@ from trainer.plugging import register as plug
 
 CONFIG_MODULE = "pkg://conf"
 OPEN = ("algorithm", "data", "launcher", "tracking")  # groups that may have keys of the user's own
+SINGLE = (*OPEN, "train", "strategy", "checkpoint", "job")  # groups of which one choice counts
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir", "hydra.output_subdir")
 SWEEPER = "hydra.sweeper."
 FULL_ERROR = "HYDRA_FULL_ERROR"
 SPACE = "_space_"  # under `algorithm`: what `headway tune` searches unless it is given a space
@@ -180,6 +182,8 @@ def prepared(overrides: Sequence[str]) -> list[str]:
     for flag, folder in pairwise(overrides):
         if flag in ("--config-dir", "-cd"):  # a study's best.yaml names code that lies beside it
             codepath.last(Path(folder).absolute())
+    for override in overrides:
+        _refuse_idle(override)
     for noun, _, name in (override.partition("=") for override in overrides):
         if name in own_choices(noun) and (noun, name) not in _told and (plugin := plugins.named(noun, name)):
             _told.add((noun, name))
@@ -188,6 +192,15 @@ def prepared(overrides: Sequence[str]) -> list[str]:
 
 
 _told: set[tuple[str, str]] = set()
+
+
+def _refuse_idle(override: str) -> None:
+    """Raises UserError for a setting that would be taken and do nothing."""
+    key, _, value = override.lstrip("+").partition("=")
+    if key in FOLDERS:
+        raise UserError(f"{key}: Hydra makes no folders here; a job's is job.dir, or job.name below runs/")
+    if key in SINGLE and value.startswith("["):
+        raise UserError(f"{key}={value}: one can be chosen, not several; write {key}=NAME")
 
 
 def _completing(arguments: list[str]) -> list[str]:
@@ -298,14 +311,16 @@ def _unknown_key(key: str, text: str) -> str:
     from trainer.conf_files import known_keys
 
     known = known_keys()
-    if name := here(key):
-        return f"{key}: there is no such key; here it is {name}"
     sweeper = SWEEPER if key.startswith(SWEEPER) else ""  # where `headway tune`'s keys lie, if Hydra sweeps
     bare = key.removeprefix(sweeper)
     if bare in known:  # a mapping given keys that it doesn't have
         return f"{key}: it has no such keys; write +{key}=… to add them"
-    if below := [name for name in known if name.endswith(f".{bare}")]:
+    name = here(key)
+    below = [one for one in known if one.endswith(f".{bare}")]
+    if below and not (name and " " in name):
         return f"{key}: there is no such key; did you mean {' or '.join(map(repr, below[:3]))}?"
+    if name:
+        return f"{key}: there is no such key; here it is {name}"
     top = bare.split(".")[0]
     siblings = [f"{sweeper}{k}" for k in known if k.startswith(f"{top}.")]
     near = did_you_mean(key, siblings) if siblings else did_you_mean(bare, [*groups(), *known], listed=groups())

@@ -77,7 +77,7 @@ _KEYS = {
     "n_trials": "tune.trials",
     "num_samples": "tune.trials",
 }
-_GROUPS = ("algorithm", "trainer", "training", "train", "model", "args", "hparams", "params", "optimizer", "optim")
+_GROUPS = ("algorithm", "trainer", "training", "model", "args", "hparams", "params", "optimizer", "optim")
 # flags of Hydra's that take a value
 _VALUED = {
     "--cfg": "-c",
@@ -117,7 +117,9 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
         if not word.startswith("-") or re.fullmatch(r"-?\d.*", word) or word == "--":
             rest.append(word)
         elif name == "--config-path" or name == "-cp":
-            raise UserError(f"{word}: Headway's own configs stay where they are; --config-dir FOLDER adds your choices to them")
+            raise UserError(
+                f"{word}: Headway's own configs stay where they are; --config-dir FOLDER adds your choices to them"
+            )
         elif name in _VALUED or name in _VALUED.values():
             flags.append(word)
             if not mark and given:
@@ -127,7 +129,9 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
             if name in ("--info", "-i") and given and given[0] in INFO:
                 flags.append(given.pop(0))
         else:
-            raise UserError(_meant(word, name, value if mark else given[0] if given and "=" not in given[0] else "VALUE"))
+            raise UserError(
+                _meant(word, name, value if mark else given[0] if given and "=" not in given[0] else "VALUE")
+            )
     return [*flags, *rest]
 
 
