@@ -45,6 +45,7 @@ from trainer.interpreter import working_folder_last
 from trainer.job import MAX_RUNTIME, Job, State, write_json
 from trainer.mirror import Mirror
 from trainer.patience import patiently
+from trainer.private import heed
 from trainer.result import write_result
 from trainer.storage import is_remote
 
@@ -83,6 +84,7 @@ def run(arguments: list[str]) -> int:
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
         config = load_job(job.config_path)
+        heed(config)
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="headway-", ignore_cleanup_errors=True)))
         # inherited too: on loopback nobody else shall reach the workers, elsewhere a machine's name may lead nowhere
         if name := interface(place.address):

@@ -130,7 +130,7 @@ def _point(path: str, *descriptors: int) -> None:
     """Has these file descriptors read from and write to a file from here on."""
     sys.stdout.flush()
     sys.stderr.flush()
-    opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     for descriptor in descriptors:
         os.dup2(opened, descriptor)
     os.close(opened)

@@ -117,7 +117,8 @@ def accounted(number: str) -> Record | None:
 def write(path: str, text: str) -> None:
     beside = Path(f"{path}.{os.getpid()}")
     beside.write_text(text, encoding="utf-8")
-    beside.chmod(0o755)
+    mode = beside.stat().st_mode
+    beside.chmod((mode | (mode & 0o444) >> 2) & 0o7777)  # who may read it may run it
     os.replace(beside, path)
 
 

@@ -30,6 +30,7 @@ from trainer.codepath import CODE, RECORD, home, known
 from trainer.errors import UserError
 from trainer.figures import size
 from trainer.job import write_json
+from trainer.private import as_umask_says
 
 ARCHIVE, LOCK, DIFF = "submission/code.zip", "submission/requirements.lock", "submission/diff.patch"
 DIFF_BYTES = 10_000_000  # at most
@@ -190,6 +191,7 @@ def _copy(project: owncode.Project, target: Path, folder: str) -> dict[str, Any]
             made.add(path.parent)
         path.write_bytes(content)
         shutil.copystat(project.root / name, path)
+        as_umask_says(path)
         files += 1
     return {
         "folder": folder,

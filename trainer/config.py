@@ -88,6 +88,7 @@ class JobConfig:
     encryption: str | None = None
     kms_key: str | None = None
     seed: int = 0
+    private: bool = False
     detach: bool = False
     dry_run: bool = False
 

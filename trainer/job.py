@@ -235,7 +235,7 @@ def append_line(path: Path, record: Mapping[str, Any], *, durable: bool = False)
     had room for a part of it: that is taken back.
     durable: it is on the disk then."""
     line = (json.dumps(record, separators=(",", ":"), allow_nan=True) + "\n").encode()
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         written = os.write(fd, line)
         if written < len(line):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer import bundle, moment, secret, sending
+from trainer import bundle, moment, private, secret, sending
 from trainer import config as schema
 from trainer.account import between
 from trainer.build import build
@@ -80,6 +80,8 @@ def train(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None
 
 Look = Callable[[], Status]
 Follow = Callable[[Job, Look], Any]
+Begin = Callable[[Job, Mapping[str, Any]], None]
+Announce = Callable[[str], None]
 
 
 def _wait(job: Job, look: Look) -> None:
@@ -91,14 +93,19 @@ def run(
     config: Mapping[str, Any],
     *,
     follow: Follow,
-    begin: Callable[[Job, Mapping[str, Any]], None] = lambda job, config: None,
-    announce: Callable[[str], None] = lambda text: None,
+    begin: Begin = lambda job, config: None,
+    announce: Announce = lambda text: None,
 ) -> tuple[Job, int]:
     """Runs a composed config's job to its end on the configured launcher. Returns the job and the exit code.
 
     begin is shown the job once it is submitted, follow watches it while it is alive, announce says what else happens.
     """
     one = prepare(schema.check(config))
+    with private.kept(one.config):
+        return _run(one, follow, begin, announce)
+
+
+def _run(one: Prepared, follow: Follow, begin: Begin, announce: Announce) -> tuple[Job, int]:
     job, launcher, checked = one.job, one.launcher, one.config
     if one.is_done:
         announce(f"{job.name} is already completed; nothing was changed ({checked['job']['dir']})")
@@ -206,13 +213,14 @@ def prepare(checked: dict[str, Any], *, attach: bool = False) -> Prepared:
 def submit(one: Prepared, *, detached: bool = False) -> list[str]:
     """Writes the job's directory and submits it. Returns lines that a person should read. Raises HeadwayError if the
     backend refuses it."""
-    told = one.write()
-    try:
-        one.launcher.submit(one.job, one.plan, detached=detached)
-    except HeadwayError as error:
-        settle(one.job, Status(State.FAILED, False, str(error)))
-        raise
-    return told
+    with private.kept(one.config):
+        told = one.write()
+        try:
+            one.launcher.submit(one.job, one.plan, detached=detached)
+        except HeadwayError as error:
+            settle(one.job, Status(State.FAILED, False, str(error)))
+            raise
+        return told
 
 
 def _bring_up(job: Job, config: Mapping[str, Any], announce: Callable[[str], None]) -> None:
@@ -359,6 +367,8 @@ def write(job: Job, config: Mapping[str, Any], is_new: bool) -> Job:
     """Writes the job directory's beginning. A fresh name taken by another meanwhile gets a number."""
     try:
         job.dir.mkdir(parents=True, exist_ok=True)
+        if private.is_private(config):
+            private.close(job.dir)  # what was there before, too
         job.logs.mkdir(exist_ok=True)
         if not is_new:
             job.result_path.unlink(missing_ok=True)

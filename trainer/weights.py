@@ -13,6 +13,7 @@ from torch import nn
 
 from trainer.below import below
 from trainer.job import read_json, write_json
+from trainer.private import as_made_here
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -67,15 +68,20 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], folder: Path, limit: int =
         files[-1][name] = tensor
         filled += size
     if len(files) == 1:
-        save_file(files[0], folder / WEIGHTS, metadata={"format": "pt"})
+        _save(files[0], folder / WEIGHTS)
         return
     where: dict[str, str] = {}
     for i, part in enumerate(files, 1):
         file = f"model-{i:05d}-of-{len(files):05d}.safetensors"
-        save_file(part, folder / file, metadata={"format": "pt"})
+        _save(part, folder / file)
         where |= dict.fromkeys(part, file)
     total = sum(t.numel() * t.element_size() for t in tensors.values())
     write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
+
+
+def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    save_file(dict(tensors), path, metadata={"format": "pt"})
+    as_made_here(path)  # the library makes it for its user alone
 
 
 def load_tensors(model: nn.Module, folder: Path) -> None:

@@ -125,7 +125,8 @@ def command(one: Container) -> list[str]:
     given = _arguments(one)
     if is_command(one.entry, one.code, one.dialect):
         if (one.code / one.entry).is_file():
-            (one.code / one.entry).chmod(0o777)
+            mode = (one.code / one.entry).stat().st_mode
+            (one.code / one.entry).chmod((mode | 0o700 | (mode & 0o044) >> 2) & 0o7777)
         return ["/bin/sh", "-c", shlex.join([f"./{one.entry}", *given])]
     if is_package(one.entry, one.code, one.dialect):
         return [sys.executable, "-m", one.entry.removesuffix(".py"), *given]

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,7 +50,8 @@ def _make(entry: Path, make: Callable[[Path], None]) -> None:
     temporary = None
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", dir=entry.parent))
+        temporary = entry.parent / f"{entry.name}.{uuid.uuid4().hex[:8]}"
+        temporary.mkdir()  # not by tempfile, whose folders are always one's own: the umask says whose it is
         make(temporary)
         sizes = {p.name: p.stat().st_size for p in temporary.iterdir()}
         (temporary / _CONTENTS).write_text(json.dumps(sizes))
@@ -87,9 +88,8 @@ def _whole(entry: Path) -> bool:
 
 def note(entry: Path, name: str, value: Any) -> None:
     """Adds a small JSON file to an entry."""
-    handle, temporary = tempfile.mkstemp(prefix=f"{name}.", dir=entry)
-    with os.fdopen(handle, "w") as file:
-        json.dump(value, file)
+    temporary = entry / f"{name}.{uuid.uuid4().hex[:8]}"
+    temporary.write_text(json.dumps(value))
     with contextlib.suppress(FileNotFoundError):
         os.replace(temporary, entry / name)
 

@@ -50,7 +50,7 @@ class Feed:
     def _make(self, epoch: int) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._path(epoch).unlink()
-        os.mkfifo(self._path(epoch), 0o644)
+        os.mkfifo(self._path(epoch), 0o666)
 
     def _run(self) -> None:
         epoch = 0

@@ -60,7 +60,7 @@ class Remote:
         if not (path.is_file() and path.stat().st_mtime == int(written)):  # else somebody has written to it
             path = self.storage.bring(self.key, folder, path.name)
             os.utime(path, (int(written), int(written)))
-            path.chmod(0o444)
+            path.chmod(path.stat().st_mode & 0o444)
         return path
 
     def read(self) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainer import secret
+from trainer import private, secret
 from trainer.build import build
 from trainer.bundle import complete, take
 from trainer.errors import HeadwayError
@@ -30,7 +30,9 @@ STOPPED = 130
 
 def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
     """Drives the study in a directory, a new one if there is none. Returns the exit code. Raises UserError."""
-    with held(directory, facts) as study:
+    with private.kept(facts["base"]), held(directory, facts) as study:
+        if private.is_private(facts["base"]):
+            private.close(directory)
         secret.refuse_missing(facts["base"])
         launcher = build(facts["base"]["launcher"], "launcher")
         for line in take(directory, _configs(facts)):

@@ -70,7 +70,7 @@ def die_with_agent() -> None:
 def write_to(log: Path) -> None:
     """Everything this process prints, native libraries included, goes to the log from here on."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(fd, 1)

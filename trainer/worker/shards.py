@@ -108,7 +108,7 @@ def write(path: Path, tensors: Mapping[str, Held], told: Callable[[], None] = la
     text += b" " * (-len(text) % 8)
     digest, of_header = checksum(), checksum()
     of_header.update(text)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         total = _write_all(fd, memoryview(len(text).to_bytes(8, "little") + text), digest)
         small = bytearray()  # many small tensors go in one write
