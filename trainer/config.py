@@ -11,11 +11,11 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from trainer import secret
+from trainer.dumping import dump as dump
 from trainer.errors import DamagedFile, UserError, did_you_mean
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
@@ -380,24 +380,3 @@ def load_job(path: Path) -> dict[str, Any]:
         if key not in config["job"] or not isinstance(value, int if key == "seed" else str | None):
             raise DamagedFile(path, f"its `job` has no {key}")
     return config
-
-
-def dump(config: Mapping[str, Any]) -> str:
-    """The config as YAML text. Its nodes are written one by one: those of a study's jobs are mostly the same."""
-    return "".join(_dumped(key, _Node(repr(node), node)) for key, node in config.items()) or "{}\n"
-
-
-@dataclass(frozen=True)
-class _Node:
-    """A node of a config, equal to those that read the same."""
-
-    text: str
-    value: Any = field(compare=False)
-
-
-@lru_cache(maxsize=64)
-def _dumped(key: str, node: _Node) -> str:
-    import yaml
-
-    text: str = yaml.dump({key: node.value}, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
-    return text
