@@ -83,8 +83,7 @@ def run(arguments: list[str]) -> int:
         # inherited: a worker that doesn't listen yet must not die of what it is told
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
-        config = load_job(job.config_path)
-        heed(config)
+        heed(config := load_job(job.config_path))
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="headway-", ignore_cleanup_errors=True)))
         # inherited too: on loopback nobody else shall reach the workers, elsewhere a machine's name may lead nowhere
         if name := interface(place.address):
