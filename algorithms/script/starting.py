@@ -20,7 +20,7 @@ from trainer.algorithm import Context
 from trainer.errors import UserError
 
 OPT = "opt"  # of the job's directory: where its containers' folders are
-ML, HOSTS = "/opt/ml", "/etc/hosts"
+ML, HOSTS, NETWORK = "/opt/ml", "/etc/hosts", "/proc/self/ns/net"
 # what the worker's own launcher has set: the script's are others
 OURS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 OURS_BEGIN = ("TORCHELASTIC_", "GROUP_", "ROLE_", "HEADWAY_SECRET_")
@@ -135,9 +135,11 @@ def command(one: Container) -> list[str]:
 
 def mpi_hosts(context: Context, one: Container) -> mpi.Hosts:
     """All hosts, as each sees itself. Call it on every worker at once."""
-    told = {name: rest for name, *rest in context.gather([one.current_host, socket.gethostname(), one.interface])}
-    machines, interfaces = zip(*(told[name] for name in one.hosts), strict=True)
-    return mpi.Hosts(one.hosts, machines, interfaces, one.cpus)
+    network = os.readlink(NETWORK) if os.path.islink(NETWORK) else ""
+    mine = [one.current_host, socket.gethostname(), network, one.interface]
+    told = {name: rest for name, *rest in context.gather(mine)}
+    machines, networks, interfaces = zip(*(told[name] for name in one.hosts), strict=True)
+    return mpi.Hosts(one.hosts, machines, networks, interfaces, one.cpus)
 
 
 def _arguments(one: Container) -> list[str]:

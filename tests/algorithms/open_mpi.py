@@ -53,7 +53,7 @@ class Hosts:
             part = mpi.Part(container, Distribution.of({"mpi": given}), 1, leads=True)
             part.check()
             env = {**os.environ, "HOST": name, "OUT": str(folder), "PYTHONUNBUFFERED": "1"}
-            known = mpi.Hosts(names, ["here"] * hosts, ["lo"] * hosts, os.cpu_count() or 1)
+            known = mpi.Hosts(names, ["here"] * hosts, ["own"] * hosts, ["lo"] * hosts, os.cpu_count() or 1)
             self.parts.append(part)
             self._environments.append(part.environment(env, known))
         self._start(0, self.parts[0].mpirun([sys.executable, "train.py", *arguments]))

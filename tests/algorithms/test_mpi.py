@@ -121,13 +121,16 @@ def test_a_machine_without_open_mpi_is_told_what_to_install(tmp_path: Path, monk
 
 
 def test_hosts_of_several_machines_use_the_network_that_they_share() -> None:
-    hosts = mpi.Hosts(("algo-1", "algo-2"), ("a", "b"), ("eth0", "eth0"), 8)
+    hosts = mpi.Hosts(("algo-1", "algo-2"), ("a", "b"), ("1", "1"), ("eth0", "eth0"), 8)
     told = hosts.variables("a", 4)
     assert told["OMPI_MCA_btl_tcp_if_include"] == told["OMPI_MCA_oob_tcp_if_include"] == "eth0"
     assert (told["OMPI_MCA_btl"], told["OMPI_MCA_mpi_yield_when_idle"]) == ("^openib", "0")
-    other = mpi.Hosts(("algo-1", "algo-2"), ("a", "b"), ("eth0", "ib0"), 2).variables("a", 4)
+    other = mpi.Hosts(("algo-1", "algo-2"), ("a", "b"), ("1", "1"), ("eth0", "ib0"), 2).variables("a", 4)
     assert "OMPI_MCA_btl_tcp_if_include" not in other
     assert other["OMPI_MCA_mpi_yield_when_idle"] == "1"
+    one = mpi.Hosts(("algo-1", "algo-2"), ("a", "a"), ("1", "1"), ("eth0", "eth0"), 2).variables("a", 4)
+    assert one["OMPI_MCA_btl_tcp_if_include"] == one["OMPI_MCA_oob_tcp_if_include"] == "lo"
+    assert one["OMPI_MCA_btl"] == "tcp,self"
 
 
 def test_mpi4py_runs_a_python_script_where_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

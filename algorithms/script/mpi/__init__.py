@@ -36,10 +36,12 @@ INSTALL = "install it, on Debian: apt-get install openmpi-bin"
 
 @dataclass(frozen=True)
 class Hosts:
-    """Who takes part. machines: the machine's own name, for each host; interfaces: of the network between them."""
+    """Who takes part. machines: the machine's own name, for each host; networks: what it has of its own, where several are on
+    one machine; interfaces: of the network between them."""
 
     names: Sequence[str]
     machines: Sequence[str]
+    networks: Sequence[str]
     interfaces: Sequence[str]
     cpus: int
 
@@ -59,10 +61,11 @@ class Hosts:
             "btl_vader_single_copy_mechanism": "none",
             "mpi_yield_when_idle": str(int(processes * together > self.cpus)),
         }
-        if len(set(self.machines)) == 1:
-            settings["if_base_retain_loopback"] = "1"
-        elif len(set(self.interfaces)) == 1 and self.interfaces[0]:
-            settings |= dict.fromkeys(("btl_tcp_if_include", "oob_tcp_if_include"), self.interfaces[0])
+        between = set(self.interfaces)
+        if len(set(zip(self.machines, self.networks, strict=True))) == 1:  # nobody else can reach them then
+            settings["if_base_retain_loopback"], between = "1", {"lo"}
+        if len(between) == 1 and any(between):
+            settings |= dict.fromkeys(("btl_tcp_if_include", "oob_tcp_if_include"), between.pop())
         return {f"OMPI_MCA_{name}": value for name, value in settings.items()}
 
 
