@@ -6,7 +6,8 @@ DeepSpeed has no one way to reach them: it depends on the stage and on the numbe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,6 +136,21 @@ class Fragments:
                     target = fragment.of(self._basic.state[fragment.flat][key])
                     target.copy_(values[key].reshape(-1))
 
+    @contextmanager
+    def unchanged(self, names: Iterable[str]) -> Iterator[None]:
+        """Within it the optimizer steps, and leaves these parameters and its state of them as they were."""
+        kept: list[tuple[Tensor, Tensor]] = []
+        for fragment in (self.fragments[name] for name in names if name in self.fragments):
+            state = self._basic.state.get(fragment.flat, {}).values()
+            alike = (t for t in state if isinstance(t, Tensor) and t.shape == fragment.flat.shape)
+            kept += [(part, part.clone()) for part in map(fragment.of, (fragment.flat, *alike))]
+        yield
+        with torch.no_grad():
+            for part, before in kept:
+                part.copy_(before)
+        self.refresh()
+
+    @torch.no_grad()
     def refresh(self) -> None:
         """Brings the fp32 weights to those that the model computes with, on all workers."""
         optimizer = self._optimizer

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +16,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
 from trainer.algorithm import Batch, Module
-from trainer.weights import local
+from trainer.weights import is_spread, local
 from trainer.worker import precision as numbers
 from trainer.worker.blocks import blocks_of
 from trainer.worker.initial import Values
 from trainer.worker.ranks import Ranks
 from trainer.worker.replicated import Spread
 from trainer.worker.state import Training
+from trainer.worker.use import Use
 
 
 def shard(
@@ -82,6 +84,24 @@ class Sharded(Spread):
         assert isinstance(training.model, FSDPModule)
         self._sharded = training.model
         self._synchronises = True
+        self._learned = {name: p for name, p in training.model.named_parameters() if p.requires_grad}
+        self._use = Use(self._learned, ranks)
+        self._followed: set[int] = set()
+        self._awaited = {
+            prefix: cast(nn.Module, module).register_forward_pre_hook(partial(self._follow, prefix))
+            for prefix, module in training.model.named_modules()
+            if isinstance(module, FSDPModule)
+        }
+        if hasattr(self._sharded, "set_reduce_scatter_unused_params"):  # else torch adds up gradients of different
+            self._sharded.set_reduce_scatter_unused_params(True)  # parameters where workers don't use the same
+
+    def _follow(self, prefix: str, module: nn.Module, arguments: Any) -> None:
+        """Hears, from now on, of the gradients of what has just been gathered: it is the same tensors in every step."""
+        self._awaited.pop(prefix).remove()
+        for name, p in module.named_parameters(prefix=prefix):
+            if name in self._learned and not is_spread(p) and id(p) not in self._followed:
+                self._followed.add(id(p))
+                p.register_post_accumulate_grad_hook(self._use.hook(name))
 
     def part(self, batch: Batch, last: bool) -> Tensor:
         """Gradients of all but the last part stay here, whole."""
@@ -89,6 +109,11 @@ class Sharded(Spread):
             self._sharded.set_requires_gradient_sync(last)
             self._synchronises = last
         return super().part(batch, last)
+
+    def update(self) -> None:
+        for name in self._use.unused():
+            self._learned[name].grad = None
+        super().update()
 
     def refresh(self) -> None:
         """What has been gathered is of the weights before: it is freed."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from trainer import checkpoint
@@ -18,6 +17,7 @@ from trainer.errors import UserError
 from trainer.function import Function
 from trainer.weights import load_tensors, named_tensors, save_tensors
 from trainer.worker import strategy
+from trainer.worker.averaged import AveragedAlone
 from trainer.worker.context import JobContext
 from trainer.worker.loader import Loader, moved
 from trainer.worker.session import Session
@@ -99,7 +99,7 @@ class FunctionContext:
         if self.world_size == 1 or not any(p.requires_grad for p in model.parameters()):
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=ids)
+        return AveragedAlone(model, self._session.ranks, device_ids=ids)
 
     def to_device(self, batch: Any) -> Any:
         """The tensors of a batch, a dict, a list, a tuple, on this worker's device."""

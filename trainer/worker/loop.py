@@ -233,6 +233,7 @@ class Loop:
     def _report_loss(self) -> None:
         position, laps = self.training.position, self.session.laps
         laps.begin(COMMUNICATION)
+        self.spread.compare()
         own = self.pace.own()
         sums = torch.tensor([position.loss_sum, float(position.loss_count), *own], dtype=torch.float64)
         total, count, *paces = self.session.ranks.sum(sums).tolist()
@@ -321,6 +322,7 @@ class Loop:
         if progress.saved_step == position.step:
             return
         session.laps.begin(CHECKPOINT)
+        self.spread.compare()
         position.seconds = progress.training_seconds + time.monotonic() - (progress.session_started or time.monotonic())
         tensors, outline = self.training.tensors()
         saver.take(position.step, tensors, self.training.small(outline, session.ranks), self._details())

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trainer.algorithm import Batch, Module
 from trainer.errors import HeadwayError
 from trainer.worker import precision as numbers
+from trainer.worker.averaged import Averaged, depends_on_nothing
 from trainer.worker.ranks import Ranks
 from trainer.worker.state import Training
 from trainer.worker.timing import BACKWARD, FORWARD
@@ -76,6 +77,8 @@ class Spread:
         return loss
 
     def backward(self, loss: Tensor) -> None:
+        if not loss.requires_grad:
+            raise depends_on_nothing(f"{type(self.algorithm).__name__}.loss")
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def loss(self, batch: Batch) -> Tensor:
@@ -118,6 +121,10 @@ class Spread:
     def refresh(self) -> None:
         """Called after those have been changed by others than the optimizer."""
 
+    def compare(self) -> None:
+        """Raises HeadwayError if workers have used different parts of the model, where that is no average any more. Called
+        on all at once, before figures are told and a state is saved."""
+
     def waited(self) -> float | None:
         """The share of a recent backward that only waited for the other workers; None where nobody can tell."""
         return None
@@ -139,11 +146,13 @@ class Replicated(Spread):
         averaged: bool,
     ) -> None:
         super().__init__(algorithm, training, ranks, precision, clip)
-        self._wrapped: DistributedDataParallel | None = None
+        self._wrapped: Averaged | None = None
+        self._last = self._counts = True  # of the part that is computed: of its step, and whether it has samples
         if averaged:
             normalised = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.model.modules())
-            self._wrapped = DistributedDataParallel(
+            self._wrapped = Averaged(
                 Call(algorithm, self.model),
+                ranks,
                 device_ids=[ranks.local_rank] if ranks.device.type == "cuda" else None,
                 **_sync_buffers(normalised),
                 gradient_as_bucket_view=True,
@@ -159,10 +168,23 @@ class Replicated(Spread):
             self.call = call
 
     def part(self, batch: Batch, last: bool) -> Tensor:
-        if last or self._wrapped is None:
+        if self._wrapped is None:
+            return super().part(batch, last)
+        self._last, self._counts = last, batch.size > 0
+        if last:
             return super().part(batch, last)
         with self._wrapped.no_sync():
             return super().part(batch, last)
+
+    def backward(self, loss: Tensor) -> None:
+        if self._wrapped is None:
+            super().backward(loss)
+            return
+        learns = self._counts and loss.requires_grad  # a row that stands in doesn't; nor need every worker's samples
+        if learns:
+            super().backward(loss)
+        if self._last:
+            self._wrapped.finish(passed=not learns)
 
     def waited(self) -> float | None:
         """By DDP's own clock, which it looks at in the first ten steps and every hundredth one."""

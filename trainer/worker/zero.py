@@ -23,6 +23,7 @@ from trainer.worker.layout import Plain
 from trainer.worker.ranks import Ranks
 from trainer.worker.replicated import Call, Spread
 from trainer.worker.state import Training
+from trainer.worker.use import SameUse, Use
 from trainer.worker.zero_config import Facts, complete
 
 
@@ -131,6 +132,10 @@ class Zero(Spread):
         super().__init__(algorithm, training, ranks, "fp32", None)
         self.engine = self.call = engine
         self.meets_in_forward = engine.zero_optimization_stage() == 3
+        learned = {name: p for name, p in training.model.named_parameters() if p.requires_grad}
+        self._use = (SameUse if engine.zero_optimization_stage() else Use)(learned, ranks)
+        for name, p in learned.items():
+            p.register_post_accumulate_grad_hook(self._use.hook(name))
 
     def part(self, batch: Batch, last: bool) -> Tensor:
         self.engine.set_gradient_accumulation_boundary(last)
@@ -140,7 +145,22 @@ class Zero(Spread):
         self.engine.backward(loss, scale_wrt_gas=False)
 
     def update(self) -> None:
+        unused = self._use.unused()
+        if not unused:
+            self.engine.step()
+            return
+        layout = self.training.layout
+        if isinstance(layout, Fragments):
+            with layout.unchanged(unused):
+                self.engine.step()
+            return
+        for name, parameter in self.model.named_parameters():
+            if name in unused:
+                parameter.grad = None
         self.engine.step()
+
+    def compare(self) -> None:
+        self._use.compare()
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
         found: dict[str, Tensor] = self.engine(batch, True)
