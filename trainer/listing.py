@@ -19,7 +19,17 @@ from trainer.looking import notes
 from trainer.result import summarize
 from trainer.seen import Seen, StatusOf, is_job, see
 from trainer.signature import read_signature
-from trainer.summary import choice, error_line, make_console, metrics_table, profile_table, prominence, tell, times
+from trainer.summary import (
+    choice,
+    error_line,
+    make_console,
+    metrics_table,
+    profile_table,
+    prominence,
+    remarks,
+    tell,
+    times,
+)
 from trainer.visible import shown, visible
 
 if TYPE_CHECKING:
@@ -251,6 +261,7 @@ def show(job: Job, *, as_json: bool = False, status_of: StatusOf = Job.status) -
         total = f" of {progress['total']:,}" if progress.get("total") else ""
         console.print(Text(f"step {progress.get('step') or 0:,}{total}, epoch {progress.get('epoch') or 0:.4g}", "dim"))
         console.print(Text("\n".join(times(progress)), "dim"), end="\n" if times(progress) else "")
+        remarks(console, progress)
     console.print()
     if result and result.get("interruptions"):
         console.print(_account(result["interruptions"]))

@@ -67,6 +67,13 @@ def tell(console: Console, result: Mapping[str, Any]) -> None:
 
     for words in amounts(result):
         line(console, Text(words, "dim"))
+    remarks(console, result)
+
+
+def remarks(console: Console, result: Mapping[str, Any]) -> None:
+    """What a result, or the progress of a job that runs, has for whoever looks after the job."""
+    from rich.text import Text
+
     for note in result.get("notes") or ():
         console.print(Text(f"note   {note}", "yellow"), soft_wrap=True)
 

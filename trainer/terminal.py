@@ -105,6 +105,7 @@ class Follower:
     _facts_shown: bool = field(default=False, init=False)
     _reason: str = field(default="", init=False)  # what the backend says of a job that waits
     _progress: dict[str, Any] = field(default_factory=dict, init=False)
+    _notes: set[str] = field(default_factory=set, init=False)  # what the workers had to say, as far as it is shown
     _pace: deque[tuple[float, int]] = field(default_factory=deque, init=False)
 
     def __post_init__(self) -> None:
@@ -158,6 +159,8 @@ class Follower:
         return status.alive
 
     def _poll(self, console: Console) -> None:
+        from rich.text import Text
+
         for event in shown(self._events.records(wrong_event)):
             self._old -= 1
             if self._old < 0:
@@ -173,6 +176,10 @@ class Follower:
                 while self._pace[-1][0] - self._pace[0][0] > RATE_OVER and len(self._pace) > 2:
                     self._pace.popleft()
             self._progress = progress
+            for note in progress.get("notes") or ():
+                if note not in self._notes:
+                    self._notes.add(note)
+                    console.print(Text(visible(note), "yellow"), soft_wrap=True)
 
     def _on_event(self, console: Console, event: Mapping[str, Any]) -> None:
         if event["state"] not in KNOWN:  # a newer version's

@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 from trainer.errors import UserError
+from trainer.job import Job
 from trainer.signature import check
 from trainer.worker import trackers
+from trainer.worker.metrics import Reporter
 from trainer.worker.trackers import MLflow, NoTracker, TensorBoard, Tracker
+from trainer.worker.tracking import tracker_of
 
 CONF = Path(__file__).parents[2] / "conf" / "tracking"
 CONFIG = {"algorithm": {"_target_": "algorithms.linear.Linear", "lr": 0.1}, "job": {"name": "first", "tags": ["a"]}}
@@ -102,6 +105,119 @@ def test_a_tracker_that_fails_later_warns_once_too(tmp_path: Path, caplog: pytes
     assert record.getMessage() == (
         "Failing stopped tracking; the training goes on: ConnectionError: step 0: the server is away"
     )
+
+
+class Plain:
+    """A tracker of the user's own, of three calls, which fails at one of them."""
+
+    def __init__(self, fails: str = "", heard: str = "") -> None:
+        self.fails, self.heard = fails, Path(heard)
+        self._call("made")
+
+    def _call(self, name: str, *given: Any) -> None:
+        if name == self.fails:
+            raise ConnectionError(f"no answer at {name}\nand more")
+        if given:
+            with self.heard.open("a") as file:
+                file.write(f"{name} {given}\n")
+
+    def start(self, job_dir: Path, config: dict[str, Any]) -> None:
+        self._call("start")
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        self._call("log", step, values)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        self._call("finish")
+
+
+def own(**settings: Any) -> dict[str, Any]:
+    return {"tracking": {"_target_": f"{__name__}.Plain", **settings}}
+
+
+@pytest.mark.parametrize("call", ["made", "start", "log", "finish"])
+def test_a_tracker_of_ones_own_that_fails_is_told_once_and_nothing_ends(tmp_path: Path, call: str):
+    told: list[str] = []
+    tracker = tracker_of(own(fails=call, heard=str(tmp_path / "heard")), told.append)
+    track(tracker, tmp_path, [(s, {"loss": 1.0}) for s in range(5)])
+    what = f"{__name__}.Plain can't be made; the training goes on without it"
+    if call != "made":
+        what = "Plain stopped tracking; the training goes on"
+    assert told == [f"{what}: ConnectionError: no answer at {call}"]
+
+
+@dataclass
+class Silent(Tracker):
+    def _open(self, job_dir: Path, config: dict[str, Any]) -> None:
+        threading.Event().wait()
+
+
+def test_a_tracker_that_does_not_answer_is_waited_for_a_while_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(trackers, "FINISH_SECONDS", 0.2)
+    told: list[str] = []
+    tracker = Silent()
+    tracker.tell = told.append
+    track(tracker, tmp_path, [(1, {"loss": 1.0})])
+    assert told == ["Silent did not finish within 0 s; its last figures may be missing"]
+
+
+class OwnInit(Failing):
+    def __init__(self, server: str) -> None:
+        self.server = server
+
+
+def test_a_constructor_of_ones_own_need_not_call_the_trackers(tmp_path: Path):
+    told: list[str] = []
+    tracker = tracker_of({"tracking": {"_target_": f"{__name__}.OwnInit", "server": "x"}}, told.append)
+    track(tracker, tmp_path, [(1, {"loss": 1.0})])
+    assert told == ["OwnInit stopped tracking; the training goes on: ConnectionError: step 1: the server is away"]
+
+
+def test_a_class_that_is_no_tracker_is_said(tmp_path: Path):
+    with pytest.raises(UserError, match=r"tracking: fractions\.Fraction is no tracker, as it has no start"):
+        tracker_of({"tracking": {"_target_": "fractions.Fraction"}}, print)
+
+
+ODD = {
+    "nan": math.nan,
+    "inf": math.inf,
+    "minus": -math.inf,
+    "wide": 1e300,
+    "tiny": 1e-300,
+    "whole": 2**53 + 1,
+    "huge": 10**400,
+    "yes": True,
+}
+HANDED = {**ODD, "whole": 2.0**53, "huge": math.inf, "yes": 1.0}
+
+
+def reported(folder: Path, tracker: Any) -> None:
+    job = Job(folder)
+    job.logs.mkdir(parents=True)
+    reporter = Reporter(job, tracker, writes=True, maximize=())
+    reporter.start(CONFIG)
+    reporter.report(1, {**ODD, "none": None}, epoch=0.0, samples=0)  # type: ignore[dict-item]
+    reporter.finish({"state": "Completed"})
+
+
+def test_everyone_is_given_the_same_numbers(tmp_path: Path):
+    """In double precision; TensorBoard keeps them in single, where what is out of its range is infinite or 0."""
+    reported(tmp_path, tracker_of(own(heard=str(tmp_path / "heard")), print))
+    (line,) = Job(tmp_path).metrics()
+    assert repr(line["values"]) == repr({**HANDED, "none": None})
+    assert (tmp_path / "heard").read_text().splitlines()[0] == f"log {(1, HANDED)}"
+    reported(tmp_path / "board", TensorBoard())
+    for name in ("inf", "wide", "huge"):
+        assert scalars(tmp_path / "board", name) == [(1, math.inf)]
+    for name, value in (("minus", -math.inf), ("tiny", 0.0), ("whole", 2.0**53), ("yes", 1.0)):
+        assert scalars(tmp_path / "board", name) == [(1, value)]
+
+
+def test_a_figure_that_is_no_number_is_said(tmp_path: Path):
+    with pytest.raises(UserError, match="report: loss is 'low', which is no number"):
+        Reporter(Job(tmp_path), NoTracker(), writes=False, maximize=()).report(1, {"loss": "low"}, epoch=0, samples=0)  # type: ignore[dict-item]
 
 
 @dataclass

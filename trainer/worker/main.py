@@ -33,7 +33,7 @@ from trainer.worker.fit_module import fit_module
 from trainer.worker.health import refuse_unhealthy
 from trainer.worker.heap import keep_freed_memory
 from trainer.worker.interruption import Interruption
-from trainer.worker.metrics import Reporter
+from trainer.worker.metrics import Progress, Reporter
 from trainer.worker.ranks import Ranks
 from trainer.worker.saver import Saver
 from trainer.worker.session import Session
@@ -41,6 +41,7 @@ from trainer.worker.standing import explained
 from trainer.worker.stragglers import Stragglers
 from trainer.worker.telemetry import watch
 from trainer.worker.timing import laps_on
+from trainer.worker.tracking import tracker_of
 from trainer.worker.uncompiled import postpone_compiler
 
 
@@ -127,8 +128,9 @@ def train_together(
             f"data: {opened.train.rows} training samples are too few for {ranks.world_size} workers; "
             f"lower launcher.workers or data.validation"
         )
-    tracker = build(config["tracking"], "tracking") if ranks.rank == 0 else None
-    reporter = Reporter(job, tracker, writes=ranks.rank == 0, maximize=algorithm.maximize)
+    progress = Progress()
+    tracker = tracker_of(config, progress.notes.append) if ranks.rank == 0 else None
+    reporter = Reporter(job, tracker, progress, writes=ranks.rank == 0, maximize=algorithm.maximize)
     reporter.gauges += watch(job, attempt, ranks)
     options = config["checkpoint"]
     metric = options["metric"] or config["train"]["early_stopping"]["metric"]
@@ -172,7 +174,8 @@ def train_together(
         outcome = fit_estimator(algorithm, session, facts)
     reporter.finish(outcome)
     ranks.leave()
-    return {**reporter.progress.snapshot(), **outcome}
+    progress.notes += outcome.pop("notes", ())
+    return {**progress.snapshot(), **outcome}
 
 
 def sizes(opened: Opened | Later) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from trainer import moment
 from trainer.job import Job, append_line, write_json
 from trainer.patience import patiently
 from trainer.result import more_is_better
+from trainer.worker.tracking import number
 
 PROGRESS_SECONDS = 0.25
 
@@ -32,6 +33,7 @@ class Progress:
         self.session_started: float | None = None
         self.session_first_sample = 0
         self.saved_step: int | None = None
+        self.notes: list[str] = []  # what whoever looks after the job should read
         self.more: Callable[[float], dict[str, Any]] = lambda seconds: {}  # of a session of so many seconds
 
     def begin(self) -> None:
@@ -54,6 +56,7 @@ class Progress:
             "session_seconds": round(session, 3),
             "training_seconds": round(self.training_seconds + session, 3),
             **self.more(session),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
 
@@ -73,8 +76,10 @@ class Reporter:
     gauges: what reports carry besides the training's own figures.
     """
 
-    def __init__(self, job: Job, tracker: Any, *, writes: bool, maximize: Iterable[str]) -> None:
-        self.progress = Progress()
+    def __init__(
+        self, job: Job, tracker: Any, progress: Progress | None = None, *, writes: bool, maximize: Iterable[str]
+    ) -> None:
+        self.progress = progress or Progress()
         self.best: dict[str, float] = {}
         self.gauges: list[Gauge] = []
         self._job = job
@@ -91,14 +96,18 @@ class Reporter:
             self._thread = threading.Thread(target=self._write_progress, daemon=True, name="progress")
             self._thread.start()
 
-    def report(self, step: int, values: Mapping[str, float], *, epoch: float, samples: int) -> None:
-        """One line of metrics. `values` by name, such as `train_loss`; NaN and infinity are written as they are."""
+    def report(self, step: int, given: Mapping[str, float], *, epoch: float, samples: int) -> None:
+        """One line of metrics. `given`: values by name, such as `train_loss`; NaN and infinity are written as they are.
+
+        Raises UserError for a value that is no number.
+        """
+        values = {name: number(name, value) for name, value in given.items()}
         for name, value in values.items():
             best = self.best.get(name)
-            if best is None or self.is_better(name, value, best):
+            if value is not None and (best is None or self.is_better(name, value, best)):
                 self.best[name] = value
         if self._writes:
-            told = dict(values)
+            told: dict[str, float | None] = dict(values)
             for gauge in self.gauges:
                 told |= gauge.read()
             line = {
@@ -109,7 +118,7 @@ class Reporter:
                 "values": told,
             }
             patiently(lambda: append_line(self._job.metrics_path, line))
-            self._tracker.log(step, told)
+            self._tracker.log(step, {name: value for name, value in told.items() if value is not None})
 
     def is_better(self, name: str, value: float, than: float, by: float = 0.0) -> bool:
         if more_is_better(name, self._maximize):

@@ -1,7 +1,10 @@
 """Trackers: where a job's figures go besides its own files. One runs on rank 0, beside the steps.
 
-`log` only puts figures in a queue; a thread imports what the tracker needs, writes them down, and warns once and
+`log` only puts figures in a queue; a thread imports what the tracker needs, writes them down, and says so once and
 does no more if that fails: a job never ends because of its tracker.
+
+Each is given what metrics.jsonl is given, numbers in double precision, nan and infinities among them; what it makes of those
+is its own: TensorBoard's files hold single precision.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,16 +49,23 @@ class NoTracker:
 
 @dataclass
 class Tracker(NoTracker):
-    """What trackers share: a queue and the thread that empties it. A new tracker writes the three hooks."""
+    """What trackers share: a queue and the thread that empties it. A new tracker writes the three hooks.
+
+    tell: hears, in one line, that it has stopped tracking, and why.
+    """
 
     _queue: queue.SimpleQueue[tuple[float, int, dict[str, float]] | dict[str, Any]] = field(
         default_factory=queue.SimpleQueue, init=False, repr=False
     )
     _thread: threading.Thread | None = field(default=None, init=False, repr=False)
+    tell: Callable[[str], object] = field(default_factory=lambda: str, init=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
 
     def start(self, job_dir: Path, config: dict[str, Any]) -> None:
-        name = type(self).__name__
-        self._thread = threading.Thread(target=self._work, args=(job_dir, config), daemon=True, name=name)
+        self._thread = threading.Thread(target=self._work, args=(job_dir, config), daemon=True, name=self.name)
         self._thread.start()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -68,7 +78,11 @@ class Tracker(NoTracker):
         self._queue.put(result)
         self._thread.join(FINISH_SECONDS)
         if self._thread.is_alive():
-            logger.warning("%s did not finish within %.0f s", type(self).__name__, FINISH_SECONDS)
+            self._say(f"{self.name} did not finish within {FINISH_SECONDS:.0f} s; its last figures may be missing")
+
+    def _say(self, words: str) -> None:
+        logger.warning("%s", words)
+        self.tell(words)
 
     def _work(self, job_dir: Path, config: dict[str, Any]) -> None:
         try:
@@ -82,9 +96,8 @@ class Tracker(NoTracker):
                 if self._queue.empty():
                     self._flush()
         except Exception as error:  # whatever a tracker's library raises, the training goes on
-            lines = str(error).splitlines() or [""]
-            problem = f"{type(error).__name__}: {lines[0]}"
-            logger.warning("%s stopped tracking; the training goes on: %s", type(self).__name__, problem)
+            said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+            self._say(f"{self.name} stopped tracking; the training goes on: {type(error).__name__}: {said}")
 
     def _open(self, job_dir: Path, config: dict[str, Any]) -> None:
         """Imports what it needs and opens its store."""
