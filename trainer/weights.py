@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 FILE_BYTES = 5 * 10**9
+PORTABLE = {  # types that safetensors has in every release
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
+    torch.uint8, torch.bool, torch.uint16, torch.uint32, torch.uint64, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2,
+}  # fmt: skip
 
 
 def is_spread(tensor: torch.Tensor) -> TypeGuard[DTensor]:
@@ -53,11 +57,37 @@ def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in references(model).items()}
 
 
+def unfold(model: nn.Module) -> None:
+    """Gives each element of a buffer a place of its own, where several share one (`expand`): nobody could write to them."""
+    made: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and any(n > 1 and s == 0 for n, s in zip(buffer.shape, buffer.stride(), strict=True)):
+                module._buffers[name] = made.setdefault(id(buffer), buffer.contiguous())
+
+
+def portable(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor as safetensors has it: of a type that the format lacks, pairs of numbers or bytes in one dimension more."""
+    if tensor.dtype in PORTABLE:
+        return tensor
+    if tensor.is_complex():
+        return torch.view_as_real(tensor)
+    return tensor.contiguous().unsqueeze(-1).view(torch.uint8)
+
+
+def as_kept(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """What `portable` made of a tensor like this one, as it was."""
+    if like.dtype in PORTABLE or tensor.shape[:-1] != like.shape:
+        return tensor
+    return torch.view_as_complex(tensor) if like.is_complex() else tensor.view(like.dtype).squeeze(-1)
+
+
 def save_tensors(tensors: Mapping[str, torch.Tensor], folder: Path, limit: int = FILE_BYTES) -> None:
     """Writes weights as safetensors: one file, or several of up to `limit` bytes and the index that names them.
 
     Both are named as the Hugging Face libraries name them, which read them as they are.
     """
+    tensors = {name: portable(tensor) for name, tensor in tensors.items()}
     files: list[dict[str, torch.Tensor]] = [{}]
     filled = 0
     for name, tensor in tensors.items():
@@ -88,13 +118,15 @@ def load_tensors(model: nn.Module, folder: Path) -> None:
     """Reads weights that `save_tensors` wrote. Raises ValueError if they aren't this model's."""
     index = read_json(folder / INDEX)
     names = sorted(set(index["weight_map"].values())) if index else [WEIGHTS]
-    expected, found = set(references(model)), set()
+    unfold(model)
+    own = references(model)
+    expected, found = set(own), set()
     for name in names:
         tensors = load_file(below(folder, name))
         found |= set(tensors)
         if not set(tensors) <= expected:
             break
-        model.load_state_dict(tensors, strict=False)
+        model.load_state_dict({name: as_kept(tensor, own[name]) for name, tensor in tensors.items()}, strict=False)
     if found != expected:
         odd = sorted(found ^ expected)
         raise ValueError(f"{folder}: the weights are of another model; {odd[0]} and {len(odd) - 1} more don't match")

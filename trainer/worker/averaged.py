@@ -21,6 +21,7 @@ from torch.autograd import Variable
 from torch.nn.parallel import DistributedDataParallel
 
 from trainer.errors import HeadwayError
+from trainer.worker.alike import SENT, begin_alike
 from trainer.worker.ranks import Ranks
 
 NO_GRADIENT = re.compile(r"did not receive grad for rank \d+:((?: \d+)+)")
@@ -35,7 +36,10 @@ class Averaged(DistributedDataParallel):
     """DDP that takes a backward for what it was. Call `finish` after each that averages, on every worker."""
 
     def __init__(self, module: nn.Module, ranks: Ranks, **options: Any) -> None:
-        super().__init__(module, **options)
+        begin_alike(module, ranks)
+        odd = [name for name, buffer in module.named_buffers() if buffer.dtype not in SENT]
+        self._set_params_and_buffers_to_ignore_for_model(module, odd)  # they are no running statistics
+        super().__init__(module, init_sync=False, **options)
         self._ranks = ranks
         self._learned = [p for p in module.parameters() if p.requires_grad]  # by the reducer's numbers
         self._frozen = [p for p in module.parameters() if not p.requires_grad]

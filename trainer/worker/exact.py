@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from trainer.algorithm import Batch
 from trainer.data.order import share
 from trainer.errors import UserError
+from trainer.worker.alike import give
 from trainer.worker.ranks import Ranks
 from trainer.worker.timing import BACKWARD, FORWARD
 
@@ -180,7 +181,7 @@ class ExactGradient:
         self._unchecked = True
         if ranks.world_size > 1:
             for tensor in [*model.parameters(), *model.buffers()]:
-                dist.broadcast(tensor.detach(), 0)
+                give(tensor)
 
     def part(self, batch: Batch, step: int, i: int) -> None:
         """Adds the gradient of this worker's i-th part of a step. `step`: any number that tells steps apart."""

@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader
 from trainer import checkpoint
 from trainer.errors import UserError
 from trainer.function import Function
-from trainer.weights import load_tensors, named_tensors, save_tensors
+from trainer.weights import load_tensors, named_tensors, save_tensors, unfold
 from trainer.worker import strategy
 from trainer.worker.averaged import AveragedAlone
 from trainer.worker.context import JobContext
+from trainer.worker.kinds import refuse_unheld
 from trainer.worker.loader import Loader, moved
 from trainer.worker.session import Session
 from trainer.worker.state import as_bytes, plain, restore_rank
@@ -92,6 +93,8 @@ class FunctionContext:
         name = strategy.choose(self._session.config["strategy"]["name"], self.world_size)
         if name not in ("single", "ddp"):
             raise UserError(f"strategy={name}: context.prepare spreads a model by single or ddp; choose strategy=ddp")
+        refuse_unheld(model)
+        unfold(model)
         model.to(self.device)
         self._models.append(model)
         if self._function.keep is None:

@@ -24,6 +24,9 @@ from torch.overrides import TorchFunctionMode
 
 from trainer.algorithm import Module
 from trainer.data.schema import Schema
+from trainer.weights import unfold
+from trainer.worker.alike import as_bytes, give
+from trainer.worker.kinds import refuse_unheld
 from trainer.worker.ranks import Ranks
 
 
@@ -83,12 +86,16 @@ def build(
         if outline is not None and reason is None:
             model, values, reason = _with_values(algorithm, schema, ranks, seed, outline, restored)
             if reason is None:
+                refuse_unheld(model, outlined=True)
                 _fill_buffers(model, values)
                 return model, values
         if ranks.rank == 0:
             print(f"each worker builds the whole model first, as it can't be built without numbers: {reason}")
     seed()
-    return algorithm.build(schema).to(ranks.device), None
+    model = algorithm.build(schema)
+    refuse_unheld(model)
+    unfold(model)
+    return model.to(ranks.device), None
 
 
 def _outline(algorithm: Module, schema: Schema) -> tuple[nn.Module | None, str | None]:
@@ -196,8 +203,8 @@ def _fill_buffers(model: nn.Module, values: Values) -> None:
             if id(buffer) not in made:
                 here = torch.zeros_like(buffer, device=ranks.device) if buffer.is_meta else buffer.to(ranks.device)
                 here = here.contiguous()
-                if values.known and here.numel():
-                    dist.broadcast(as_bytes(here), 0)
+                if values.known:
+                    give(here)
                 made[id(buffer)] = here
             module._buffers[name] = made[id(buffer)]
 
@@ -210,8 +217,3 @@ def hollow(model: nn.Module, device: torch.device) -> None:
     for p in model.parameters():
         none = math.nan if p.is_floating_point() else 0
         _exchange(p, torch.full((), none, dtype=p.dtype, device=device).expand(p.shape))
-
-
-def as_bytes(tensor: Tensor) -> Tensor:
-    """A contiguous tensor as bytes, which are sent whatever its type is."""
-    return tensor.view(-1).view(torch.uint8)

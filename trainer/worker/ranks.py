@@ -96,6 +96,7 @@ class Ranks:
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum of a float64 CPU tensor over all workers."""
+        values = values.contiguous()
         if self.world_size > 1:
             dist.all_reduce(values)
         return values

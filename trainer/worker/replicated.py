@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from trainer.algorithm import Batch, Module
 from trainer.errors import HeadwayError
 from trainer.worker import precision as numbers
+from trainer.worker.alike import give
 from trainer.worker.averaged import Averaged, depends_on_nothing
 from trainer.worker.ranks import Ranks
 from trainer.worker.state import Training
@@ -116,7 +116,7 @@ class Spread:
         """Running statistics, which each worker keeps of the samples that it sees: the first one's count."""
         if self.ranks.world_size > 1:
             for buffer in self.model.buffers():
-                dist.broadcast(buffer, 0)
+                give(buffer)
 
     def refresh(self) -> None:
         """Called after those have been changed by others than the optimizer."""

@@ -4,7 +4,7 @@ The library's own writer copies every tensor first and its reader maps the file,
 pass; here bytes go from the tensor to the disk, and from the disk into the tensor, once.
 
 A tensor that is spread over workers is written in parts, each a flat range of it, under `name@start`; the file's
-metadata says of which tensor and shape. Whoever reads takes the ranges that it needs, out of whatever parts there are.
+metadata says of which tensor and shape. A type that the format lacks is written as bytes, and the metadata says which it is. Whoever reads takes the ranges that it needs, out of whatever parts there are.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ NAMES = {
 }
 DTYPES = {name: dtype for dtype, name in NAMES.items()}
 HEADER_LIMIT = 100 << 20
-METADATA, PARTS = "__metadata__", "parts"
+BYTES = "U8"
+METADATA, PARTS, TYPES = "__metadata__", "parts", "types"
 HEADER = "header"  # in a manifest's line: the header's own checksum, so that a file that isn't needed need not be read
 
 
@@ -82,28 +83,30 @@ def as_bytes(tensor: Tensor) -> memoryview:
 def write(path: Path, tensors: Mapping[str, Held], told: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Writes contiguous CPU tensors durably. Returns the file's line in the manifest. `told` hears of every block.
 
-    Raises OSError, or TypeError for a type that the format doesn't have.
+    Raises OSError.
     """
     header: dict[str, Any] = {}
     parts: dict[str, Any] = {}
+    types: dict[str, Any] = {}
     offset = 0
     for name, held in tensors.items():
         tensor = data_of(held)
-        if tensor.dtype not in NAMES:
-            raise TypeError(f"{name} is of type {tensor.dtype}, which a checkpoint can't hold")
         size = tensor.numel() * tensor.element_size()
         stored = name
         if isinstance(held, Part):
             stored = f"{name}@{held.start}"
             parts[stored] = [name, held.start, list(held.shape)]
+        if tensor.dtype not in NAMES:
+            types[stored] = [str(tensor.dtype).removeprefix("torch."), list(tensor.shape)]
         header[stored] = {
-            "dtype": NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
+            "dtype": NAMES.get(tensor.dtype, BYTES),
+            "shape": list(tensor.shape) if tensor.dtype in NAMES else [size],
             "data_offsets": [offset, offset + size],
         }
         offset += size
-    if parts:
-        header[METADATA] = {PARTS: json.dumps(parts, separators=(",", ":"))}
+    more = {key: json.dumps(told, separators=(",", ":")) for key, told in ((PARTS, parts), (TYPES, types)) if told}
+    if more:
+        header[METADATA] = more
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     digest, of_header = checksum(), checksum()
@@ -257,15 +260,26 @@ def read(path: Path, expected: Mapping[str, Any], reading: Reading) -> None:
 def entries_of(header: bytes) -> list[Entry]:
     """What a file holds, in the order of its bytes. Raises one of many errors for a header that is none."""
     lines = json.loads(header)
-    parts = json.loads(lines.pop(METADATA, {}).get(PARTS, "{}"))
+    more = lines.pop(METADATA, {})
+    parts, types = json.loads(more.get(PARTS, "{}")), json.loads(more.get(TYPES, "{}"))
     entries = []
     for stored, line in sorted(lines.items(), key=lambda item: item[1]["data_offsets"][0]):
-        name, start, shape = parts.get(stored, (stored, 0, line["shape"]))
-        dtype, count = DTYPES[line["dtype"]], math.prod(line["shape"])
+        dtype, here = DTYPES[line["dtype"]], line["shape"]
+        if stored in types:
+            dtype, here = _type(types[stored][0]), types[stored][1]
+        name, start, shape = parts.get(stored, (stored, 0, here))
+        count = math.prod(here)
         if count < 0 or not 0 <= start <= math.prod(shape) - count:
             raise ValueError
         entries.append(Entry(name, tuple(shape), start, count, dtype))
     return entries
+
+
+def _type(name: str) -> torch.dtype:
+    found = getattr(torch, name)
+    if not isinstance(found, torch.dtype):
+        raise ValueError
+    return found
 
 
 def _header(file: Any, size: int, digest: Any) -> bytes:
