@@ -176,7 +176,9 @@ def test_a_constructor_of_ones_own_need_not_call_the_trackers(tmp_path: Path):
 
 
 def test_a_class_that_is_no_tracker_is_said(tmp_path: Path):
-    with pytest.raises(UserError, match=r"tracking: fractions\.Fraction is no tracker, as it has no start"):
+    with pytest.raises(
+        UserError, match=r"fractions\.Fraction is not a tracker: derive it from trainer\.worker\.trackers\.Tracker"
+    ):
         tracker_of({"tracking": {"_target_": "fractions.Fraction"}}, print)
 
 

@@ -12,8 +12,6 @@ from trainer.build import build
 from trainer.errors import UserError
 from trainer.worker.trackers import NoTracker, Tracker
 
-CALLS = ("start", "log", "finish")
-
 
 @dataclass
 class Beside(Tracker):
@@ -38,7 +36,7 @@ class Beside(Tracker):
 def tracker_of(config: Mapping[str, Any], tell: Callable[[str], None]) -> NoTracker:
     """The tracker of a job's config. tell: hears of what goes wrong with it.
 
-    Raises UserError for settings that it hasn't, a package that it lacks, and for a class that is none.
+    Raises UserError for a class that is none, settings that it hasn't, and a package that it lacks.
     """
     target = config["tracking"]["_target_"]
     try:
@@ -51,12 +49,6 @@ def tracker_of(config: Mapping[str, Any], tell: Callable[[str], None]) -> NoTrac
         return NoTracker()
     if type(tracker) is NoTracker:
         return tracker
-    missing = [name for name in CALLS if not callable(getattr(tracker, name, None))]
-    if missing:
-        raise UserError(
-            f"tracking: {target} is no tracker, as it has no {missing[0]}(…); derive it from "
-            f"trainer.worker.trackers.Tracker, or choose tracking=none"
-        )
     if not isinstance(tracker, Tracker):
         tracker = Beside(tracker)
     elif not hasattr(tracker, "_queue"):  # a constructor of its own has not called this one
