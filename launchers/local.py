@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 from launchers import child
@@ -45,6 +46,14 @@ def agent_is_alive(job: Job) -> bool:
     except OSError:  # it isn't there, or is no file
         return False
     return False
+
+
+def _is_agent(pid: int) -> bool:
+    """Whether a process is an agent: the number comes from the job's directory, where it may be anyone's."""
+    try:
+        return b"launchers.agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 @dataclass(kw_only=True)
@@ -160,7 +169,8 @@ class Local(Launcher):
             return None
         events = job.events()  # after that: an agent that has ended a job may be at work on another one
         pids = [int(event["pid"]) for event in events if "pid" in event]
-        return pids[-1] if pids and not job.state_of(events[-1]).is_final else None
+        known = pids[-1] if pids and not job.state_of(events[-1]).is_final else None
+        return known if known is not None and _is_agent(known) else None
 
     def wait(self, job: Job, timeout: float = 30.0) -> None:
         """Waits until the agent has left. Raises HeadwayError if it doesn't."""

@@ -211,6 +211,8 @@ class Slurm(Launcher):
         number = self._known(job)["id"]
         if number is None:
             raise HeadwayError(f"{job.name} is being submitted; try again in a moment")
+        if not re.fullmatch(r"\d+(_\d+)?", str(number)):  # else an option of scancel's, or more jobs than one
+            raise UserError(f"{job.dir / NUMBER}: {number!r} is no batch job's number; stop it with scancel")
         if job.state() is State.RUNNING:
             slurm_queue.scancel("--signal=QUIT" if now else "--signal=INT", str(number))
         else:  # nothing is lost

@@ -13,6 +13,7 @@ import yaml
 
 import trainer
 from tests.jobs import end, make_job, start, validate
+from tests.tuning.written import written
 from trainer import known, looking
 from trainer.build import build
 from trainer.cli import main
@@ -21,7 +22,7 @@ from trainer.config import check
 from trainer.data.schema import Schema
 from trainer.errors import UserError
 from trainer.function import build_algorithm
-from trainer.job import Job, write_json
+from trainer.job import Job, State, Status, write_json
 
 # whatever of it is imported or called leaves a file beside it
 CODE = """
@@ -338,3 +339,85 @@ def test_json_is_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["ls", "--json"])
     (row,) = json.loads(capsys.readouterr().out)
     assert row["state"] == "Running"
+
+
+# studies, checkpoints, and what a directory tells of processes
+
+
+def test_looking_at_a_study_builds_no_launcher_of_its_trials(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(folder / "studies/theirs")
+    for path in (folder / "studies/theirs/trials").glob("*/config.yaml"):
+        config = yaml.safe_load(path.read_text()) or {}
+        path.write_text(yaml.safe_dump({**config, "launcher": {"_target_": "stranger.Launcher"}}))
+    text = (folder / "studies/theirs/study.yaml").read_text()
+    (folder / "studies/theirs/study.yaml").write_text(text + "notes: ['<script>mark()</script>']\n")
+    for verb in (["show", "theirs"], ["show", "theirs", "--json"], ["report", "theirs"]):
+        assert main(["tune", *verb]) == 0
+    assert "<script>mark()" not in (folder / "studies/theirs/report.html").read_text()
+    given = ["tune", "algorithm=linear", "data=digits", "tune.warm_start=[theirs]", "study.dry_run=true"]
+    assert main([*given, "algorithm.lr=tag(log,interval(1e-4,1))"]) in (0, 2)  # whatever it finds there
+    assert unmarked(folder)
+
+
+def test_a_study_of_yaml_tags_is_no_study(folder: Path) -> None:
+    written(folder / "studies/theirs")
+    (folder / "studies/theirs/study.yaml").write_text("name: !!python/object/apply:stranger.mark []\n")
+    assert main(["tune", "show", "theirs"]) == 2
+    assert unmarked(folder)
+
+
+class Marked:
+    """Leaves a file when it is read as a pickle."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_is_read_without_running_anything(folder: Path) -> None:
+    import io
+
+    import torch
+
+    from trainer import checkpoint
+    from trainer.worker.state import read_small
+
+    place = checkpoint.begin(folder, 1)
+    held = io.BytesIO()
+    torch.save({"torch": Marked(folder / "marks")}, held)
+    (place / "rank-0.pt").write_bytes(held.getvalue())
+    whole = checkpoint.commit(folder, 1, "", {"rank-0.pt": checkpoint.entry(place / "rank-0.pt")})
+    with pytest.raises(ValueError, match=r"rank-0\.pt"):
+        read_small(whole, checkpoint.read_manifest(whole), "rank-0.pt")
+    assert unmarked(folder)
+
+
+def test_only_an_agent_is_told_to_stop(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import fcntl
+    import subprocess
+
+    job = foreign(folder / "runs/theirs", {})
+    other = subprocess.Popen(["sleep", "60"])
+    job.add_event(State.RUNNING, pid=other.pid)
+    with open(job.events_path) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert main(["stop", "theirs", "--now"]) == 2
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+    assert "theirs" in capsys.readouterr().err
+
+
+def test_only_a_number_is_a_batch_job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from launchers import slurm, slurm_queue
+
+    job = foreign(folder / "runs/theirs", {"launcher": {"_target_": "launchers.slurm.Slurm"}})
+    write_json(job.dir / "slurm.json", {"id": "--user=somebody", "time": 9e9})
+    asked: list[Any] = []
+    monkeypatch.setattr(slurm_queue, "scancel", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(slurm.Slurm, "status", lambda self, job: Status(State.RUNNING, True))
+    with pytest.raises(UserError, match="is no batch job's number"):
+        slurm.Slurm().stop(job)
+    assert not asked

@@ -67,6 +67,15 @@ class _Names(ast.NodeTransformer):
             return ast.Subscript(value, ast.Tuple(kept, ast.Load()), ast.Load()) if len(kept) > 1 else kept[0]
         return ast.Subscript(value, self.visit(node.slice), ast.Load())
 
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        whole = isinstance(node.op, ast.BitOr)  # X | Y; nothing else is computed
+        return (
+            ast.BinOp(self.visit(node.left), node.op, self.visit(node.right)) if whole else ast.Name("Any", ast.Load())
+        )
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        return node if called(node) == "Range" and not node.args else ast.Name("Any", ast.Load())
+
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
         if isinstance(node.value, str):  # a quoted annotation
             try:
