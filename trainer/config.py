@@ -265,7 +265,9 @@ def _absolute_paths(data: dict[str, Any]) -> None:
             data[key] = _absolute(value)
     if isinstance(data.get("channels"), dict):
         data["channels"] = {
-            name: {**given, "s3_data": _absolute(given.get("s3_data"))} if isinstance(given, dict) else _absolute(given)
+            name: {k: _absolute(v) if k == "s3_data" else v for k, v in given.items()}
+            if isinstance(given, dict)
+            else _absolute(given)
             for name, given in data["channels"].items()
         }
 

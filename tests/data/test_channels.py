@@ -240,6 +240,7 @@ def test_nobody_has_to_read(tmp_path: Path) -> None:
     with open(tmp_path / "two" / "ch_0", "rb") as file:
         file.read(1)
         slow.close()  # in the middle of it
+    assert not [*(tmp_path / "one").iterdir(), *(tmp_path / "two").iterdir()]  # nothing that others would wait for
     assert not [thread for thread in threading.enumerate() if thread.name == "feed-ch"]
 
 
@@ -348,6 +349,22 @@ def test_what_can_not_be_is_refused_in_a_line(given: Any, words: str) -> None:
         Channel.of("ch", given)
     assert str(told.value).startswith("data.channels.ch")
     assert "\n" not in str(told.value)
+
+
+def test_a_channel_may_be_spelled_as_the_service_has_it() -> None:
+    source = {"S3DataType": "S3Prefix", "S3Uri": "s3://b/k", "S3DataDistributionType": "ShardedByS3Key"}
+    given = {"ChannelName": "train", "DataSource": {"S3DataSource": source}, "ContentType": "text/csv"}
+    given |= {
+        "CompressionType": "None",
+        "RecordWrapperType": "RecordIO",
+        "InputMode": "Pipe",
+        "ShuffleConfig": {"Seed": 3},
+    }
+    same = {"s3_data": "s3://b/k", "distribution": "ShardedByS3Key", "content_type": "text/csv"}
+    same |= {"record_wrapping": "RecordIO", "input_mode": "Pipe", "shuffle_config": {"seed": 3}}
+    assert Channel.of("ch", given) == Channel.of("ch", same)
+    with pytest.raises(UserError, match="a channel has no DataSource"):
+        Channel.of("ch", {"DataSource": {"FileSystemDataSource": {"FileSystemId": "fs-1"}}})
 
 
 def test_a_fast_file_channel_takes_whole_folders(s3: Server, tmp_path: Path) -> None:

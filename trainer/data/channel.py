@@ -2,6 +2,7 @@
 
     training: s3://bucket/prefix                                   the same as {s3_data: s3://bucket/prefix}
     training: {s3_data: data/train, distribution: ShardedByS3Key}  local paths are taken wherever s3:// ones are
+    training: {DataSource: {S3DataSource: {S3Uri: …}}, …}          as the service itself has it
 
 Imports nothing heavy: whoever only submits a job imports this.
 """
@@ -30,6 +31,18 @@ CHOICES = {
     "record_wrapping": (None, RECORDIO),
 }
 ATTRIBUTES = 16  # of an augmented manifest, at most
+OF_SERVICE = {  # what the service calls the same
+    "S3Uri": "s3_data",
+    "S3DataType": "s3_data_type",
+    "S3DataDistributionType": "distribution",
+    "AttributeNames": "attribute_names",
+    "InstanceGroupNames": "instance_groups",
+    "ContentType": "content_type",
+    "CompressionType": "compression",
+    "RecordWrapperType": "record_wrapping",
+    "InputMode": "input_mode",
+    "ShuffleConfig": "shuffle_config",
+}
 ELSEWHERE = {
     "instance_groups": "all hosts of a job are alike here",
     "target_attribute_name": "it is for SageMaker's AutoML",
@@ -59,7 +72,7 @@ class Channel:
         where = f"data.channels.{name}"
         if not NAME.fullmatch(name) or not name.strip("."):
             raise UserError(f"{where}: a channel's name is of letters, digits and . _ -")
-        told = dict(given) if isinstance(given, Mapping) else {"s3_data": given}
+        told = _named(given) if isinstance(given, Mapping) else {"s3_data": given}
         for key in told:
             if key in ELSEWHERE:
                 raise UserError(f"{where}.{key}: {ELSEWHERE[key]}")
@@ -129,6 +142,17 @@ class Channel:
 
 
 Channel.KEYS = tuple(str(one.metadata.get("key", one.name)) for one in fields(Channel) if one.name != "name")
+
+
+def _named(given: Mapping[str, Any]) -> dict[str, Any]:
+    """By TrainingInput's names, without the folds of the service's own."""
+    source = given.get("DataSource")
+    source = source.get("S3DataSource") if isinstance(source, Mapping) else None
+    flat = {**given, **source} if isinstance(source, Mapping) else dict(given)
+    if isinstance(source, Mapping):
+        del flat["DataSource"]
+        flat.pop("ChannelName", None)
+    return {OF_SERVICE.get(key, key): value for key, value in flat.items()}
 
 
 def _seed(given: Any, where: str) -> int | None:

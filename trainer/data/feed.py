@@ -41,8 +41,12 @@ class Feed:
         self._thread.start()
 
     def close(self) -> None:
+        """Takes the FIFOs away: whoever copies or searches the folder later would wait for them."""
         self._closed.set()
         self._thread.join()
+        for path in self._folder.glob(f"{self._channel.name}_*"):
+            if path.is_fifo():
+                path.unlink()
 
     def _path(self, epoch: int) -> Path:
         return self._folder / f"{self._channel.name}_{epoch}"

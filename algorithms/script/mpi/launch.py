@@ -46,7 +46,8 @@ def main(place: Path, command: list[str]) -> int:
 def run(place: Path, command: list[str], told: int) -> int:
     """Runs the command to its end, and tells the number of its session."""
     try:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        # cwd: mpirun has its daemons go to the folder that it is in itself, which other hosts may not have
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, cwd="/")
     except OSError as error:
         print(f"[headway] {command[0]} can't be run: {error.strerror}", flush=True)
         return 127
