@@ -15,6 +15,7 @@ from trainer import checkpoint
 from trainer.config import load
 from trainer.errors import HeadwayError, LateWorker, LostWorker, UserError
 from trainer.job import Job, write_json
+from trainer.secret import masked
 from trainer.worker import exhaustion
 
 LITTLE_SPACE = 1 << 14  # bytes free on a disk that is as good as full
@@ -49,7 +50,7 @@ def record(error: BaseException, rank: int, job: Job, attempt: int) -> None:
         job.reserve.unlink(missing_ok=True)
     write_json(job.error_path(attempt, rank), description)
     with contextlib.suppress(OSError):  # the log may lie on the full disk
-        traceback.print_exception(error)
+        sys.stderr.write(masked("".join(traceback.format_exception(error))))
         sys.stderr.flush()
 
 
@@ -74,7 +75,7 @@ def describe(error: BaseException, rank: int, job: Job, attempt: int) -> dict[st
     return {
         "time": time.time(),
         "type": "OutOfMemory" if no_memory else type(error).__name__,
-        "message": message,
+        "message": masked(message),
         "rank": rank,
         "where": f"{own.filename}:{own.lineno} in {own.name}" if own and not ours else None,
         "log": str(job.log_path(attempt, rank)),
