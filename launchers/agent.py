@@ -26,7 +26,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from launchers import apart, forking, lives
+from launchers import apart, failing, forking, lives
 from launchers.address import interface, towards
 from launchers.board import board_of
 from launchers.carrying import bring_up, carry
@@ -80,6 +80,7 @@ def run(arguments: list[str]) -> int:
     place = Place(args.node, address, args.nodes, args.min_nodes or args.nodes, args.patience)
     with ExitStack() as held:
         hold(job, place, held)
+        held.enter_context(failing.told(job, place))
         # inherited: a worker that doesn't listen yet must not die of what it is told
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
@@ -145,7 +146,7 @@ class Agent:
                 try:
                     code = self._live(meet, started)
                 except HeadwayError as error:  # S3 can't be reached, or refuses
-                    return self._end(State.FAILED, str(error), self._own_error(error), {}, started)
+                    return self._end(State.FAILED, str(error), failing.of_agent(error), {}, started)
                 if code is not None:
                     return code
         except OSError as error:  # how it went can't be written down: the next agent does it
@@ -337,10 +338,13 @@ class Agent:
         job, attempt = self.job, max(0, lives.count(self.job) - 1)
         job.reserve.unlink(missing_ok=True)
         user_error = bool(error and error.get("user_error"))
-        address = str(self.config["job"]["dir"])
+        known, stuck = lives.ended(job, state, attempt, outcome.get("step"), self.kept)
+        if stuck:
+            state, source, error = State.FAILED, None, failing.of_agent(HeadwayError(f"{stuck}: {reason}"))
+            reason = error["message"]
         if job.url and error and error.get("log"):  # in a folder of some node
             error = {**error, "log": f"{job.url}/logs/{Path(error['log']).name}"}
-        event = {"attempt": attempt, "reason": reason, "source": source, "user_error": user_error}
+        event = {"attempt": attempt, "reason": reason, "source": source, "user_error": user_error, **known}
         # the result is written before the event: who sees a final state finds it
         now = moment.now()
         result = patiently(
@@ -352,7 +356,7 @@ class Agent:
                 wall=moment.seconds(started, now),
                 outcome=outcome,
                 last={**now, **event},
-                address=address if is_remote(address) else None,
+                address=place if is_remote(place := str(self.config["job"]["dir"])) else None,
             )
         )
         patiently(lambda: job.add_event(state, **event, step=result["steps"]))
@@ -363,10 +367,6 @@ class Agent:
         if state is State.FAILED:
             return 2 if user_error else 1
         return EX_TEMPFAIL
-
-    def _own_error(self, error: HeadwayError) -> dict[str, Any]:
-        user_error = isinstance(error, UserError)
-        return {"type": type(error).__name__, "message": str(error), "rank": None, "user_error": user_error}
 
     def _on_superseded(self, who: str) -> None:
         reason = f"this job was taken over by {who}"

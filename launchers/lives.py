@@ -57,6 +57,43 @@ def newest(job: Job) -> int:
     return max(map(checkpoint.step_of, whole), default=0)
 
 
+FRUITLESS = 5  # attempts in a row
+LONG = 60.0  # seconds of training that count where nobody counts steps
+GOT_ON = "got_on"  # in the event with which an attempt is interrupted
+
+
+def got_on(job: Job, attempt: int, step: int | None, before: Kept) -> bool:
+    """Whether an attempt that is just being interrupted, after this step, has made one. before: what its workers found. What
+    isn't a Module may be at work for long before it reports, or keep what it has by itself."""
+    begun = running(job, attempt)
+    if begun is None:
+        return False
+    if float(step or 0) > float(begun["step"]):
+        return True
+    own = {path for path, what in kept(job).items() if path.is_relative_to(job.own_state) and before.get(path) != what}
+    return begun.get("parameters") is None and (bool(own) or moment.seconds(begun, moment.now()) > LONG)
+
+
+def fruitless(job: Job) -> str | None:
+    """Why a job shall not come back whose present attempt is being interrupted without having made a step: those before it
+    made none either. None if it shall."""
+    attempts = 1
+    for event in reversed(job.events()):
+        if event["state"] in (State.STOPPED, State.FAILED, State.COMPLETED) or event.get(GOT_ON):
+            break  # somebody had it begin anew, or it got on
+        attempts += event.get(GOT_ON) is False
+    return f"{attempts} attempts in a row made no step before they were interrupted" if attempts >= FRUITLESS else None
+
+
+def ended(job: Job, state: State, attempt: int, step: int | None, before: Kept) -> tuple[dict[str, Any], str | None]:
+    """What the event says of an attempt that is just being interrupted, after this step, and why the job shall not come back.
+    Nothing of any other end."""
+    if state is not State.INTERRUPTED:
+        return {}, None
+    got = got_on(job, attempt, step, before)
+    return {GOT_ON: got}, None if got else fruitless(job)
+
+
 def note_death(job: Job, own: Path) -> None:
     """An agent that was killed could not say so: the next one does, by what the dead one left. own: the next one's folder."""
     events = [e for e in job.events() if e["state"] != State.PENDING]

@@ -148,9 +148,18 @@ class Local(Launcher):
             return Status(state, True)
         event = job.last_event()  # again: it may have ended meanwhile
         state = job.state_of(event)
+        if state.is_active and (failed := self._failed(job)) is not None:
+            return failed
         if state is State.PENDING and event and moment.seconds(event, moment.now()) < AGENT_START_SECONDS:
             return Status(state, not self._agents.get(str(job.dir)))
         return Status(State.INTERRUPTED if state.is_active else state, False)
+
+    def _failed(self, job: Job) -> Status | None:
+        """How a job stands whose agents have left with an error and could not say so, as on a full disk; None of any other."""
+        codes = [agent.poll() for agent in self._agents.get(str(job.dir), [])]
+        if not codes or None in codes or not any(code in (1, 2) for code in codes) or agent_is_alive(job):
+            return None
+        return Status(State.FAILED, False, f"its agent failed and could not say why there: {job.logs}/node-0.log does")
 
     def stop(self, job: Job, *, now: bool = False) -> None:
         number = signal.SIGQUIT if now else signal.SIGINT

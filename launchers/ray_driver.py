@@ -18,13 +18,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+from launchers import failing
+from launchers.meeting import Place
 from launchers.ray import ORDER, STANDING
-from trainer import secret
+from trainer import moment, secret
 from trainer.config import load
+from trainer.errors import HeadwayError
 from trainer.interpreter import working_folder_last
 from trainer.job import Job, State, read_hint, write_json
 
 LOOK_SECONDS = 0.25
+FAILED = (1, 2)  # exit codes of agents
 TELL_SECONDS = 5.0  # between words that it lives
 DRAIN_SECONDS = 2.0  # between questions for nodes that are drained
 REPLY_SECONDS = 30.0
@@ -80,6 +84,7 @@ class Driver:
         self.places: list[str | None] = [None] * args.nodes  # where each agent was started last
         self.codes: list[int | None] = [None] * args.nodes
         self._spoke = self._asked = 0.0
+        self._began = moment.now()
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, lambda number, frame: self.told.append(number))
 
@@ -162,6 +167,10 @@ class Driver:
                 return
             self.codes[number] = code
             if self.job.state().is_final or self.wanted():
+                return
+            if code in FAILED:  # and it could not say so
+                words = f"the agent of node {number} failed; `headway logs` tells why"
+                failing.fail(self.job, Place(number), HeadwayError(words), self._began)
                 return
             node, address = ray.get(actor.where.remote(), timeout=REPLY_SECONDS)
             if node in self.drained:

@@ -18,6 +18,8 @@ from launchers import slurm_queue
 from launchers.base import Launcher, Plan, check_nodes
 from launchers.slurm_script import ANYWHERE, ARRAY, SCRIPT, array_script, asked_of, script
 from launchers.slurm_states import status_of
+from launchers.slurm_time import limit as limit
+from launchers.slurm_time import warning_of
 from trainer import sending, shapes
 from trainer.algorithm import Range
 from trainer.config import seconds
@@ -52,7 +54,7 @@ class Slurm(Launcher):
     account: str | None = None
     # the quality of service
     qos: str | None = None
-    # the time limit: 4h, 90m, or as SLURM has it, 1-12:00:00. Over it the job goes on by itself
+    # the time limit: 4h, 90m, or as SLURM has it, 1-12:00:00 or UNLIMITED. Over it the job goes on by itself
     time: Any = None
     # GPUs of each node: a number, or a type and a number, a100:4
     gpus: Any = None
@@ -78,13 +80,14 @@ class Slurm(Launcher):
     setup: list[str] = field(default_factory=list)
     # the Python there; null is this one
     python: str | None = None
-    # how long before the time limit the state is saved and the job queued again
-    warning: Any = "2m"
+    # how long before the time limit the state is saved and the job queued again: 2m, or a quarter of the limit if that is less
+    warning: Any = "auto"
 
     def __post_init__(self) -> None:
         check_nodes(self.nodes, self.min_nodes, self.notices)
         limit(self.time)
-        self._warning()
+        if self.warning != "auto":
+            seconds(self.warning, "launcher.warning")
         self.workers_per_node()
 
     def workers_per_node(self) -> int:
@@ -125,7 +128,7 @@ class Slurm(Launcher):
         return {key: value for key, value in {**given, **self.extra}.items() if value not in (None, False)}
 
     def _warning(self) -> int:
-        return round(seconds(self.warning, "launcher.warning") or 0)
+        return warning_of(self.warning, self.time, self.partition)
 
     def _may_lose_nodes(self) -> bool:
         return (self.min_nodes or self.nodes) < self.nodes
@@ -220,20 +223,6 @@ class Slurm(Launcher):
 
     def logs(self, job: Job) -> list[Any]:
         return [*super().logs(job), *sorted(job.logs.glob("slurm-*.log"))[-1:]]
-
-
-def limit(time: Any) -> str | None:
-    """A time limit as SLURM has it. Raises UserError."""
-    if time is None:
-        return None
-    text = str(time)
-    if re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", text) and not text.isdigit():
-        return text
-    if text.isdigit():
-        raise UserError(f"launcher.time: {text} has no unit; write {text}m for minutes, or 4h, or 1-12:00:00")
-    minutes = -(-int(seconds(time, "launcher.time") or 0) // 60)
-    days, minutes = divmod(minutes, 1440)
-    return f"{days}-{minutes // 60:02}:{minutes % 60:02}:00"
 
 
 def gpus_of(gpus: Any, gres: str | None) -> int:

@@ -148,6 +148,11 @@ def scancel(*arguments: str) -> None:
     _call(["scancel", *arguments])
 
 
+def scontrol(*arguments: str) -> str:
+    """What it tells."""
+    return _call(["scontrol", *arguments])
+
+
 def requeue(number: str) -> None:
     _call(["scontrol", "requeue", number])
 

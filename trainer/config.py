@@ -362,8 +362,6 @@ def _depth(content: bytes, loader: Any) -> int:
             deepest = max(deepest, depth)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        if deepest > DEEPEST:
-            break
     return deepest
 
 

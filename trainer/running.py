@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,12 +135,13 @@ def _run(one: Prepared, follow: Follow, begin: Begin, announce: Announce) -> tup
         _stop_in_order(job, launcher, follow, announce)
     remote = is_remote(str(checked["job"]["dir"]))
     launcher.wait(job, timeout=UPLOAD_SECONDS if remote else LEAVE_SECONDS)
-    settle(job, launcher.status(job))
+    status = launcher.status(job)
+    settle(job, status)
     if remote and not is_up(of_job(checked["job"]), job.dir):
         announce(
             f"not everything is on S3; `headway resume {checked['job']['dir']}` on this machine brings the rest up"
         )
-    return job, exit_code(job)
+    return job, exit_code(job, status)
 
 
 @dataclass(frozen=True)
@@ -289,24 +291,28 @@ def settle(job: Job, status: Status) -> None:
     event = {"attempt": attempt, "reason": status.reason, "source": "launcher"}
     now = moment.now()
     error = {"type": "HeadwayError", "message": status.reason, "rank": None}
-    write_result(
-        job,
-        status.state,
-        attempt=attempt,
-        error=error if status.state is State.FAILED else None,
-        wall=between(events[0], now) if events else 0.0,
-        outcome={},
-        last={**now, **event},
-    )
-    job.add_event(status.state, **event)
+    with suppress(OSError):  # on a full disk what the command prints has to do
+        write_result(
+            job,
+            status.state,
+            attempt=attempt,
+            error=error if status.state is State.FAILED else None,
+            wall=between(events[0], now) if events else 0.0,
+            outcome={},
+            last={**now, **event},
+        )
+        job.add_event(status.state, **event)
     if job.url:
         sending.end(job)
 
 
-def exit_code(job: Job) -> int:
-    """0 completed, 1 failed, 2 failed by the user's mistake, 75 interrupted, 130 stopped."""
+def exit_code(job: Job, status: Status | None = None) -> int:
+    """0 completed, 1 failed, 2 failed by the user's mistake, 75 interrupted, 130 stopped. status: as the launcher tells it,
+    who may know of a failure that could not be written down."""
     event = job.last_event()
     state = job.state_of(event) if event else State.FAILED
+    if status is not None and status.state is State.FAILED and not state.is_final:
+        return 1
     if state is State.COMPLETED:
         return 0
     if state is State.STOPPED:
