@@ -100,7 +100,7 @@ def prepare(script: Any, context: Context, one: Container, host: Host, stop: thr
     if one.root.is_dir():
         for path in one.root.iterdir():
             if path.name != "checkpoints":
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                remove(path)
     one.root.mkdir(parents=True, exist_ok=True)
     if not one.checkpoints.exists():
         one.checkpoints.symlink_to(kept, target_is_directory=True)  # all hosts have the same, as they have on S3
@@ -118,6 +118,16 @@ def prepare(script: Any, context: Context, one: Container, host: Host, stop: thr
         installing.requirements(one.code, stop)
         if is_package(one.entry, one.code, one.dialect):
             installing.package(one.code, one.root / "lib", stop)
+
+
+def remove(path: Path) -> None:
+    """A file, or a folder with all that is in it, also what a script has made read-only."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+        return
+    for folder, _, _ in os.walk(path):
+        os.chmod(folder, 0o700)
+    shutil.rmtree(path)
 
 
 def command(one: Container) -> list[str]:

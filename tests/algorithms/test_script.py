@@ -16,7 +16,7 @@ from algorithms.script.contract import Container, arguments, driver_variables, v
 from algorithms.script.distribution import TORCHRUN, Distribution
 from algorithms.script.figures import Heard, Metric
 from algorithms.script.process import Process, failure_text, last_words
-from algorithms.script.starting import Host, command, surroundings
+from algorithms.script.starting import Host, command, remove, surroundings
 from tests.algorithms import toolkit
 from trainer.errors import UserError
 from trainer.result import more_is_better
@@ -141,6 +141,18 @@ def test_scripts_for_the_third_version_of_the_sdk_find_its_variables(tmp_path: P
         "SM_HP_BATCH_SIZE": "32",
         "SM_HP_LAYERS_WIDE": "[1,2]",
     }
+
+
+def test_a_container_is_made_anew_though_the_script_has_made_its_folders_read_only(tmp_path: Path) -> None:
+    inner = tmp_path / "model" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "weights").touch(0o400)
+    (tmp_path / "data").mkdir()
+    (inner / "data").symlink_to(tmp_path / "data")
+    for folder in (inner, inner.parent):
+        folder.chmod(0o500)
+    remove(tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 class Alone:
