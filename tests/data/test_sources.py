@@ -141,9 +141,9 @@ def test_text_that_breaks_late_names_the_byte(write):
         list(Text(train=path).batches([path]))
 
 
-def test_libsvm_that_is_none_names_the_row(write):
+def test_libsvm_that_is_none_names_the_line(write):
     path = write("rows.svm", "1 1:2 3:4\n# comment\n0 2:x\n")
-    with pytest.raises(UserError, match="row 2: '0 2:x' is not libsvm"):
+    with pytest.raises(UserError, match="line 3: '0 2:x' is not libsvm"):
         list(Libsvm(train=path).batches([path]))
 
 

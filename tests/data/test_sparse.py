@@ -8,6 +8,7 @@ from trainer.data.encoding import encode
 from trainer.data.opening import open_data
 from trainer.data.sources import Libsvm
 from trainer.data.sparse import Sparse, SparseStreaming
+from trainer.errors import UserError
 
 ROWS, COLUMNS = 9000, 6
 
@@ -86,3 +87,53 @@ def test_columns_that_training_never_saw_are_dropped(write):
     assert to_dense(batch.x).tolist() == [[1, 0, 0]]
     (batch,) = encode(Libsvm(test=held), opened.schema, Everything()).sequential(batch_size=5)
     assert to_dense(batch.x).tolist() == [[1, 0, 0]]
+
+
+GOOD = "# made by hand\n1 qid:3 1:1 3:2  # a comment\n\n   \n0 2:-1e-3 \n1\n1 0001:+5 4:7\r\n"
+
+
+def test_comments_blank_lines_and_query_numbers_are_no_data(write):
+    opened = open_data(Libsvm(train=write("rows.svm", GOOD), validation=None), Everything(), seed=1)
+    (batch,) = opened.train.sequential(batch_size=9)
+    assert to_dense(batch.x).tolist() == [
+        [1, 0, 2, 0],
+        [0, pytest.approx(-1e-3), 0, 0],
+        [0, 0, 0, 0],
+        [5, 0, 0, 7],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("1 7:1 3:2", "index 3 comes after 7; sort each line's indices in ascending order"),
+        ("1 3:1 3:2", "index 3 is there twice; keep one of its values"),
+        ("1 2:1 3:2 2:1 # back", "index 2 comes after 3; sort each line's indices in ascending order"),
+        ("1 -1:1", "index -1 is negative; number the columns from 0 or 1"),
+        ("1 3000000000:1", "index 3000000000 is above 2,147,483,647; number the columns from 0 or 1"),
+        ("1 99999999999999999999999:1", "index 99999999999999999999999 is above 2,147,483,647"),
+        ("1 3:", "'1 3:' is not libsvm, which reads: label index:value …"),
+        ("1 3:a", "is not libsvm, which reads: label index:value …"),
+        ("1 a:3", "is not libsvm, which reads: label index:value …"),
+        ("1 1.5:3", "is not libsvm, which reads: label index:value …"),
+        ("1 3", "is not libsvm, which reads: label index:value …"),
+        ("1,2 3:1", "is not libsvm, which reads: label index:value …"),
+        ("3:1", "is not libsvm, which reads: label index:value …"),
+        ("1 3:nan", "index 3: nan is no finite number of single precision; mend it"),
+        ("1 3:1e99", "index 3: inf is no finite number of single precision; mend it"),
+        ("1 2:1 qid:3", "is not libsvm, which reads: label index:value …"),
+    ],
+)
+def test_a_wrong_line_is_named_with_what_is_wrong(write, line, words):
+    path = write("rows.svm", f"# names\n\n1 1:1\n{line}\n0 2:1\n")
+    with pytest.raises(UserError) as raised:
+        open_data(Libsvm(train=path, validation=None), Everything(), seed=1)
+    assert str(raised.value).startswith(f"{path}, line 4")
+    assert words in str(raised.value)
+
+
+def test_the_line_is_the_files_in_a_large_file_too(write, monkeypatch):
+    monkeypatch.setattr("trainer.data.reading._LINES", 40)
+    path = write("rows.svm", "# text\n" + "1 1:1 2:2\n" * 50 + "1 2:1 1:1\n")
+    with pytest.raises(UserError, match="line 52: index 1 comes after 2"):
+        open_data(Libsvm(train=path, validation=None), Everything(), seed=1)

@@ -193,6 +193,8 @@ def followers(like: Table) -> tuple[list[Feature], Label | None]:
 
 
 def _sparse(source: Source, files: Sequence[str], like: Table | None, folder: Path) -> None:
+    from trainer.data.reading import libsvm_line
+
     label = Label(name="label")
     base, width, rows = 1, 0, 0
     with _Writer(folder, None, labelled=True) as writer:
@@ -203,9 +205,8 @@ def _sparse(source: Source, files: Sequence[str], like: Table | None, folder: Pa
             if not np.isfinite(values).all():
                 entry = int((~np.isfinite(values)).argmax())
                 at = int(np.searchsorted(batch.column("indices").offsets.to_numpy(), entry, side="right")) - 1
-                raise UserError(
-                    f"{place(at)}, column {indices[entry]}: {values[entry]} is not a finite number; mend it"
-                )
+                where = f"{piece.path}, line {libsvm_line(piece.path, piece.first + at)}, index {indices[entry]}"
+                raise UserError(f"{where}: {values[entry]} is no finite number of single precision; mend it")
             y = label.encode(_whole(batch.column("label")), place)
             if len(indices):
                 base, width = min(base, int(indices.min())), max(width, int(indices.max()) + 1)

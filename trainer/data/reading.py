@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _ROWS = 16384  # rows of a table read at once
 _TEXT = 1 << 20  # bytes of text read at once
 _LINES = 8 << 20  # bytes of libsvm parsed at once
+_MOST = 2**31 - 1  # of an index
 
 
 def parquet_names(path: str) -> list[str]:
@@ -123,15 +124,27 @@ def read_libsvm(path: str) -> Iterator[Piece]:
     import numpy as np
     import pyarrow as pa
 
-    first = 0
+    first = line = 0
     for block in _whole_lines(path):
-        matrix, labels = _parse_libsvm(path, block, first)
+        matrix, labels = _parse_libsvm(path, block, line)
         offsets = pa.array(matrix.indptr.astype(np.int32))
         indices = pa.ListArray.from_arrays(offsets, pa.array(matrix.indices.astype(np.int32)))
-        values = pa.ListArray.from_arrays(offsets, pa.array(matrix.data.astype(np.float32)))
+        with np.errstate(over="ignore"):  # infinities are told with their line
+            values = pa.ListArray.from_arrays(offsets, pa.array(matrix.data.astype(np.float32)))
         batch = pa.RecordBatch.from_arrays([indices, values, pa.array(labels)], names=["indices", "values", "label"])
         yield Piece(path, first, batch)
         first += len(labels)
+        line += block.count(b"\n")
+
+
+def libsvm_line(path: str, row: int) -> int:
+    """The number of the line, from 1, that a row, from 0, stands in: comments and blank lines are none."""
+    number = 0
+    with paths.open_file(path) as file:
+        while row >= 0 and (line := file.readline()):
+            row -= bool(line.partition(b"#")[0].strip())
+            number += 1
+    return number
 
 
 def _whole_lines(path: str) -> Iterator[bytes]:
@@ -141,27 +154,50 @@ def _whole_lines(path: str) -> Iterator[bytes]:
             yield block + file.readline()
 
 
-def _parse_libsvm(path: str, block: bytes, first: int):  # type: ignore[no-untyped-def]  # CSR matrix, labels
+def _parse_libsvm(path: str, block: bytes, before: int):  # type: ignore[no-untyped-def]  # CSR matrix, labels
+    """before: lines of the file before the block. Raises UserError with the line that is wrong, and how."""
     import io
 
     from sklearn.datasets import load_svmlight_file
 
     try:
-        return load_svmlight_file(io.BytesIO(block), zero_based=True)
-    except ValueError as error:
-        rows = 0
-        for line in block.splitlines():
-            if not line.split(b"#")[0].strip():
-                continue
-            try:
-                load_svmlight_file(io.BytesIO(line), zero_based=True)
-            except ValueError:
-                text = line.decode(errors="replace")
-                raise UserError(
-                    f"{path}, row {first + rows + 1}: {text[:60]!r} is not libsvm, which reads: label index:value …"
-                ) from None
-            rows += 1
-        raise UserError(f"{path}: can't be read as libsvm: {' '.join(str(error).split())}") from None
+        matrix, labels = load_svmlight_file(io.BytesIO(block), zero_based=True)
+        if not matrix.nnz or matrix.indices.max() <= _MOST:
+            return matrix, labels
+        reason = f"an index is above {_MOST:,}"
+    except (ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+    for number, line in enumerate(block.split(b"\n"), before + 1):
+        if problem := _problem(line):
+            raise UserError(f"{path}, line {number}: {problem}") from None
+    raise UserError(f"{path}: can't be read as libsvm: {reason}")
+
+
+def _problem(line: bytes) -> str | None:
+    """What is wrong with a line of libsvm and what to do, or None."""
+    label, *features = line.partition(b"#")[0].split() or [b"0"]
+    shown = f"{line.strip().decode(errors='replace')[:60]!r} is not libsvm, which reads: label index:value …"
+    last = -1
+    try:
+        float(label)
+        if features and features[0].startswith(b"qid:"):
+            int(features.pop(0)[4:])
+        for feature in features:
+            index, value = feature.split(b":")
+            here = int(index)
+            if here < 0:
+                return f"index {here} is negative; number the columns from 0 or 1"
+            if here > _MOST:
+                return f"index {here} is above {_MOST:,}; number the columns from 0 or 1"
+            if here == last:
+                return f"index {here} is there twice; keep one of its values"
+            if here < last:
+                return f"index {here} comes after {last}; sort each line's indices in ascending order"
+            last = here
+            float(value)
+    except ValueError:
+        return shown
+    return None
 
 
 def _broken(path: str, kind: str, error: Exception) -> UserError:
