@@ -10,18 +10,18 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import secrets
 import signal
 import socket
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from launchers import failing
 from launchers.meeting import Place
 from launchers.ray import ORDER, STANDING
-from trainer import moment, secret
+from trainer import moment, own_ray, secret
 from trainer.config import load
 from trainer.errors import HeadwayError
 from trainer.interpreter import working_folder_last
@@ -33,12 +33,6 @@ TELL_SECONDS = 5.0  # between words that it lives
 DRAIN_SECONDS = 2.0  # between questions for nodes that are drained
 REPLY_SECONDS = 30.0
 ANSWER_SECONDS = 5.0
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
-# an actor's children get SIGKILL from Ray when it ends; without that, agents hear that they are alone, and save
-SPARED = {"RAY_kill_child_processes_on_worker_exit": "false"}
-# a Ray of this job's own is on loopback alone, and asks for a token that nobody else has
-ALONE = {**SPARED, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
-STORE_BYTES = 80 << 20  # of the object store: nothing of size passes through it
 
 
 class Node:
@@ -122,7 +116,7 @@ class Driver:
                 max_restarts=-1,
                 max_task_retries=0,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=number),
-                runtime_env={"env_vars": SPARED},
+                runtime_env={"env_vars": own_ray.SPARED},
             )
             .remote(os.getcwd(), [os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p])
         )
@@ -227,11 +221,11 @@ class Driver:
         write_json(self.job.dir / STANDING, standing)
 
 
-def connect(address: str | None) -> str:
-    """Joins the cluster, or starts one. What went wrong, in a line; empty if nothing."""
+def connect(address: str | None, folder: Path) -> str:
+    """Joins the cluster, or starts one in the folder. What went wrong, in a line; empty if nothing."""
     if address is None:
-        os.environ.update({**ALONE, "RAY_AUTH_TOKEN": secrets.token_hex(16)})
-    os.environ.update(QUIET)
+        os.environ.update({**own_ray.ALONE, "RAY_AUTH_TOKEN": own_ray.token()})
+    os.environ.update(own_ray.QUIET)
     import ray
 
     try:
@@ -239,7 +233,7 @@ def connect(address: str | None) -> str:
         if host and port.isdigit():  # Ray itself tries for long
             socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
         if address is None:
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, object_store_memory=STORE_BYTES)
+            own_ray.start(folder)
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, namespace="headway")
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
@@ -260,19 +254,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--address", help="the cluster's; else one is started")
     args = parser.parse_args(arguments)
     job = Job(args.job)
-    wrong = connect(args.address)
-    if wrong:
-        write_json(
-            job.dir / STANDING, {"time": time.time(), "host": os.uname().nodename, "pid": os.getpid(), "error": wrong}
-        )
-        print(wrong)
-        return 2
-    import ray
+    with own_ray.private_folder() if args.address is None else nullcontext(Path()) as folder:
+        wrong = connect(args.address, folder)
+        if wrong:
+            about = {"time": time.time(), "host": os.uname().nodename, "pid": os.getpid(), "error": wrong}
+            write_json(job.dir / STANDING, about)
+            print(wrong)
+            return 2
+        import ray
 
-    try:
-        return Driver(job, args).run()
-    finally:
-        ray.shutdown()
+        try:
+            return Driver(job, args).run()
+        finally:
+            ray.shutdown()
 
 
 def _resource(text: str) -> tuple[str, float]:

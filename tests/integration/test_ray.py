@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.command import environment
+from tests.integration.command import FAULTY, environment, headway, start, until
 from tests.integration.ray_cluster import ray
 from tests.integration.studies import (
     COMMON,
@@ -25,6 +26,7 @@ from tests.integration.studies import (
     study,
     wait_until_gone,
 )
+from trainer.job import Job
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -61,6 +63,41 @@ def is_socket(descriptor: Path) -> bool:
         return False
 
 
+def assert_private(temporary: Path) -> None:
+    """Nobody else can enter the folder of a Ray, and all of its processes ask for a token, which stands in none's command line
+    and in no file."""
+    folders = list(temporary.glob("headway-ray-*"))
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700]
+    assert not (temporary / "ray").exists()
+    tokens = set()
+    for pid, command in processes(temporary):
+        if "/ray/" in command or command.startswith("ray::"):
+            told = dict(line.partition(b"=")[::2] for line in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+            assert told[b"RAY_AUTH_MODE"] == b"token"
+            tokens.add(told[b"RAY_AUTH_TOKEN"])
+    (token,) = tokens
+    assert not [command for _, command in processes(temporary) if token.decode() in command]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert not [path for path in files if token in path.read_bytes()]
+
+
+def test_a_job_on_a_ray_of_its_own_is_as_private(folder: Path, temporary: Path) -> None:
+    process = start(
+        "train", FAULTY, "data=digits", "+algorithm.seconds=0.1", "launcher=ray", "tracking=none", "job.name=own"
+    )
+    job = Job(Path("runs/own"))
+    until(lambda: process.poll() is not None or ((job.progress() or {}).get("step") or 0) >= 5, job, seconds=240)
+    assert process.poll() is None, process.communicate()[0]
+    open_at = listening({pid for pid, _ in processes(temporary)})
+    assert open_at
+    assert open_at <= LOOPBACK
+    assert_private(temporary)
+    assert headway("stop", "own").returncode == 0
+    process.communicate(timeout=60)
+    wait_until_gone(temporary, 15)
+    assert size(temporary) == 0
+
+
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 
 
@@ -70,6 +107,7 @@ def test_nothing_listens_for_other_machines_and_nothing_stays(folder: Path, temp
     open_at = listening({pid for pid, _ in processes(temporary)})
     assert open_at
     assert open_at <= LOOPBACK
+    assert_private(temporary)
     said = run.ends()
     assert not re.search(r"(?i)ray|usage stat|warning|\(pid=", said), said
     wait_until_gone(temporary, 15)

@@ -1,34 +1,22 @@
-"""The Ray that trials run on: one of this command's own, which leaves nothing behind, or a cluster that is there.
-
-Ray's own is bound to the loopback interface, asks for a token that nobody else has, and tells nobody of its use.
-"""
+"""The Ray that trials run on: one of this command's own (`trainer.own_ray`), or a cluster that is there."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import functools
 import os
-import secrets
-import shutil
 import socket
-import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from trainer import own_ray
 from trainer.environment import variables
 from trainer.errors import HeadwayError, UserError
 
-PREFIX, LOCK = "headway-ray-", ".lock"
-YOUNG_SECONDS = 2.0  # a folder that was just made may not have its lock yet
-PATH_LENGTH = 30  # of a folder for temporary files: Ray's sockets in it must stay below 107 bytes
 ANSWER_SECONDS = 5.0
-STORE_BYTES = 80 << 20  # of the object store: nothing of size passes through it
 QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
+    **own_ray.QUIET,
     "RAY_TUNE_RESULT_BUFFER_LENGTH": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the job directories have it all
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # nothing of Tune's own state is needed again
@@ -38,11 +26,6 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
 }
-# An actor's children get SIGKILL from Ray when it ends; without that, agents hear by themselves that they are alone, and
-# save what they train
-SPARED = {"RAY_kill_child_processes_on_worker_exit": "false"}
-# Ray takes the loopback interface for its own where it thinks that there are no clusters; this says so on Linux too
-ALONE = {**SPARED, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
 
 @dataclass(frozen=True)
@@ -66,68 +49,21 @@ class Cluster:
 @contextlib.contextmanager
 def connected(address: str | None) -> Iterator[Cluster]:
     """A Ray to run trials on. Raises UserError if there is none at the address."""
-    added = QUIET if address else {**QUIET, **ALONE, "RAY_AUTH_TOKEN": _token()}
-    with variables({key: value if key in ALONE else os.environ.get(key, value) for key, value in added.items()}):
+    alone = {} if address else {**own_ray.ALONE, "RAY_AUTH_TOKEN": own_ray.token()}
+    asked = {key: os.environ.get(key, value) for key, value in QUIET.items()}
+    with variables({**asked, **alone}), own_ray.private_folder() as folder:
         import ray
 
-        folder, lock = _folder()
         ours = not ray.is_initialized()  # whoever calls from Python may be connected already
         try:
             if ours and address is None:
-                _start(folder)
+                own_ray.start(folder, int(own_processors()["CPU"]))
             elif ours and address is not None:
                 _join(address)
             yield Cluster(folder, ray.cluster_resources(), _started() if ours and address is None else {})
         finally:
             if ours:
                 ray.shutdown()
-            shutil.rmtree(folder, ignore_errors=True)
-            lock.close()
-
-
-def _folder() -> tuple[Path, IO[str]]:
-    """A new folder, and a file that holds its lock while this process lives; those of the dead are removed."""
-    usual = tempfile.gettempdir()
-    parent = Path(usual if len(usual) <= PATH_LENGTH else "/tmp")
-    for stale in parent.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):  # another user's, or just removed
-            if _is_stale(stale):
-                shutil.rmtree(stale, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    lock = open(folder / LOCK, "w")  # noqa: SIM115 - it holds the lock while it is open
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    return folder, lock
-
-
-def _is_stale(folder: Path) -> bool:
-    if folder.stat().st_uid != os.getuid() or time.time() - folder.stat().st_mtime < YOUNG_SECONDS:
-        return False
-    with open(folder / LOCK, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
-
-
-@functools.cache
-def _token() -> str:
-    """Known to this process and the Ray it starts. Ray keeps the first that a process has."""
-    return secrets.token_hex(16)
-
-
-def _start(folder: Path) -> None:
-    import ray
-
-    ray.init(
-        address="local",
-        num_cpus=int(own_processors()["CPU"]),
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
-        object_store_memory=STORE_BYTES,
-        _temp_dir=str(folder),
-    )
 
 
 def _started() -> dict[str, int]:
@@ -159,7 +95,12 @@ def _join(address: str) -> None:
     try:
         if host and port.isdigit():  # Ray itself tries for long
             socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
-        ray.init(address=address, log_to_driver=False, configure_logging=False, runtime_env={"env_vars": dict(SPARED)})
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            configure_logging=False,
+            runtime_env={"env_vars": dict(own_ray.SPARED)},
+        )
     except (OSError, ValueError, RuntimeError) as error:
         what = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"ray.address: no Ray answers at {address!r} ({what}); start one, or leave it out") from None
