@@ -47,7 +47,6 @@ from trainer.mirror import Mirror
 from trainer.patience import patiently
 from trainer.private import heed
 from trainer.result import write_result
-from trainer.storage import is_remote
 
 EX_TEMPFAIL = 75
 RESERVE_BYTES = 1 << 16
@@ -158,8 +157,7 @@ class Agent:
         finally:
             self.watcher.stop()
             if self.mirror is not None:
-                leave = self.control.leave
-                bring_up(self.mirror, leave.deadline if leave else None, self.meeting)
+                bring_up(self.mirror, self.control, self.meeting)
             if self.meeting:
                 if self.ended:  # told once S3 has it all: who sees the end finds the rest
                     self.meeting.end(self.ended)
@@ -356,7 +354,6 @@ class Agent:
                 wall=moment.seconds(started, now),
                 outcome=outcome,
                 last={**now, **event},
-                address=place if is_remote(place := str(self.config["job"]["dir"])) else None,
             )
         )
         patiently(lambda: job.add_event(state, **event, step=result["steps"]))

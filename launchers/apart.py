@@ -77,11 +77,13 @@ def all_ready(meet: Round, given_up: Callable[[], bool]) -> bool:
     return True
 
 
-def gather(mirror: Mirror, meeting: Meeting | None, seconds: float) -> bool:
+def gather(
+    mirror: Mirror, meeting: Meeting | None, seconds: float, given_up: Callable[[], bool] = lambda: False
+) -> bool:
     """Waits until S3 has all that this node has, and the other nodes' share of the newest checkpoint while they live. False if
     its own isn't all there."""
     end = time.monotonic() + seconds
-    while done := mirror.flush(max(0.5, end - time.monotonic())):
+    while done := mirror.flush(max(0.5, end - time.monotonic()), given_up):
         if not mirror.lacking or meeting is None or meeting.others() == 0 or time.monotonic() > end:
             break
         time.sleep(10 * LOOK_SECONDS)

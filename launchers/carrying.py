@@ -7,17 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 from launchers.apart import gather
+from launchers.control import Control
 from launchers.meeting import Meeting
 from trainer.algorithm import Algorithm
 from trainer.checkpoint import Retention
 from trainer.handshake import shake
-from trainer.job import Job
+from trainer.job import Job, State
 from trainer.mirror import Mirror
 from trainer.pulling import pull
 from trainer.result import more_is_better
 from trainer.storage import is_remote, of_job
 
 FLUSH_SECONDS = 600.0  # how long the end of a job waits for S3, if nobody presses
+ASKED_SECONDS = 20.0  # the same once a machine asks to leave, and doesn't say when it ends
 
 
 def carry(job: Job, config: dict[str, Any], on_superseded: Callable[[str], None], *, fetch: bool) -> Mirror | None:
@@ -41,9 +43,22 @@ def carry(job: Job, config: dict[str, Any], on_superseded: Callable[[str], None]
     return mirror
 
 
-def bring_up(mirror: Mirror, deadline: float | None, meeting: Meeting | None) -> None:
-    """Waits until all is on S3, as long as there is time. deadline: monotonic seconds."""
-    left = FLUSH_SECONDS if deadline is None else max(0.5, deadline - time.monotonic() - 0.5)
-    if not gather(mirror, meeting, left) and not mirror.superseded:
+def bring_up(mirror: Mirror, control: Control, meeting: Meeting | None) -> None:
+    """Waits until all is on S3, as long as there is time, and until somebody who was not heard yet says that it is enough."""
+    known, since = control.leave, time.monotonic()
+    deadline = known.deadline if known else None
+    left = FLUSH_SECONDS if deadline is None else max(0.5, deadline - since - 0.5)
+
+    def is_enough() -> bool:
+        nonlocal since
+        leave = control.leave
+        if leave is None or leave is known:
+            since = time.monotonic()
+            return control.now
+        end = since + ASKED_SECONDS if leave.deadline is None else leave.deadline - 0.5
+        return control.now or leave.state is State.STOPPED or time.monotonic() > end
+
+    done = gather(mirror, meeting, left, is_enough)
+    if not done and not mirror.superseded:
         print("not everything is on S3; the rest lies in this machine's folder, and goes up when the job goes on here")
-    mirror.stop()
+    mirror.stop(10.0 if done else 1.0)

@@ -117,9 +117,7 @@ def test_one_that_holds_no_write_to_its_condition_is_told_and_looked_at_before(
 
 def test_one_that_refuses_what_is_true_is_refused(server: Server) -> None:
     server.manners = Manners(match="refused")
-    with pytest.raises(
-        UserError, match=rf"^{URL}/\.headway-\w+: {server.url} refuses a write on a condition that is true"
-    ):
+    with pytest.raises(UserError, match=rf"^{URL}/\.headway-\w+: {server.url} refuses a write whose condition is true"):
         shake(S3(URL))
     assert server.stored("bucket") == {}
 

@@ -15,7 +15,8 @@ import pytest
 from botocore import loaders
 
 from tests.jobs import end, make_job, progress, start, validate
-from trainer import checkpoint
+from trainer import carried, checkpoint, mirror_standing
+from trainer.carried import Carried
 from trainer.chaos.s3 import KINDS, Server
 from trainer.checkpoint import Retention
 from trainer.job import Job, State, append_line, write_json
@@ -442,6 +443,50 @@ def test_training_goes_on_while_s3_is_away(server: Server, mirror: Callable[...,
     assert it.flush(WAIT)
     assert it.said[1:] == [f"{URL} is up to date again"]
     assert on_s3(server) == here(job.dir)
+
+
+def test_a_server_that_gives_no_answer_is_told_too(
+    server: Server, mirror: Callable[..., Watched], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror_standing, "SILENCE", 0.2)
+    job = running(tmp_path / "a")
+    it = mirror(job.dir)
+    assert it.flush(WAIT)
+    server.faults(1.0, ["slow"], match="PUT", slow_seconds=3.0)
+    save(job, 10)
+    end_of_wait = time.monotonic() + WAIT
+    while (carried.read(job.dir) or Carried("")).trouble != f"{URL}: no answer for 0 s":
+        assert time.monotonic() < end_of_wait
+        time.sleep(0.01)
+    server.faults(0.0)
+    assert it.flush(WAIT)
+    assert carried.read(job.dir) == Carried(URL)
+
+
+def test_what_was_left_behind_is_on_record(server: Server, mirror: Callable[..., Watched], tmp_path: Path) -> None:
+    job = running(tmp_path / "a")
+    save(job, 10)
+    it = mirror(job.dir)
+    assert it.flush(WAIT)
+    server.faults(1.0, ["unavailable"])
+    save(job, 20)
+    finish(job)
+    assert not it.flush(0.5)
+    it.stop()
+    known = carried.read(job.dir)
+    assert known is not None
+    assert known.lacking == ("model", "checkpoints/step-00000020", "result.json", "events.jsonl")
+    assert known.words(job.dir).startswith(
+        "not on S3: model, checkpoints/step-00000020, result.json, events.jsonl; it lies in"
+    )
+    assert (job.result() or {})["model"] == str(job.model)
+    server.faults(0.0)
+    again = mirror(job.dir)
+    assert again.flush(WAIT)
+    assert (job.result() or {})["model"] == f"{URL}/model"
+    assert on_s3(server) == here(job.dir)
+    again.stop()
+    assert carried.read(job.dir) == Carried(URL, lacking=())
 
 
 # what is here already

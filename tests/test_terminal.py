@@ -14,9 +14,10 @@ import pytest
 from rich.cells import cell_len
 
 from tests.jobs import end, make_job, progress, start, validate
+from trainer.carried import Carried
 from trainer.config import load
 from trainer.job import Job, State, Status
-from trainer.terminal import Follower, follow, header
+from trainer.terminal import Follower, closing, follow, header
 
 SHOW = """
 import sys
@@ -125,6 +126,43 @@ def test_a_pipe_gets_a_line_now_and_then_while_the_job_goes_on(job: Job):
     assert second == "round 240, epoch 4.8, 35,214 samples/s\n"
     assert "Completed  first" in rest
     assert not set("\x1b\r") & set("".join([*lines, rest]))
+
+
+def test_s3_that_cannot_be_written_is_told_once_and_so_is_the_end_of_it(job: Job, capsys: pytest.CaptureFixture[str]):
+    start(job)
+    validate(job, 100, validation_loss=0.5)
+    Carried("s3://bucket/one", "s3://bucket/one: it can't be reached", 1.0).write(job.dir)
+    looks = iter(range(5))
+
+    def look() -> Status:
+        step = next(looks)
+        if step == 2:
+            Carried("s3://bucket/one", "s3://bucket/one: it refuses", 1.0).write(job.dir)
+        elif step == 3:
+            Carried("s3://bucket/one").write(job.dir)
+        return Status(State.RUNNING, step < 4)
+
+    follow(job, look)
+    assert [line for line in capsys.readouterr().out.splitlines() if "s3://" in line] == [
+        "not on S3: what is new; it lies in runs/first (s3://bucket/one: it can't be reached); it is tried again",
+        "s3://bucket/one is up to date again",
+    ]
+
+
+def test_a_closing_says_where_the_state_is_that_s3_lacks(job: Job, capsys: pytest.CaptureFixture[str]):
+    config = job.config_path.read_text().replace(f"dir: {job.dir}", "dir: s3://bucket/one")
+    job.config_path.write_text(config)
+    start(job)
+    end(job)
+    Carried("s3://bucket/one", "it refuses", 1.0, ("model", "result.json")).write(job.dir)
+    closing(job)
+    assert capsys.readouterr().out.splitlines()[-5:] == [
+        "model  runs/first/model",
+        "S3     lacks model, result.json; it lies in runs/first (it refuses)",
+        "next   headway resume s3://bucket/one  # on this machine, brings it up",
+        "       headway predict model=runs/first/model data=digits",
+        "       headway show s3://bucket/one",
+    ]
 
 
 def test_what_was_left_to_auto_is_told_with_its_reason(job: Job, capsys: pytest.CaptureFixture[str]):

@@ -56,7 +56,9 @@ def _try(storage: S3) -> None:
         storage.dialect.holds_match = storage.holds(name, content[2], if_match=stale)
         storage.dialect.holds_absent = storage.holds(name, content[3], if_absent=True)
     except Conflict as error:
-        raise UserError(f"{error}; {storage.endpoint} refuses a write on a condition that is true") from None
+        raise UserError(
+            f"{error}; {storage.endpoint} refuses a write whose condition is true; use another server"
+        ) from None
     except BaseException:
         with contextlib.suppress(HeadwayError):
             storage.delete([name])

@@ -70,7 +70,9 @@ def _name(job: Job, root: Path) -> str:
 def find_job(name_or_path: str, root: Path = RUNS) -> Job:
     """The job of a name under `root`, or of a path. Raises UserError, with the nearest names, if there is none."""
     if "://" in name_or_path:
-        return _remote_job(name_or_path)
+        from trainer.pulling import known_of
+
+        return known_of(name_or_path)
     for directory in (root / name_or_path, Path(name_or_path).expanduser()):
         if is_job(directory):
             return Job(directory.absolute())
@@ -81,18 +83,6 @@ def find_job(name_or_path: str, root: Path = RUNS) -> Job:
     if hint.startswith("there is ") and len(known) > 5:
         hint = "`headway ls` lists them"
     raise UserError(f"there is no job {name_or_path!r} in {short_path(root)}; {hint}")
-
-
-def _remote_job(url: str) -> Job:
-    """A job on S3: what can be read of it, in the folder where this machine would work on it."""
-    from trainer.pulling import pull_small
-    from trainer.storage import S3, staging
-
-    folder = staging(url)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not pull_small(S3(url), folder, logs=True):
-        raise UserError(f"there is no job at {url} (no config.yaml)")
-    return Job(folder, url)
 
 
 # All of them

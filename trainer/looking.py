@@ -12,6 +12,7 @@ from typing import Any
 
 from trainer import known
 from trainer.build import build
+from trainer.carried import NOT_THERE
 from trainer.config import load
 from trainer.errors import UserError
 from trainer.job import Job, Status
@@ -50,8 +51,8 @@ def status_of(job: Job) -> Status:
 
 
 def notes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What a table of jobs, by `name` and `reason`, should say of those whose launcher could not be asked."""
-    return [f"{row['name']}: {row['reason']}" for row in rows if (row["reason"] or "").startswith(AS_TOLD)]
+    """What a table of jobs, by `name` and `reason`, should say of those whose launcher could not be asked, or that S3 lacks."""
+    return [f"{row['name']}: {row['reason']}" for row in rows if (row["reason"] or "").startswith((AS_TOLD, NOT_THERE))]
 
 
 class Stranger:

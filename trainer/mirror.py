@@ -30,7 +30,8 @@ from trainer.checkpoint import MANIFEST, Retention
 from trainer.codepath import RECORD
 from trainer.description import BESIDE, DESCRIPTION, described
 from trainer.errors import HeadwayError
-from trainer.job import Job
+from trainer.job import Job, write_json
+from trainer.mirror_standing import Standing
 from trainer.ownership import Ownership, Superseded
 from trainer.ownstate import OwnState
 from trainer.storage import S3, Conflict
@@ -38,6 +39,7 @@ from trainer.storage import S3, Conflict
 INTERVAL = 2.0  # seconds between passes
 HEARTBEAT = 15.0  # seconds after which the owner says again that it lives, when there is nothing to carry
 LONGEST_PAUSE = 30.0
+GIVEN_UP_SECONDS = 0.2  # between looks whether a wait is given up
 FILES = 4  # carried at once
 PARTS_SECONDS = 10.0  # that other nodes' files of a checkpoint are waited for, before a newer one is looked for
 Stamp = tuple[int, int, int]
@@ -67,6 +69,7 @@ class Mirror:
         self.superseded = False
         self._storage, self._job = storage, Job(folder)
         self._on_superseded, self._say, self._interval = on_superseded, say, interval
+        self._standing = Standing(storage.url, folder, say, lambda: storage.answered)
         self._retention = retention or Retention()
         self._ownership = Ownership(storage, folder)
         self._pool = ThreadPoolExecutor(FILES, thread_name_prefix="mirror-file")
@@ -97,16 +100,22 @@ class Mirror:
         return before
 
     def start(self) -> None:
+        self._standing.begin()
         self._thread.start()
 
-    def flush(self, timeout: float) -> bool:
-        """Waits until all that is in the folder now is on S3. False if that took too long, or can't be any more."""
+    def flush(self, timeout: float, given_up: Callable[[], bool] = lambda: False) -> bool:
+        """Waits until all that is in the folder now is on S3. False if that took too long, is given up, or can't be any more."""
+        end = time.monotonic() + timeout
         with self._wake:
             self._asked += 1
             mine = self._asked
             self._wake.notify_all()
-            ended = self._wake.wait_for(lambda: self._done >= mine or self.superseded or self._stopping, timeout)
-            return ended and self._done >= mine
+            while self._done < mine and not (self.superseded or self._stopping or given_up()):
+                left = end - time.monotonic()
+                if left <= 0:
+                    return False
+                self._wake.wait(min(left, GIVEN_UP_SECONDS))
+            return self._done >= mine
 
     def stop(self, timeout: float = 10.0) -> None:
         """Ends it as it is; what isn't up by now stays local."""
@@ -115,16 +124,18 @@ class Mirror:
             self._wake.notify_all()
         if self._thread.ident is not None:
             self._thread.join(timeout)
+            self._standing.end([] if self.superseded else self._lacking_there())
         self._pool.shutdown(wait=False, cancel_futures=True)  # an agent may go on with another job
 
     # its thread
 
     def _run(self) -> None:
-        trouble, pause = "", self._interval
+        trouble, pause = False, self._interval
         while not self._stopping:
             asked = self._asked
             try:
-                self._pass(everything=asked > self._done)
+                with self._standing.asking():
+                    self._pass(everything=asked > self._done)
             except Superseded as who:
                 with self._wake:
                     self.superseded = True
@@ -133,14 +144,13 @@ class Mirror:
                 self._on_superseded(str(who))
                 return
             except Exception as error:  # whatever it is, training goes on
-                if not trouble:
-                    text = str(error) if isinstance(error, HeadwayError) else f"{self._storage.url}: {error!r}"
-                    self._say(f"{text}; what is new stays local, and is tried again")
-                trouble, pause = str(error), min(2 * pause, LONGEST_PAUSE)
+                self._standing.is_bad(
+                    str(error) if isinstance(error, HeadwayError) else f"{self._storage.url}: {error!r}"
+                )
+                trouble, pause = True, min(2 * pause, LONGEST_PAUSE)
             else:
-                if trouble:
-                    self._say(f"{self._storage.url} is up to date again")
-                trouble, pause = "", self._interval
+                self._standing.is_well()
+                trouble, pause = False, self._interval
                 with self._wake:
                     self._done = asked
                     self._wake.notify_all()
@@ -161,6 +171,8 @@ class Mirror:
         self._send_checkpoints()
         self._own_state.send(self._pool, everything=everything or ended)
         self._send_model()
+        if ended:
+            self._tell_of_model()
         self._send_small(closing=ended, everything=everything)
 
     # small files
@@ -325,12 +337,9 @@ class Mirror:
                 up.pop(name, None)
 
     def _send_model(self) -> None:
-        folder = self._job.model
+        folder, stamps = self._job.model, self._model_stamps()
         last = described(folder).name
-        if not (folder / last).is_file():
-            return
-        stamps = {p.relative_to(folder).as_posix(): stamp for p in folder.rglob("*") if (stamp := _stamp(p))}
-        if stamps == self._model:
+        if not stamps or stamps == self._model:
             return
         self._ownership.renew(self._step())
         there = self._storage.list("model/")
@@ -340,6 +349,27 @@ class Mirror:
         self._ownership.renew(self._step())
         self._storage.upload(folder / last, f"model/{last}", if_absent=True)
         self._model = stamps
+
+    def _tell_of_model(self) -> None:
+        """Who reads the result finds the model where it says: here, until it is up."""
+        result, folder = self._job.result(), self._job.model
+        if result and result.get("model") == str(folder) and self._model:
+            write_json(self._job.result_path, {**result, "model": f"{self._storage.url}/model"}, durable=True)
+
+    def _lacking_there(self) -> list[str]:
+        """What is here and, as far as this copy knows, not there."""
+        checkpoints = reversed(checkpoint.listing(self._job.checkpoints))
+        names = [f"checkpoints/{place.name}" for place in checkpoints if place.name not in (self._up or {})]
+        if self._model_stamps() != (self._model or {}):
+            names.insert(0, "model")
+        return [*names, *(self._name(path) for path in self._changed(closing=True, everything=True))]
+
+    def _model_stamps(self) -> dict[str, Stamp]:
+        """Of its files; {} before there is one."""
+        folder = self._job.model
+        if not described(folder).is_file():
+            return {}
+        return {p.relative_to(folder).as_posix(): stamp for p in folder.rglob("*") if (stamp := _stamp(p))}
 
     def _step(self) -> int:
         """Of the newest checkpoint here."""

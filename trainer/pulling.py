@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +21,11 @@ from typing import Any
 from trainer import bundle, checkpoint
 from trainer.below import NotBelow, below
 from trainer.codepath import CODE, RECORD
-from trainer.errors import HeadwayError
+from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, read_hint
 from trainer.ownership import be_of_job, known_job, owner
 from trainer.ownstate import bring as bring_own_state
-from trainer.storage import S3, Damaged, Missing, in_parallel, of_job
+from trainer.storage import S3, Damaged, Missing, in_parallel, of_job, staging
 
 CONFIG, EVENTS = "config.yaml", "events.jsonl"
 SUBMITTED = (CONFIG, RECORD)  # by whoever submits
@@ -76,6 +77,22 @@ def pull_small(storage: S3, folder: Path, *, logs: bool = False) -> bool:
             other = [n for n, size in names.items() if _size(folder / n) != size]
             in_parallel(pool, lambda name: storage.bring(name, folder), other)
     return True
+
+
+def known_of(url: str) -> Job:
+    """A job on S3: what can be read of it, in the folder where this machine would work on it. Raises UserError if there is none."""
+    folder = staging(url)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        found = pull_small(S3(url), folder, logs=True)
+    except HeadwayError as error:
+        if not Job(folder).exists():
+            raise
+        print(f"{error}; shown is what this machine has of the job, in {folder}", file=sys.stderr)
+        found = True
+    if not found:
+        raise UserError(f"there is no job at {url} (no config.yaml)")
+    return Job(folder, url)
 
 
 def pull_submission(storage: S3, folder: Path) -> None:

@@ -61,10 +61,9 @@ def write_result(
     wall: float,
     outcome: dict[str, Any],
     last: dict[str, Any] | None = None,
-    address: str | None = None,
 ) -> dict[str, Any]:
     """Writes and returns result.json. `outcome` is rank 0's own account, {} if it could give none; `last` the event
-    that is about to be written; `address` where the directory is, if not where it lies here.
+    that is about to be written. The model is where it lies here; who carries it elsewhere says so then.
     """
     events = job.events()
     if last is not None:
@@ -92,7 +91,7 @@ def write_result(
         "samples_per_second": round(trained / session, 1) if session > 0 else None,
         "attempts": attempt + 1,
         "interruptions": lost,
-        "model": f"{address or job.dir}/model" if state is State.COMPLETED and job.model.is_dir() else None,
+        "model": str(job.model) if state is State.COMPLETED and job.model.is_dir() else None,
         "error": {k: error[k] for k in ("type", "message", "rank", "where", "log") if k in error} if error else None,
     }
     result |= {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer import bundle, moment, private, secret, sending
+from trainer import bundle, carried, end_of_upload, moment, private, secret, sending
 from trainer import config as schema
 from trainer.account import between
 from trainer.build import build
@@ -27,6 +27,7 @@ from trainer.storage import is_remote, of_job, staging
 ROOT = Path("runs")
 LEAVE_SECONDS = 30.0  # for an agent to leave once its job has ended
 UPLOAD_SECONDS = 660.0  # the same where it first brings all to S3
+GOES_ON = 75  # what is done can't be seen by others yet; the same command brings it to them
 
 
 @dataclass(frozen=True)
@@ -133,15 +134,16 @@ def _run(one: Prepared, follow: Follow, begin: Begin, announce: Announce) -> tup
         follow(job, lambda: launcher.status(job))
     except KeyboardInterrupt:
         _stop_in_order(job, launcher, follow, announce)
-    remote = is_remote(str(checked["job"]["dir"]))
-    launcher.wait(job, timeout=UPLOAD_SECONDS if remote else LEAVE_SECONDS)
+    url = str(checked["job"]["dir"])
+    if is_remote(url):
+        end_of_upload.wait(job, url, launcher, announce, UPLOAD_SECONDS, lambda: False)
+    launcher.wait(job, timeout=LEAVE_SECONDS)
     status = launcher.status(job)
     settle(job, status)
-    if remote and not is_up(of_job(checked["job"]), job.dir):
-        announce(
-            f"not everything is on S3; `headway resume {checked['job']['dir']}` on this machine brings the rest up"
-        )
-    return job, exit_code(job, status)
+    code = exit_code(job, status)
+    if is_remote(url) and not end_of_upload.is_there(job, url):
+        return job, code or GOES_ON
+    return job, code
 
 
 @dataclass(frozen=True)
@@ -378,6 +380,7 @@ def write(job: Job, config: Mapping[str, Any], is_new: bool) -> Job:
         job.logs.mkdir(exist_ok=True)
         if not is_new:
             job.result_path.unlink(missing_ok=True)
+            (job.dir / carried.RECORD).unlink(missing_ok=True)
         write_text(job.config_path, schema.dump(config), durable=True)
         if is_new:
             job.add_event(State.PENDING, reason="submitted", job=uuid.uuid4().hex[:16])

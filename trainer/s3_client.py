@@ -151,6 +151,8 @@ class Client:
             raise UserError(f"{where}: no credentials for S3 were found ({error}); {hint}") from None
         except boto.ClientError as error:
             raise _told(error, where, self.bucket, endpoint) from None
+        except boto.EndpointConnectionError:
+            raise HeadwayError(f"{where}: {endpoint} can't be reached") from None
         except (boto.HTTPClientError, boto.ConnectionError) as error:
             raise HeadwayError(f"{where}: {endpoint} can't be reached: {error}") from None
         except boto.ParamValidationError as error:  # a bucket's name that can't be one

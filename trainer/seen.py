@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from trainer import carried
 from trainer.config import load_job
 from trainer.errors import HeadwayError
 from trainer.job import Job, Lines, State, Status, lines_of, read_json
@@ -58,6 +59,8 @@ def see(job: Job, status_of: StatusOf = Job.status, *, all_of_it: bool = False) 
         seen.metrics = _lines(seen, job.metrics_path, wrong_report)
         _see_progress(seen)
     seen.status = _status(seen, status_of)
+    if seen.status and not seen.status.reason and (known := carried.read(job.dir)):
+        seen.status = replace(seen.status, reason=known.words(job.dir))
     return seen
 
 

@@ -110,6 +110,11 @@ class S3:
         """The server's address."""
         return self._client.endpoint
 
+    @property
+    def answered(self) -> float:
+        """When it last gave an answer, monotonic."""
+        return self._client.answered
+
     # one object
 
     def read(self, name: str) -> tuple[bytes, str] | None:
@@ -159,7 +164,9 @@ class S3:
                     dialect.crc32 = False
                 return answer
         where, endpoint = self._client.where(name), self._client.endpoint
-        raise UserError(f"{where}: {endpoint} refuses a write on a condition that is true (If-Match: {if_match})")
+        raise UserError(
+            f"{where}: {endpoint} refuses a write whose condition is true (If-Match: {if_match}); use another server"
+        )
 
     def holds(self, name: str, data: bytes, *, if_match: str | None = None, if_absent: bool = False) -> bool:
         """Whether the server refuses a write on this condition, which isn't true."""

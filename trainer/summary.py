@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer import carried
 from trainer.codepath import CODE, home
 from trainer.figures import count, duration, figure, plural, short_path
 from trainer.job import Job, State, read_hint
@@ -96,7 +97,7 @@ def prominence(name: str) -> tuple[int, int, str]:
 
 def closing(job: Job) -> None:
     """How it ended: figures, the model, what to type next; or, on stderr, the error in one line."""
-    result = job.result()
+    result, apart = job.result(), _not_on_s3(job)
     if result is None:
         text = (
             f"{visible(job.name)} left no result: its agent ended too early; what happened is in {short_path(job.logs)}"
@@ -105,6 +106,8 @@ def closing(job: Job) -> None:
         return
     if result.get("error") or result["status"] == State.FAILED.value:
         make_console(stderr=True).print(error_line(job, result), style="red", soft_wrap=True)
+        if apart:
+            make_console(stderr=True).print(apart, style="yellow", soft_wrap=True)
         return
     from rich.text import Text
 
@@ -128,11 +131,22 @@ def closing(job: Job) -> None:
         pair(console, "trace", short_path(job.profile))
     if result.get("model"):
         pair(console, "model", short_path(result["model"]))
-        pair(console, "next", next_command(job, result["model"], trusted=True))
-    else:
+    then = [next_command(job, result["model"], trusted=True)] if result.get("model") else []
+    if apart:
+        pair(console, "S3", f"lacks {apart.removeprefix(carried.NOT_THERE)}")
+    if apart or not then:
         more = " train.max_time=TIME" if job.out_of_time else ""
-        pair(console, "next", f"headway resume {shlex.quote(address(job))}{more}")
+        there = "  # on this machine, brings it up" if apart else ""
+        then.insert(0, f"headway resume {shlex.quote(address(job))}{more}{there}")
+    for i, command in enumerate(then):
+        pair(console, "" if i else "next", command)
     pair(console, "", f"headway show {shlex.quote(address(job))}")
+
+
+def _not_on_s3(job: Job) -> str:
+    """What of a job that ended is here and not where it should be; empty if that is nothing, or nobody knows."""
+    known = carried.read(job.dir)
+    return known.words(job.dir) if known and known.lacking else ""
 
 
 def address(job: Job) -> str:

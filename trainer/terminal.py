@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer import moment
+from trainer import carried, moment
 from trainer.algorithm import Algorithm
 from trainer.figures import clock, count, figure, plural
 from trainer.job import Job, State, Status
@@ -104,6 +104,7 @@ class Follower:
     _digits: int = field(default=0, init=False)  # of the last step, so that lines stand below each other
     _facts_shown: bool = field(default=False, init=False)
     _reason: str = field(default="", init=False)  # what the backend says of a job that waits
+    _trouble: bool = field(default=False, init=False)  # whether S3 can't be written
     _progress: dict[str, Any] = field(default_factory=dict, init=False)
     _notes: set[str] = field(default_factory=set, init=False)  # what the workers had to say, as far as it is shown
     _pace: deque[tuple[float, int]] = field(default_factory=deque, init=False)
@@ -169,6 +170,7 @@ class Follower:
             return
         for record in shown(self._metrics.records(wrong_report)):
             self._on_metrics(console, record)
+        self._look_at_s3(console)
         progress = self.job.progress()
         if progress and progress.get("step") is not None and not moment.earlier(progress, self._began):
             if progress["step"] != self._progress.get("step"):
@@ -180,6 +182,16 @@ class Follower:
                 if note not in self._notes:
                     self._notes.add(note)
                     console.print(Text(visible(note), "yellow"), soft_wrap=True)
+
+    def _look_at_s3(self, console: Console) -> None:
+        """Whether what the job has can be carried there: once when it can't, and once when it can again."""
+        known = carried.read(self.job.dir)
+        trouble = known is not None and known.trouble is not None
+        if known is not None and trouble and not self._trouble:
+            _event(console, f"{known.words(self.job.dir)}; it is tried again")
+        elif known is not None and self._trouble and not trouble:
+            _event(console, f"{known.url} is up to date again")
+        self._trouble = trouble
 
     def _on_event(self, console: Console, event: Mapping[str, Any]) -> None:
         if event["state"] not in KNOWN:  # a newer version's

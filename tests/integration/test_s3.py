@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.command import FAULTY, environment, processes_of
+from tests.integration.command import FAULTY, as_from_a_terminal, environment, processes_of, until
 from tests.projects import MINE, project
 from trainer.chaos.s3 import Server
+from trainer.chaos.s3_objects import Manners
 
 URL = "s3://bucket/jobs/one"
 
@@ -38,6 +40,7 @@ class Machine:
             env=self.environment,
             cwd=self.home,
             start_new_session=True,
+            preexec_fn=as_from_a_terminal,
         )
 
     def headway(self, *arguments: str) -> str:
@@ -151,3 +154,53 @@ def test_a_job_that_goes_on_on_another_machine_brings_its_code(s3: Server, tmp_p
     assert "Completed" in output
     shutil.rmtree(other.cache)
     assert "prediction" in other.headway("predict", f"model={URL}/model", "model.trust_code=true", "data=digits")
+
+
+def test_a_server_that_cannot_keep_a_job_is_refused_before_anything_begins(s3: Server, tmp_path: Path) -> None:
+    s3.manners = Manners(match="refused")
+    machine = Machine(s3, tmp_path / "one")
+    process = machine.start("train", f"job.dir={URL}")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert output.startswith(f"error: {URL}/")
+    assert f"{s3.url} refuses a write whose condition is true" in output
+    assert len(output.splitlines()) == 1
+    assert s3.stored("bucket") == {}
+    assert not (machine.staged / "config.yaml").exists()
+
+
+@pytest.mark.slow
+def test_one_that_takes_no_conditions_is_told_and_the_job_goes_on(s3: Server, tmp_path: Path) -> None:
+    s3.manners = Manners(match="ignored", absent="unknown", on_completion="ignored", crc32="refused", quotes=False)
+    output = Machine(s3, tmp_path / "one").headway("train", "train.epochs=1", f"job.dir={URL}")
+    assert output.startswith(f"{URL}: {s3.url} doesn't hold a write to its condition; two live copies of this job may")
+    assert "model/artifact.json" in names(s3)
+
+
+@pytest.mark.slow
+def test_a_job_that_ends_while_s3_is_away_says_where_it_is_and_is_brought_up_later(s3: Server, tmp_path: Path) -> None:
+    machine = Machine(s3, tmp_path / "one")
+    process = machine.start("train", FAULTY, "+algorithm.seconds=0.01", "train.epochs=4", f"job.dir={URL}")
+    until(lambda: "config.yaml" in names(s3))
+    s3.faults(1.0, ["unavailable"])
+    said = ""
+    assert process.stdout is not None
+    for line in process.stdout:
+        said += line
+        if line.startswith(f"bringing up what {URL} has not yet"):
+            process.send_signal(signal.SIGINT)
+            break
+    rest, _ = process.communicate(timeout=60)
+    model = machine.staged / "model"
+    assert process.returncode == 75
+    assert "Completed  one" in rest
+    assert f"model  {model.relative_to(machine.home)}\n" in rest
+    assert "S3     lacks model, " in rest
+    assert f"next   headway resume {URL}  # on this machine" in rest
+    assert f"{URL}/model" not in said + rest
+    assert json.loads((machine.staged / "result.json").read_text())["model"] == str(model)
+    s3.faults(0.0)
+    output = machine.headway("resume", URL)
+    assert f"model  {URL}/model" in output
+    assert s3.stored("bucket")["jobs/one/model/model.safetensors"].data == (model / "model.safetensors").read_bytes()
+    assert json.loads(s3.stored("bucket")["jobs/one/result.json"].data)["model"] == f"{URL}/model"

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.integration.command import environment, until
 from tests.integration.s3_servers import Gateway, gateway, moto
+from tests.jobs import make_job
 from tests.test_handshake import BIG
+from trainer import carried, checkpoint
+from trainer.carried import Carried
 from trainer.errors import UserError
 from trainer.handshake import shake
+from trainer.mirror import Mirror
+from trainer.pulling import pull
 from trainer.storage import S3, Conflict, Encryption
 
 
@@ -93,3 +102,50 @@ def test_what_a_person_must_change_is_one_line(ceph: Gateway, monkeypatch: pytes
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(UserError, match="PutObject is not allowed: SignatureDoesNotMatch; check the credentials"):
         shake(S3("s3://bucket/one", Encryption("sse-kms")))
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_in_mid_upload_and_comes_back_has_it_all_in_the_end(
+    ceph: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in ceph.environment.items():
+        monkeypatch.setenv(name, value)
+    job = make_job(tmp_path / "killed")
+    place = checkpoint.begin(job.checkpoints, 10, "a")
+    for rank in range(2):
+        (place / f"rank-{rank}.safetensors").write_bytes(random.Random(rank).randbytes(90 << 20))
+    files = {path.name: checkpoint.entry(path) for path in sorted(place.iterdir())}
+    place = checkpoint.commit(job.checkpoints, 10, "a", files, {})
+    s3 = S3("s3://bucket/jobs/killed")
+    mirror = Mirror(s3, job.dir, on_superseded=lambda who: None)
+    mirror.take_over()
+    mirror.start()
+    try:
+        until(lambda: any(page.get("Uploads") for page in s3._client.pages("list_multipart_uploads", "")))
+        ceph.kill()
+        assert not mirror.flush(1.0)
+        ceph.start()
+        assert mirror.flush(120.0)
+    finally:
+        mirror.stop()
+    assert (carried.read(job.dir) or Carried("")).lacking == ()
+    assert pull(s3, tmp_path / "elsewhere") == []  # which sums what it reads
+    there = tmp_path / "elsewhere" / "checkpoints" / place.name
+    assert {path.name: checkpoint.entry(path) for path in there.glob("rank-*")} == files
+    assert not [page["Uploads"] for page in s3._client.pages("list_multipart_uploads", "") if page.get("Uploads")]
+
+
+@pytest.mark.slow
+def test_a_job_on_a_real_server_is_read_and_used_from_elsewhere(ceph: Gateway, tmp_path: Path) -> None:
+    url, here = "s3://bucket/jobs/whole", {**environment(), **ceph.environment}
+    machines = [{**here, "HEADWAY_CACHE": str(tmp_path / name)} for name in ("one", "other")]
+    for machine, arguments, said in (
+        (0, ["train", "train.epochs=2", f"job.dir={url}"], f"model  {url}/model"),
+        (1, ["show", url], "Completed"),
+        (1, ["predict", f"model={url}/model", "data=digits"], "prediction"),
+        (1, ["train", "train.epochs=2", f"job.dir={url}"], "already completed"),
+    ):
+        command = [sys.executable, "-m", "trainer", *arguments]
+        ran = subprocess.run(command, env=machines[machine], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        assert said in ran.stdout
