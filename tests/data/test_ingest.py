@@ -1,11 +1,15 @@
 import errno
 import os
+import shutil
+import subprocess
+import sys
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from trainer.data import cache, delimited
+from trainer.data import ingest as module
 from trainer.data.ingest import ingest
 from trainer.data.order import BLOCK
 from trainer.data.sources import Csv, Jsonl, Parquet
@@ -203,6 +207,57 @@ def test_a_full_disk_names_folder_and_variable(cache_folder):
     with pytest.raises(HeadwayError, match=r"No space left on device; make room, or set HEADWAY_CACHE"):
         cache.kept("entry", make, lambda folder: folder)
     assert list(cache_folder.iterdir()) == []
+
+
+def test_a_reader_goes_on_where_the_cache_is_cleared_under_its_hands(cache_folder):
+    cleared = []
+
+    def make(folder):
+        (folder / "data").write_text("mine")
+        if len(cleared) == 0:  # while it is made
+            shutil.rmtree(cache_folder)
+        cleared.append(folder)
+
+    def read(folder):
+        if len(cleared) == 2:  # and before it is read
+            shutil.rmtree(cache_folder)
+            cleared.append(folder)
+        return (folder / "data").read_text()
+
+    assert cache.kept("entry", make, read) == "mine"
+    assert [p.name for p in cache_folder.iterdir()] == ["entry"]
+
+
+def test_what_a_killed_job_left_half_made_is_deleted_and_what_a_living_one_makes_is_not(cache_folder):
+    killed = "from trainer.data import cache; import os; cache.kept('entry', lambda f: os.kill(os.getpid(), 9), str)"
+    assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -9
+    [half] = cache_folder.iterdir()
+
+    def make(folder):
+        assert not half.exists()
+        if (folder.parent / "other").exists():
+            return
+        (folder.parent / "other").mkdir()
+        cache.kept("entry", lambda f: None, lambda f: None)
+        assert folder.exists()
+
+    cache.kept("entry", make, lambda folder: None)
+    assert {p.name for p in cache_folder.iterdir()} == {"entry", "other"}
+
+
+def test_a_file_that_is_written_while_it_is_read_is_refused_and_not_kept(write, cache_folder, monkeypatch):
+    path = write("rows.csv", "a,y\n1,0\n2,1\n")
+    real = module._dense
+
+    def slowly(*arguments):
+        real(*arguments)
+        write("rows.csv", "a,y\n1,0\n2,1\n3,1\n")
+
+    monkeypatch.setattr(module, "_dense", slowly)
+    with pytest.raises(UserError, match=r"rows.csv: the file changed while it was read"):
+        table(Csv(train=path, label="y"))
+    assert list(cache_folder.iterdir()) == []
+    monkeypatch.undo()
 
 
 def test_of_two_writers_the_later_one_uses_what_is_there(cache_folder):

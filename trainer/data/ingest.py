@@ -35,13 +35,13 @@ def ingest(source: Source, files: Sequence[str], like: Table | None = None) -> T
     """
     parsing = {k: v for k, v in vars(source).items() if k not in ("train", "validation", "test", "missing", "changed")}
     training = like.entry.name if like and like.entry else None
-    name = cache.key(_VERSION, source.name, parsing, [paths.fingerprint(f) for f in files], training)
-    return cache.kept(name, lambda folder: _parse(source, files, like, folder), of_folder)
+    before = [paths.fingerprint(f) for f in files]
 
+    def parse(folder: Path) -> None:
+        (_sparse if source.sparse else _dense)(source, files, like, folder)
+        paths.check_unchanged(before)
 
-def _parse(source: Source, files: Sequence[str], like: Table | None, folder: Path) -> None:
-    pieces = _sparse if source.sparse else _dense
-    pieces(source, files, like, folder)
+    return cache.kept(cache.key(_VERSION, source.name, parsing, before, training), parse, of_folder)
 
 
 @dataclass(frozen=True)

@@ -167,13 +167,25 @@ def _kind_of(head: bytes) -> str | None:
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 
-def fingerprint(path: str) -> tuple[str, int, int, int, int]:
+Fingerprint = tuple[str, int, int, int, int]
+
+
+def fingerprint(path: str) -> Fingerprint:
     """Changes when the file does: path, size, times of its last change in nanoseconds, and which file it is.
 
     The time of modification alone can be set, as copying with it kept does; that of the inode's change can't.
     """
     stat = os.stat(path)
     return path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+def check_unchanged(before: Sequence[Fingerprint]) -> None:
+    """Raises UserError for a file that has been written since: what was read of it may be of two states."""
+    for known in before:
+        path, size, written, _, inode = known
+        _, *now = fingerprint(path)
+        if [size, written, inode] != [now[0], now[1], now[3]]:
+            raise UserError(f"{path}: the file changed while it was read; start again once it is written")
 
 
 def check_file(path: str, kind: str | None, *, text: bool) -> None:

@@ -78,11 +78,13 @@ def tokenized(source: Source, files: Sequence[str], algorithm: Any) -> np.ndarra
         )
     name = text_column(source, files)
     between = algorithm.end_of_text
-    parts = (source.name, name, between, algorithm.tokenizer_key(), [paths.fingerprint(f) for f in files])
+    before = [paths.fingerprint(f) for f in files]
+    parts = (source.name, name, between, algorithm.tokenizer_key(), before)
     key = cache.key("tokens", 2, *parts)
 
     def make(folder: Path) -> None:
         _write(folder, (algorithm.tokenize(text) for text in _texts(source, files, name, between)))
+        paths.check_unchanged(before)
 
     return cache.kept(key, make, _read)
 
