@@ -101,7 +101,7 @@ def closing(record: StudyRecord) -> None:
         pair(console, "report", short_path(record.dir / "report.html"))
     pair(console, "next", command(record))
     if model and job is not None:
-        pair(console, "", next_command(job, model))
+        pair(console, "", next_command(job, model, trusted=True))
     pair(console, "", f"headway tune show {short_path(record.dir)}")
 
 
