@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer import carried, moment
 from trainer.algorithm import Algorithm
+from trainer.busy import words_of
 from trainer.figures import clock, count, figure, plural
 from trainer.job import Job, State, Status
 from trainer.result import more_is_better
@@ -103,6 +104,7 @@ class Follower:
     _running: dict[str, Any] | None = field(default=None, init=False)  # since when workers have trained
     _digits: int = field(default=0, init=False)  # of the last step, so that lines stand below each other
     _facts_shown: bool = field(default=False, init=False)
+    _busy: str = field(default="", init=False)  # what the workers are at before they train, where that takes long
     _reason: str = field(default="", init=False)  # what the backend says of a job that waits
     _trouble: bool = field(default=False, init=False)  # whether S3 can't be written
     _progress: dict[str, Any] = field(default_factory=dict, init=False)
@@ -138,13 +140,16 @@ class Follower:
 
     def _follow_plain(self, console: Console, look: Callable[[], Status]) -> State:
         shown = time.monotonic()
-        shown_step, said = None, ""
+        shown_step, said, told = None, "", ""
         while True:
             last = not self._look(look())
             self._poll(console)
             if self._reason not in ("", said):
                 said = self._reason
                 _event(console, f"waiting: {said}")
+            if self._busy not in ("", told):
+                told = self._busy
+                _event(console, told)
             console.file.flush()
             if last or self.state.is_final:
                 return self.state
@@ -157,6 +162,7 @@ class Follower:
     def _look(self, status: Status) -> bool:
         """Whether it is alive."""
         self._reason = visible(status.reason) if status.alive else ""
+        self._busy = visible(words_of(self.job)) if status.alive and self._running is None else ""
         return status.alive
 
     def _poll(self, console: Console) -> None:
@@ -280,6 +286,7 @@ class Follower:
         now = self._progress
         if self._running is None or not now:
             waiting = "starting the workers" if self._running is None else "the first step"
+            waiting = self._busy or waiting
             waiting = f"waiting: {self._reason}" if self._reason else waiting
             since = self._running or ({"time": self.since} if self.since else moment.now())
             return Text(

@@ -50,3 +50,12 @@ def _is_only_one(workers: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def compiling(worker: int) -> str:
+    """What is compiled on this machine now, in words for whoever waits for the worker; empty if nothing."""
+    folder = os.environ.get(VARIABLE)
+    names = sorted(lock.parent.name for lock in Path(folder).glob("*/lock")) if folder else []
+    if not names:
+        return ""
+    return f"worker {worker} is compiling {names[0]} for DeepSpeed, which takes a minute or more the first time"

@@ -13,6 +13,7 @@ from torch import nn
 
 from trainer import artifact, checkpoint, node
 from trainer.algorithm import Module
+from trainer.busy import busy
 from trainer.job import Job, State
 from trainer.patience import patiently
 from trainer.pulling import await_checkpoint, storage_of
@@ -24,6 +25,7 @@ from trainer.worker.averages import Averages
 from trainer.worker.beginning import begin, resume, seed_all, set_deadline, told_of
 from trainer.worker.decision import decide
 from trainer.worker.exact import ExactGradient, parts_of, settle
+from trainer.worker.extensions import compiling
 from trainer.worker.loop import Loop, total_steps
 from trainer.worker.mfu import mfu_of
 from trainer.worker.pace import told
@@ -69,9 +71,11 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
         settle_threads(facts, session, algorithm, exactly)
         if ranks.rank:  # the same initial weights everywhere, but dropout of one's own
             seed_all(config["job"]["seed"] + 1_000_003 * ranks.rank)
-        training, spread = strategies.spread(
-            algorithm, model, training_of, ranks, precision, strategy, config["train"], total, values
-        )
+        compiles = ranks.rank == 0 and strategy["name"] == "deepspeed"
+        with busy(session.job, partial(compiling, ranks.rank)) if compiles else nullcontext():
+            training, spread = strategies.spread(
+                algorithm, model, training_of, ranks, precision, strategy, config["train"], total, values
+            )
         decay = config["train"]["ema"]
         return training, spread, Averages(training, decay, spread.refresh) if decay else None
 

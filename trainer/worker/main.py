@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from trainer import checkpoint, node
 from trainer.algorithm import Estimator, Module
 from trainer.build import build
+from trainer.busy import busy
 from trainer.config import checkpoint_interval, load_job
 from trainer.data.opened import Later, Opened
 from trainer.data.opening import open_data
@@ -43,6 +45,8 @@ from trainer.worker.telemetry import watch
 from trainer.worker.timing import laps_on
 from trainer.worker.tracking import tracker_of
 from trainer.worker.uncompiled import postpone_compiler
+
+READING = "worker 0 is reading the data, which is quick once its cache is made"
 
 
 def run(job_dir: str, attempt: int, node_folder: str) -> dict[str, Any]:
@@ -122,7 +126,8 @@ def train_together(
         refuse_changed(job, opened.content, source.changed)
         return opened
 
-    opened = Later(open_) if isinstance(algorithm, Function) else open_()
+    with busy(job, lambda: READING) if ranks.rank == 0 else nullcontext():
+        opened = Later(open_) if isinstance(algorithm, Function) else open_()
     if isinstance(opened, Opened) and 0 < opened.train.rows < ranks.world_size:
         raise UserError(
             f"data: {opened.train.rows} training samples are too few for {ranks.world_size} workers; "
