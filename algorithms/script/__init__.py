@@ -141,8 +141,6 @@ class Script(Estimator):
         finally:
             if process is not None:
                 process.end()
-            if part is not None:
-                part.close()
         self._finish(context, container, command, process, None if stopped else code)
 
     def _keep(self, context: Context, container: Container, *, fetches: bool) -> None:

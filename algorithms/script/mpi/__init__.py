@@ -18,6 +18,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,13 @@ HERE = Path(__file__).parent
 TAG = re.compile(r"^\[1,(\d+)\]<stdout>:")  # as mpirun's --tag-output writes it
 FAILED = re.compile(r"^\[headway\] rank (\d+) ended with exit code (\d+)$")
 LEAVE_SECONDS = 15.0  # for a host's daemon, once mpirun has ended
+LATER = {  # what Open MPI calls the same from version 5 on
+    "ras": "ras",
+    "plm_rsh_no_tree_spawn": "plm_ssh_no_tree_spawn",
+    "orte_leave_session_attached": "prte_leave_session_attached",
+    "if_base_do_not_resolve": "prte_do_not_resolve",
+    "oob_tcp_if_include": "prte_if_include",
+}
 INSTALL = "install it, on Debian: apt-get install openmpi-bin"
 
 
@@ -66,7 +74,10 @@ class Hosts:
             settings["if_base_retain_loopback"], between = "1", {"lo"}
         if len(between) == 1 and any(between):
             settings |= dict.fromkeys(("btl_tcp_if_include", "oob_tcp_if_include"), between.pop())
-        return {f"OMPI_MCA_{name}": value for name, value in settings.items()}
+        told = {f"OMPI_MCA_{name}": value for name, value in settings.items()}
+        return told | {
+            f"PRTE_MCA_{LATER[name]}": value for name, value in settings.items() if name in LATER and value != "lo"
+        }
 
 
 class Part:
@@ -82,7 +93,7 @@ class Part:
         self._began = False
 
     def check(self) -> None:
-        """Makes the folder that the host's processes have in common. Raises UserError if Open MPI isn't here."""
+        """Names the folder that the host's processes will have in common. Raises UserError if Open MPI isn't here."""
         if not self._leads:
             return
         wanted = "mpirun" if self.is_first else "orted"
@@ -91,7 +102,7 @@ class Part:
         ):  # prted: from version 5 on
             raise UserError(f"algorithm.distribution=mpi: there is no {wanted} of Open MPI on {self._host}; {INSTALL}")
         usual = tempfile.gettempdir()  # of a plain path, which is short: sockets are in it
-        self.place = Path(tempfile.mkdtemp(prefix="headway-mpi-", dir=usual if _is_plain(usual) else "/tmp"))
+        self.place = Path(usual if _is_plain(usual) else "/tmp", f"headway-mpi-{uuid.uuid4().hex[:12]}")
 
     def mpirun(self, command: Sequence[str]) -> list[str]:
         """What the first host runs, for `command` to be run by each process on each host."""
@@ -110,8 +121,9 @@ class Part:
         own = {
             "HEADWAY_MPI": str(self.place),
             "HEADWAY_MPI_CODE": str(self._container.code),
-            "OMPI_MCA_orte_tmpdir_base": str(self.place),
-            "OMPI_MCA_plm_rsh_agent": f"/bin/sh {self.place}/agent",
+            **dict.fromkeys(("OMPI_MCA_orte_tmpdir_base", "PRTE_MCA_prte_tmpdir_base"), str(self.place)),
+            **dict.fromkeys(("OMPI_MCA_plm_rsh_agent", "PRTE_MCA_plm_ssh_agent"), f"/bin/sh {self.place}/agent"),
+            "PRTE_MCA_plm": "ssh",
         }
         return {**env, **hosts.variables(machine, self._processes), **own}
 
@@ -141,11 +153,6 @@ class Part:
             beside = self.place / f".answer-{host}"
             beside.write_text(str(code), encoding="ascii")
             os.replace(beside, self.place / f"answer-{host}")
-
-    def close(self) -> None:
-        """Removes the folder, where nothing was started that does."""
-        if self.place != Path():
-            shutil.rmtree(self.place, ignore_errors=True)
 
     def _launch(self, command: Sequence[str]) -> list[str]:
         line = [sys.executable, "-I", "-S", str(HERE / "launch.py"), str(self.place), *command]

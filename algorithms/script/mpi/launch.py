@@ -3,7 +3,8 @@
     python launch.py PLACE COMMAND…
 
 By itself mpirun kills its ranks one second after a SIGTERM. So it doesn't get any: each rank of this host does, and has the
-time that it needs. Whatever becomes of this process, a second one that waits for its end kills what is left and removes PLACE.
+time that it needs. Whatever becomes of this process, a second one that waits for its end kills what is left and removes PLACE,
+which this one makes.
 Leaves with the code of this host's first rank that failed, else with the command's own. Standard library only: it runs as a script.
 """
 
@@ -15,12 +16,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
+REMOVALS = 20  # tries: the worker may just have written an answer there
 
 
 def main(place: Path, command: list[str]) -> int:
+    place.mkdir(mode=0o700)
     write_agent(place / "agent")
     wait, alive = os.pipe()
     session, told = os.pipe()
@@ -90,7 +94,11 @@ def sweep(place: Path, wait: int, session: int) -> None:
         for pid in left:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-    shutil.rmtree(place, ignore_errors=True)
+    for _ in range(REMOVALS):
+        shutil.rmtree(place, ignore_errors=True)
+        if not place.exists():
+            break
+        time.sleep(0.1)
 
 
 def members(session: int) -> list[int]:
