@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -89,6 +91,27 @@ def test_a_job_that_others_take_the_nodes_of_goes_on_by_itself_to_the_same_end()
     result = job.result() or {}
     assert result["interruptions"][0]["steps_lost"] == 0
     assert weights(job) == weights(trained_here("calm", *options[:-1]))
+
+
+def test_what_an_administrator_does_with_a_job_is_told_and_it_goes_on_to_the_same_end(slurm: Path) -> None:
+    """It is held and let go, the slurmd of its node is killed and started again, the node drained, the job queued again by hand."""
+    job = submitted("handled", *SLOW, "+launcher.extra.hold=true")
+    until(lambda: "held by hand" in headway("show", "handled").stdout, job)
+    run("scontrol", "release", number_of(job))
+    reaches(job, 10)
+    [node] = nodes_of(job)
+    os.kill(int((slurm / f"run/slurmd-{node}.pid").read_text()), signal.SIGKILL)
+    run("slurmd", "-N", node)
+    run("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    try:
+        reaches(job, 20)  # it is at work there all the same
+        run("scontrol", "requeue", number_of(job))
+        assert ends(job) is State.COMPLETED
+    finally:
+        run("scontrol", "update", f"nodename={node}", "state=resume")
+    result = job.result() or {}
+    assert [line["steps_lost"] for line in result["interruptions"]] == [0]
+    assert weights(job) == weights(trained_here("calm", *SLOW))
 
 
 def test_a_job_longer_than_its_time_limit_is_one_job() -> None:
