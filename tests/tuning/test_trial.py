@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.jobs import make_job
 from trainer.tuning.trial import Trial
 
 
@@ -35,10 +36,11 @@ def test_a_job_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_launcher_that_raises_what_nobody_foresaw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.py").write_text(
-        "class Broken:\n    def is_alive(self, job):\n        raise ZeroDivisionError('by nothing')\n"
+        "from launchers.local import Local\n\n\n"
+        "class Broken(Local):\n    def is_alive(self, job):\n        raise ZeroDivisionError('by nothing')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "job").mkdir()
-    (tmp_path / "job" / "config.yaml").write_text("launcher:\n  _target_: broken.Broken\n")
+    job = make_job(tmp_path / "job")
+    job.config_path.write_text(job.config_path.read_text().replace("launchers.local.Local", "broken.Broken"))
     report = reported(config_of(tmp_path / "job"))
     assert (report["ended"], report["reason"]) == ("failed", "ZeroDivisionError: by nothing")
