@@ -13,32 +13,32 @@ interrupted or stopped.
 
 from __future__ import annotations
 
-import argparse
-import fcntl
 import json
 import logging
 import os
 import signal
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from launchers import apart, failing, forking, lives
 from launchers.address import interface, towards
+from launchers.arguments import parse
 from launchers.board import board_of
 from launchers.carrying import bring_up, carry
-from launchers.control import Control
+from launchers.control import Control, Unbegun
 from launchers.elastic import Ended, run_workers
 from launchers.errors import first_error, out_of_memory
+from launchers.lock import hold
 from launchers.meeting import Events, Meeting, Place, Round, open_store
-from launchers.notices import Notice, Watcher, choose
+from launchers.notices import SIGNALS, Notice, Watcher, choose
 from launchers.restart import Attempt, why_not
 from launchers.serving import serve
 from launchers.watch import STACK_SECONDS, Beats, HangWatch
-from trainer import codepath, memory, moment, node
+from trainer import codepath, memory, moment, node, scratch
 from trainer.config import load_job, seconds
 from trainer.errors import HeadwayError, UserError
 from trainer.interpreter import working_folder_last
@@ -56,35 +56,24 @@ SOURCES = {"lost node": "lost node", "hang": "hang"}  # of interruptions that no
 def main(arguments: list[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     if arguments[0] == "--serve":
-        return serve(run, arguments[1])
+        return serve(partial(run, warm=True), arguments[1])
     return run(arguments)
 
 
-def run(arguments: list[str]) -> int:
-    """Runs a job on this node. Gives the exit code. Raises UserError if it has an agent here already."""
-    parser = argparse.ArgumentParser(prog="python -m launchers.agent", description=__doc__.splitlines()[0])
-    parser.add_argument("job", help="its directory, or where that lies on S3")
-    parser.add_argument("--workers", type=int, required=True, help="on this node")
-    parser.add_argument("--node", type=int, default=0, help="this node's number")
-    parser.add_argument("--nodes", type=int, default=1, help="nodes at most")
-    parser.add_argument("--min-nodes", type=int, help="nodes without which the job doesn't go on; all if not set")
-    parser.add_argument("--address", default="127.0.0.1", help="where the other nodes find this one")
-    parser.add_argument(
-        "--patience", type=float, help="seconds that it waits for nodes that are lacking; else without end"
-    )
-    parser.add_argument("--towards", help="another node, or this one: its address on the way there is taken instead")
-    args = parser.parse_args(arguments)
+def run(arguments: list[str], *, warm: bool = False) -> int:
+    """Runs a job on this node. Gives the exit code. Raises UserError if it has an agent here already. warm: others follow."""
+    args = parse(arguments)
+    early: list[int] = []  # told before anybody listens
+    for number in SIGNALS:
+        signal.signal(number, lambda number, frame: early.append(number))
     job = apart.opened(args.job, args.node)
     address = towards(args.towards) if args.towards and args.nodes > 1 else args.address
     place = Place(args.node, address, args.nodes, args.min_nodes or args.nodes, args.patience)
     with ExitStack() as held:
         hold(job, place, held)
         held.enter_context(failing.told(job, place))
-        # inherited: a worker that doesn't listen yet must not die of what it is told
-        for number in (signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, signal.SIG_IGN)
         heed(config := load_job(job.config_path))
-        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="headway-", ignore_cleanup_errors=True)))
+        folder = held.enter_context(scratch.folder(keep=(node.BEATS, job.logs)))
         # inherited too: on loopback nobody else shall reach the workers, elsewhere a machine's name may lead nowhere
         if name := interface(place.address):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
@@ -92,34 +81,21 @@ def run(arguments: list[str]) -> int:
         os.environ[node.APART] = job.url or ""
         all_workers = args.workers * args.nodes
         held.enter_context(forking.started(config, folder, all_workers, codepath.folders(job.dir)))
-        return Agent(job, config, place, args.workers, folder).run()
-
-
-def hold(job: Job, place: Place, held: ExitStack) -> None:
-    """Takes the lock that says this job has an agent on this node. Raises UserError if it has one already."""
-    (job.dir / "nodes").mkdir(exist_ok=True) if place.nodes > 1 else None
-    several = [(job.dir / "nodes" / f"node-{place.node}.lock", fcntl.LOCK_EX)] if place.nodes > 1 else []
-    for path, kind in [*several, (job.events_path, fcntl.LOCK_SH if several else fcntl.LOCK_EX)]:
-        file = held.enter_context(open(path, "a"))  # noqa: SIM115 - closed by the stack
-        for _ in range(20):  # who looks whether the job is alive holds it for a moment
-            try:
-                fcntl.flock(file, kind | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.05)
-        else:
-            raise UserError(f"{job.dir}: another agent is at work on this job; stop it first")
+        agent = Agent(job, config, place, args.workers, folder, warm=warm)
+        agent.control.listen(early)
+        return agent.run()
 
 
 class Agent:
     """What this node does for a job, one life of the workers after the other."""
 
-    def __init__(self, job: Job, config: dict[str, Any], place: Place, workers: int, folder: Path) -> None:
-        self.job, self.place, self.workers, self.folder = job, place, workers, folder
+    def __init__(
+        self, job: Job, config: dict[str, Any], place: Place, workers: int, folder: Path, *, warm: bool
+    ) -> None:
+        self.job, self.place, self.workers, self.folder, self.is_warm = job, place, workers, folder, warm
         self.hang_timeout = seconds(config["train"].get("hang_timeout"), "train.hang_timeout")
         self.max_restarts = int(config["launcher"].get("max_restarts", 3))
         self.control = Control(folder)
-        self.control.listen()
         self.watcher = Watcher(choose(config["launcher"].get("notices") or []), self.control.on_notice)
         self.meeting: Meeting | None = None
         self.config = config
@@ -138,6 +114,7 @@ class Agent:
             self.meeting = Meeting(self.job, self.place, self.workers, events, board_of(self.job))
             self.control.spread = self.meeting.tell
         try:
+            self._look_before_it_begins()
             while True:
                 meet = self._meet()
                 if meet is None:
@@ -148,6 +125,8 @@ class Agent:
                     return self._end(State.FAILED, str(error), failing.of_agent(error), {}, started)
                 if code is not None:
                     return code
+        except Unbegun:
+            return self._end_as_asked(None, {}, started)
         except OSError as error:  # how it went can't be written down: the next agent does it
             print(
                 f"{error.filename or self.job.dir} can't be written: {error.strerror}; the same command goes on",
@@ -163,6 +142,14 @@ class Agent:
                     self.meeting.end(self.ended)
                 self.meeting.close()
             self.control.close()
+
+    def _look_before_it_begins(self) -> None:
+        """From here until there are workers a signal ends the wait for them: PyTorch alone takes seconds to import, and whoever
+        asks may kill what is still there after some. Raises Unbegun if one has come already."""
+        if self.meeting is None and not is_remote(str(self.config["job"]["dir"])) and not self.is_warm:
+            self.control.impatient = True
+            if self.control.leave is not None:
+                raise Unbegun
 
     def _meet(self) -> Round | None:
         if self.meeting is None:
@@ -215,6 +202,8 @@ class Agent:
                 watches.append(HangWatch(beats, self.hang_timeout, pids, self._on_hang))
             self.control.watch(pids)
 
+        knows = meet.leads or not job.url  # another node's events may not be here
+        self.control.begun = lambda: not knows or lives.running(job, attempt) is not None
         ended = run_workers(job, self.workers, attempt, meet, self.folder, on_started)
         for watch in watches:
             watch.stop()
@@ -309,8 +298,7 @@ class Agent:
         continued = stays or (goes_on and leave.here and others >= self.place.min_nodes)
         if not continued:
             if meet.leads:
-                why = "; ".join(filter(None, (leave.why, outcome.get("note"))))
-                self._end(leave.state, why, None, {"step": step or 0, **outcome}, started, source=leave.source)
+                self._end_as_asked(step or 0, outcome, started)
             return EX_TEMPFAIL
         if meet.leads:
             self._interrupted(attempt, step, leave.source, {"message": leave.why})
@@ -318,6 +306,13 @@ class Agent:
             self.control.leave = None
             return None
         return EX_TEMPFAIL
+
+    def _end_as_asked(self, step: int | None, outcome: dict[str, Any], started: dict[str, Any]) -> int:
+        leave = self.control.leave
+        assert leave is not None
+        why = "; ".join(filter(None, (leave.why, outcome.get("note"))))
+        known = {} if step is None else {"step": step}
+        return self._end(leave.state, why, None, {**known, **outcome}, started, source=leave.source)
 
     def _interrupted(self, attempt: int, step: int | None, source: str, error: dict[str, Any]) -> None:
         details = {"attempt": attempt, "reason": error["message"], "source": source, "step": step or 0}

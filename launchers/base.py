@@ -84,6 +84,11 @@ class Launcher(ABC):
     def stop(self, job: Job, *, now: bool = False) -> None:
         """Asks the job to stop in order, its state saved; `now` ends it at once. Raises UserError if it is not alive."""
 
+    def interrupt(self, job: Job, number: int) -> bool:
+        """Whoever submitted the job has to go, told by this signal. Asks those at work to leave, the state saved, if they go with
+        that one; False if the job goes on without it."""
+        return False
+
     def logs(self, job: Job) -> list[Path]:
         """Files that tell what happened where workers have left none: the agents', and the backend's own."""
         return sorted(job.logs.glob("node-*.log"))

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -38,6 +38,10 @@ class Leave:
     regroup: bool = False
 
 
+class Unbegun(BaseException):
+    """A signal asks to leave while there are no workers yet; whatever the agent is at, it need not end that."""
+
+
 class Control:
     """Keeps what was asked and passes it on. `spread` tells the other nodes; it gets the notice."""
 
@@ -46,6 +50,8 @@ class Control:
         self.now = False
         self.cause: tuple[str, str] | None = None  # the kind and the words of why we killed the workers unasked
         self.spread: Callable[[Notice], None] = lambda notice: None
+        self.begun: Callable[[], bool] = lambda: True  # whether the workers have, as far as this node can know
+        self.impatient = False  # raises Unbegun from the handler of a signal, until there are workers
         self._folder = folder
         self._pids: list[int] = []
         self._interrupted = False  # by a signal here: what another node was told doesn't count
@@ -55,10 +61,12 @@ class Control:
         self._teller: threading.Thread | None = None
         self._tell_until = 0.0
 
-    def listen(self) -> None:
-        """Takes the signals. Called again whenever a library has put its own handlers in place."""
+    def listen(self, early: Sequence[int] = ()) -> None:
+        """Takes the signals, those first that came before. Called again whenever a library has put its own handlers in place."""
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
+        for each in early:
+            self._on_signal(each, None)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         notice = of_signal(signal.Signals(number))
@@ -69,6 +77,8 @@ class Control:
         self.on_notice(notice)
         if self.now:
             self.kill()
+        if self.impatient and not self._pids:
+            raise Unbegun
 
     def on_notice(self, notice: Notice) -> None:
         """A notice for this node."""
@@ -106,7 +116,7 @@ class Control:
 
     def watch(self, pids: list[int]) -> None:
         """From now on these workers are told."""
-        self._pids = pids
+        self._pids, self.impatient = pids, False
         self.listen()  # the elastic agent has put its own handlers in place, which kill
         if self.now or self.cause:  # what they were to be ended for came before they were known
             self.kill()
@@ -138,7 +148,12 @@ class Control:
         self._signal(signal.SIGCONT)
 
     def _tell(self) -> None:
+        if self.leave is not None and not self.leave.regroup and self._pids and not self.begun():
+            self.kill()  # there is nothing to save, and perhaps little time
+            return
         self._signal(signal.SIGUSR1)
+        if self.leave is not None:  # one that somebody has stopped could not save
+            self._signal(signal.SIGCONT)
 
     def _keep_telling(self) -> None:
         while (left := self._tell_until - time.monotonic()) > 0:

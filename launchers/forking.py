@@ -28,6 +28,7 @@ ALWAYS = (
     "multiprocessing.queues",
     "multiprocessing.popen_forkserver",
 )
+DEAF_TO = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 COMPILER = "torch._dynamo"
 BUNDLED = ("Digits", "BreastCancer")  # sources that are numpy arrays
 TENSORBOARD = ("tensorboard.compat.proto.event_pb2", "tensorboard.compat.proto.summary_pb2")
@@ -79,11 +80,17 @@ def started(config: dict[str, Any], folder: Path, workers: int, own: Sequence[st
                 server._stop()
     # by itself multiprocessing makes a folder that only an exit in order removes
     place = multiprocessing.process.current_process()._config.setdefault("tempdir", str(folder))  # type: ignore[attr-defined]
-    os.makedirs(place, exist_ok=True)  # the one before took it away with itself
+    own_temporary = Path(place, "tmp")  # what libraries and scripts leave there goes with it
+    own_temporary.mkdir(parents=True, exist_ok=True)  # the process before took it away with itself
+    os.environ["TMPDIR"] = str(own_temporary)
+    cache = Path(os.environ.get("HEADWAY_CACHE") or "~/.cache/headway").expanduser()
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor"))  # compiled once, not for each job
     multiprocessing.forkserver.set_forkserver_preload(modules)
-    # some tell all processes of a job to leave; workers hear of it from the agent, and this one has to outlive them
-    told = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # inherited. Some tell all processes of a job to leave; workers hear of it from the agent, and this one has to outlive them.
+    # A worker that doesn't listen yet must not die of what the agent tells it
+    told = {number: signal.signal(number, signal.SIG_IGN) for number in DEAF_TO}
     multiprocessing.forkserver.ensure_running()
-    signal.signal(signal.SIGTERM, told)
+    for number, handler in told.items():
+        signal.signal(number, handler)
     with codepath.first(own):
         yield

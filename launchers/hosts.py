@@ -82,3 +82,10 @@ class Hosts(Launcher):
         if self._agent is None or self._agent.poll() is not None:
             raise UserError(f"{job.name} is not running here; it is {job.state().value}")
         self._agent.send_signal(signal.SIGQUIT if now else signal.SIGINT)
+
+    def interrupt(self, job: Job, number: int) -> bool:
+        if self._agent is None or self._agent.poll() is not None:
+            return False
+        self._agent.send_signal(number)
+        self._agent.send_signal(signal.SIGCONT)
+        return True

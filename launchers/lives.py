@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from trainer import checkpoint, moment, node
+from trainer import checkpoint, moment, node, scratch
 from trainer.job import Job, State
 
 
@@ -94,8 +92,9 @@ def ended(job: Job, state: State, attempt: int, step: int | None, before: Kept) 
     return {GOT_ON: got}, None if got else fruitless(job)
 
 
-def note_death(job: Job, own: Path) -> None:
-    """An agent that was killed could not say so: the next one does, by what the dead one left. own: the next one's folder."""
+def note_death(job: Job, own: Path | None = None) -> None:
+    """An agent that was killed could not say so: who submitted it does, or the next one, by what the dead one left. own: the next
+    one's folder."""
     events = [e for e in job.events() if e["state"] != State.PENDING]
     last = events[-1] if events else {}
     if last.get("state") not in (State.STARTING, State.RUNNING):
@@ -107,11 +106,12 @@ def note_death(job: Job, own: Path) -> None:
         progress = {}  # of an earlier life
     seen = progress if "time" in progress else last
     reached = int(progress.get("step", 0)) if last["state"] == State.RUNNING else 0
-    if (folder / "beats").is_file() and folder != own and not job.is_copy(begun.get("dir")):
-        steps = node.steps_left_in(folder)
+    beats = scratch.kept(folder, node.BEATS, job.logs)
+    if beats.is_file() and folder != own and not job.is_copy(begun.get("dir")):
+        steps = node.steps_left_in(beats)
         reached = max([reached, *steps]) if last["state"] == State.RUNNING else 0
-        if folder.name.startswith("headway-") and last.get("host", os.uname().nodename) == os.uname().nodename:
-            shutil.rmtree(folder, ignore_errors=True)
+        beats.unlink()
+    scratch.clear()
     job.add_event(
         State.INTERRUPTED,
         at=float(seen["time"]),

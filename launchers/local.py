@@ -9,20 +9,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from launchers import child
 from launchers.base import Launcher, Plan, check_nodes
+from launchers.lives import note_death
 from launchers.warm import Run, Warm, of_this_process
 from trainer import moment
 from trainer.algorithm import Range
 from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State, Status
+from trainer.node import job_of
 
 AGENT_START_SECONDS = 30
 LOOK_SECONDS = 0.02
+NOW_SECONDS = 5.0  # for agents to end a job at once, before they are ended themselves
 
 
 def gpus() -> list[str]:
@@ -54,6 +58,22 @@ def _is_agent(pid: int) -> bool:
         return b"launchers.agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+
+
+def _tell(pids: Sequence[int], number: int) -> None:
+    """Signals processes, and wakes those that somebody has stopped, as else they would not hear."""
+    for pid in pids:
+        for each in (number, signal.SIGCONT):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, each)
+
+
+def kill(job: Job, agents: Sequence[int]) -> None:
+    """Ends all that is at work on a job on this machine, whatever state it is in: its agents, and what they have started."""
+    everyone = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    for pid in [*agents, *(pid for pid in everyone if job_of(pid) == job.dir.resolve())]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @dataclass(kw_only=True)
@@ -162,15 +182,22 @@ class Local(Launcher):
         return Status(State.FAILED, False, f"its agent failed and could not say why there: {job.logs}/node-0.log does")
 
     def stop(self, job: Job, *, now: bool = False) -> None:
-        number = signal.SIGQUIT if now else signal.SIGINT
-        for agent in self._agents.get(str(job.dir), []):
-            if agent.poll() is None:
-                agent.send_signal(number)
-                return
-        pid = self._agent_pid(job)
-        if pid is None:
+        pids = [agent.pid for agent in self._agents.get(str(job.dir), []) if agent.poll() is None]
+        pids = pids or [pid for pid in [self._agent_pid(job)] if pid is not None]
+        if not pids:
             raise UserError(f"{job.name} is not running; it is {self.state(job).value}")
-        os.kill(pid, number)
+        _tell(pids if now else pids[:1], signal.SIGQUIT if now else signal.SIGINT)
+        end = time.monotonic() + NOW_SECONDS
+        while now and self.is_alive(job):
+            time.sleep(LOOK_SECONDS)
+            if time.monotonic() > end:
+                kill(job, pids)
+                return
+
+    def interrupt(self, job: Job, number: int) -> bool:
+        agents = [agent for agent in self._agents.get(str(job.dir), []) if agent.poll() is None]
+        _tell([agent.pid for agent in agents], number)
+        return bool(agents)
 
     def _agent_pid(self, job: Job) -> int | None:
         """Of the agent of a job that another process submitted."""
@@ -192,3 +219,5 @@ class Local(Launcher):
                 lives.wait(LOOK_SECONDS) if lives else time.sleep(LOOK_SECONDS)
         for agent in agents:
             agent.wait()
+        if any(agent.wait() < 0 for agent in agents):
+            note_death(job)

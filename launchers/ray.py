@@ -156,6 +156,13 @@ class Ray(Launcher):
             raise UserError(f"{job.name} is not running; it is {status.state.value}")
         write_json(job.dir / ORDER, {"what": "now" if now else "stop"})
 
+    def interrupt(self, job: Job, number: int) -> bool:
+        driver = self._drivers.get(str(job.dir))
+        if driver is None or driver.poll() is not None:
+            return False
+        driver.send_signal(number)
+        return True
+
     def wait(self, job: Job, timeout: float = 30.0) -> None:
         """Until Ray has back what the job held."""
         super().wait(job, max(timeout, SILENT_SECONDS))

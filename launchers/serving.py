@@ -19,10 +19,13 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from launchers.notices import SIGNALS
+from trainer import scratch
 from trainer.errors import UserError
 
 ENDS = (signal.SIGTERM, signal.SIGHUP)  # an idle agent too; the other signals are meant for jobs
@@ -42,6 +45,8 @@ def serve(run: Callable[[list[str]], int], folder: str) -> int:
         for number in SIGNALS:
             signal.signal(number, leave if number in ENDS else signal.SIG_IGN)
 
+    held = ExitStack()
+    held.enter_context(scratch.owned(Path(folder)))  # to the end of this process
     # where multiprocessing puts its sockets: by itself it makes a folder that only an exit in order removes
     multiprocessing.process.current_process()._config["tempdir"] = folder  # type: ignore[attr-defined]
     channel = socket.socket(fileno=os.dup(0))  # no other process shall inherit it

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from trainer import first_process, hangup, leaving
 from trainer.arguments import parser as new_parser
 from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.interpreter import working_folder_last
 from trainer.visible import visible
 
-STOPPED = 130
+GO_ON = ("train", "resume", "tune")  # verbs that, called again, go on with what they left
 LOOKING = {
     "--cfg",
     "-c",
@@ -28,11 +29,14 @@ LOOKING = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a verb. Returns 0, 1 for a failed job, 2 for the user's mistake, 75 if interrupted, 130 if stopped, 141 if
-    nobody reads what it prints."""
+    nobody reads what it prints, 128 + N if signal N ended what can't go on."""
     arguments = sys.argv[1:] if argv is None else argv
-    if argv is None:
-        working_folder_last()
     try:
+        if argv is None:
+            leaving.hear()
+            first_process.stand_by()
+            hangup.outlive()
+            working_folder_last()
         code = _verb(arguments)
         sys.stdout.flush()
         return code
@@ -44,8 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     except HeadwayError as error:
         print(f"error: {visible(str(error), lines=True)}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as asked:
+        return leaving.exit_code(asked, can_go_on=bool({*GO_ON} & {*arguments[:1]}))
 
 
 def _verb(arguments: list[str]) -> int:
@@ -112,7 +116,7 @@ def _train_all(arguments: list[str]) -> int:
         if not config["job"]["dry_run"] and not config["job"]["detach"]:
             terminal.closing(job)
             finished.append(job)
-        if code == STOPPED and not job.out_of_time:  # by hand: the rest of a sweep is not started
+        if code == leaving.STOPPED and not job.out_of_time:  # by hand: the rest of a sweep is not started
             raise KeyboardInterrupt
         return code
 
@@ -126,8 +130,8 @@ def _train_all(arguments: list[str]) -> int:
         sweep.refuse_empty(arguments)
     try:
         code = max([run_hydra(arguments, "config", task), *studies])
-    except KeyboardInterrupt:
-        code = STOPPED
+    except KeyboardInterrupt as asked:
+        code = leaving.exit_code(asked, can_go_on=True)
     else:
         if sweeps and not begun and not studies and not LOOKING & set(arguments):
             raise UserError(sweep.EMPTY)
@@ -261,7 +265,7 @@ def _logs(arguments: list[str]) -> int:
 def _stop(arguments: list[str]) -> int:
     from trainer.listing import find_job
     from trainer.looking import launcher_of
-    from trainer.running import settle
+    from trainer.running import settle, settle_left
 
     parser = new_parser("stop", "Stops a running job after its present step, its state saved.")
     parser.add_argument("job", help="its name, or its directory")
@@ -271,7 +275,9 @@ def _stop(arguments: list[str]) -> int:
     launcher = launcher_of(job)
     launcher.stop(job, now=args.now)
     launcher.wait(job)
-    settle(job, launcher.status(job))
+    status = launcher.status(job)
+    settle_left(job, status, by_hand=1 + args.now)
+    settle(job, status)
     print(f"{visible(job.name)}: {launcher.state(job).value}")
     return 0
 

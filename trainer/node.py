@@ -76,9 +76,9 @@ def standing(step: int, part: int) -> str:
     return f"{what} of step {step + 1:,}"
 
 
-def steps_left_in(folder: Path) -> list[int]:
+def steps_left_in(beats: Path) -> list[int]:
     """The last steps of workers whose agent is gone."""
-    numbers = memoryview((folder / BEATS).read_bytes()).cast("q")
+    numbers = memoryview(beats.read_bytes()).cast("q")
     return [int(step) for step in numbers[::2]]
 
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer import bundle, carried, end_of_upload, moment, private, secret, sending
+from trainer import bundle, carried, end_of_upload, leaving, moment, private, secret, sending
 from trainer import config as schema
 from trainer.account import between
 from trainer.build import build
 from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.handshake import shake
+from trainer.heeding import Heeding
 from trainer.job import Job, State, Status, write_text
 from trainer.looking import submitted
 from trainer.pulling import is_up, pull_small
@@ -117,29 +118,29 @@ def _run(one: Prepared, follow: Follow, begin: Begin, announce: Announce) -> tup
         announce(f"{one.plan}\n\n# {job.config_path}\n{schema.dump(checked)}")
         return job, 0
     detached = bool(checked["job"]["detach"])
-    for line in submit(one, detached=detached):
-        announce(line)
-    begin(job, checked)
-    for line in bundle.complete(job.dir):
-        announce(line)
-    if one.is_apart:
-        sending.complete(job)
-    if detached:
-        named = job.name if job.dir.parent == ROOT.absolute() else job.dir
-        announce(
-            f"{job.name} is submitted; see `headway show {named}`, `headway logs -f {named}`, `headway stop {named}`"
-        )
-        return job, 0
-    try:
-        follow(job, lambda: launcher.status(job))
-    except KeyboardInterrupt:
-        _stop_in_order(job, launcher, follow, announce)
     url = str(checked["job"]["dir"])
-    if is_remote(url):
-        end_of_upload.wait(job, url, launcher, announce, UPLOAD_SECONDS, lambda: False)
-    launcher.wait(job, timeout=LEAVE_SECONDS)
-    status = launcher.status(job)
-    settle(job, status)
+    with leaving.held() as asks:
+        for line in submit(one, detached=detached):
+            announce(line)
+        begin(job, checked)
+        for line in bundle.complete(job.dir):
+            announce(line)
+        if one.is_apart:
+            sending.complete(job)
+        if detached:
+            named = job.name if job.dir.parent == ROOT.absolute() else job.dir
+            announce(
+                f"{job.name} is submitted; "
+                f"see `headway show {named}`, `headway logs -f {named}`, `headway stop {named}`"
+            )
+            return job, 0
+        follow(job, Heeding(job, launcher, asks, announce).look)
+        if is_remote(url):
+            end_of_upload.wait(job, url, launcher, announce, UPLOAD_SECONDS, lambda: signal.SIGINT in asks.take())
+        launcher.wait(job, timeout=LEAVE_SECONDS)
+        status = launcher.status(job)
+        settle_left(job, status, by_hand=asks.by_hand, by_machine=asks.by_machine)
+        settle(job, status)
     code = exit_code(job, status)
     if is_remote(url) and not end_of_upload.is_there(job, url):
         return job, code or GOES_ON
@@ -272,38 +273,43 @@ def resumed(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
     return config
 
 
-def _stop_in_order(job: Job, launcher: Any, follow: Follow, announce: Callable[[str], None]) -> None:
-    announce(f"stopping {job.name} after this step, its state saved; Ctrl-C again ends it at once")
-    try:
-        if launcher.is_alive(job):
-            launcher.stop(job)
-        follow(job, lambda: launcher.status(job))
-    except KeyboardInterrupt:
-        announce(f"ending {job.name} now")
-        if launcher.is_alive(job):
-            launcher.stop(job, now=True)
-
-
 def settle(job: Job, status: Status) -> None:
     """Writes down an end that only the backend knows of, as no agent of the job lived to tell."""
-    if status.alive or not status.state.is_final or job.state().is_final:
+    if not status.alive and status.state.is_final and not job.state().is_final:
+        _write_end(job, status.state, status.reason, "launcher")
+
+
+def settle_left(job: Job, status: Status, *, by_hand: int = 0, by_machine: int = 0) -> None:
+    """Writes down that a job was left, if nobody of it could: it was before they began, or they were killed for not hearing.
+
+    by_hand, by_machine: how often the job was asked to leave; by hand a second time is at once.
+    """
+    state = State.STOPPED if by_hand else State.INTERRUPTED
+    if status.alive or status.state.is_final or job.state().is_final or not (by_hand or by_machine):
         return
+    if job.state() is State.PENDING:
+        _write_end(job, state, "left before it began", "signal")
+    elif by_hand > 1:
+        _write_end(job, state, "ended by hand, now", "signal")
+
+
+def _write_end(job: Job, state: State, reason: str, source: str) -> None:
     events = job.events()
     attempt = max(0, sum(event["state"] == State.STARTING for event in events) - 1)
-    event = {"attempt": attempt, "reason": status.reason, "source": "launcher"}
+    event = {"attempt": attempt, "reason": reason, "source": source}
     now = moment.now()
-    error = {"type": "HeadwayError", "message": status.reason, "rank": None}
+    error = {"type": "HeadwayError", "message": reason, "rank": None}
     with suppress(OSError):  # on a full disk what the command prints has to do
         write_result(
             job,
-            status.state,
+            state,
             attempt=attempt,
-            error=error if status.state is State.FAILED else None,
+            error=error if state is State.FAILED else None,
             wall=between(events[0], now) if events else 0.0,
             outcome={},
             last={**now, **event},
         )
-        job.add_event(status.state, **event)
+        job.add_event(state, **event)
     if job.url:
         sending.end(job)
 

@@ -12,11 +12,9 @@ The opposite way, a script in a container of ours, is `algorithms.script`.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import shutil
-import signal
 import socket
 import time
 import traceback
@@ -26,9 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer import secret
+from trainer import leaving, secret
 from trainer.build import build
 from trainer.errors import HeadwayError, UserError
+from trainer.heeding import Heeding
 from trainer.help import choices, groups
 from trainer.job import Job
 from trainer.pulling import storage_of
@@ -56,7 +55,6 @@ CONTENTS |= {
 FAILURE_CHARACTERS = 1024
 HOSTS = "launchers.hosts.Hosts"
 PATIENCE_SECONDS = 900.0
-LEAVE_SECONDS = 110.0  # SageMaker kills what is there 120 s after its SIGTERM
 LOOK_SECONDS = 1.0
 
 
@@ -116,12 +114,11 @@ class Container:
         workers = self.hyperparameters.get("launcher.workers", "auto")
         launcher = build({"_target_": HOSTS, **self._place(), "workers": workers}, "launcher")
         self.wait_for(lambda: storage.read("config.yaml") is not None, "the first host has not written the job down")
-        launcher.submit(job, launcher.plan(job))
-        try:
-            launcher.wait(job, math.inf)
-        except KeyboardInterrupt:
-            launcher.stop(job)
-            launcher.wait(job, LEAVE_SECONDS)
+        with leaving.held() as asks:
+            launcher.submit(job, launcher.plan(job))
+            look = Heeding(job, launcher, asks, print).look
+            while look().alive:
+                time.sleep(LOOK_SECONDS)
         return exit_code(job)
 
     def wait_for_others(self) -> None:
@@ -168,19 +165,12 @@ class Container:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Meanwhile SIGTERM, by which SageMaker stops a job, stops it in order. A failure leaves its reason."""
-
-        def stop(number: int, frame: object) -> None:
-            raise KeyboardInterrupt
-
-        before = signal.signal(signal.SIGTERM, stop)
+        """A failure meanwhile leaves its reason."""
         try:
             yield
         except Exception as error:
             self._fail(str(error) if isinstance(error, HeadwayError) else traceback.format_exc())
             raise
-        finally:
-            signal.signal(signal.SIGTERM, before)
 
     def finish(self) -> None:
         """Leaves the model and the figures where SageMaker takes them from."""

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from trainer import leaving
 from trainer.bundle import complete
 from trainer.errors import HeadwayError
 from trainer.figures import clock
 from trainer.job import Job, State, Status
-from trainer.running import Prepared, prepare, settle, submit
+from trainer.running import Prepared, prepare, settle, settle_left, submit
 from trainer.summary import make_console
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 LOOK_SECONDS = 0.1
-STOPPED = 130
 
 
 @dataclass
@@ -31,7 +32,12 @@ class Sweep:
     parallel: int
     live: dict[str, Prepared] = field(default_factory=dict)
     ended: list[Job] = field(default_factory=list)
-    stopping: int = 0  # how often it was asked to
+    stopping: int = 0  # how often it was asked to, by hand
+    interrupted: int = 0  # the signal by which a machine asked
+
+    @property
+    def leaving(self) -> bool:
+        return bool(self.stopping or self.interrupted)
 
     @property
     def total(self) -> int:
@@ -129,20 +135,19 @@ def _detach(console: Console, sweep: Sweep) -> int:
 
 def _follow(console: Console, sweep: Sweep) -> None:
     began = time.monotonic()
-    with _line(console) as show:
+    with leaving.held() as asks, _line(console) as show:
         while sweep.waiting or sweep.live:
-            try:
-                _start(console, sweep)
-                for one in list(sweep.live.values()):
-                    _look(console, sweep, one)
-                show(_standing(sweep, time.monotonic() - began))
-                time.sleep(LOOK_SECONDS if sweep.live else 0)
-            except KeyboardInterrupt:
-                _stop(console, sweep)
+            for number in asks.take():
+                _stop(console, sweep) if number == signal.SIGINT else _interrupt(console, sweep, number)
+            _start(console, sweep)
+            for one in list(sweep.live.values()):
+                _look(console, sweep, one)
+            show(_standing(sweep, time.monotonic() - began))
+            time.sleep(LOOK_SECONDS if sweep.live else 0)
 
 
 def _start(console: Console, sweep: Sweep) -> None:
-    while sweep.waiting and len(sweep.live) < sweep.parallel and not sweep.stopping:
+    while sweep.waiting and len(sweep.live) < sweep.parallel and not sweep.leaving:
         one = sweep.waiting.pop(0)
         try:
             _tell_of_code(console, one, submit(one))
@@ -156,6 +161,7 @@ def _look(console: Console, sweep: Sweep, one: Prepared) -> None:
     status: Status = one.launcher.status(one.job)
     if status.alive:
         return
+    settle_left(one.job, status, by_hand=sweep.stopping, by_machine=sweep.interrupted)
     settle(one.job, status)
     del sweep.live[one.job.name]
     sweep.ended.append(one.job)
@@ -182,8 +188,7 @@ def _standing(sweep: Sweep, seconds: float) -> str:
 def _stop(console: Console, sweep: Sweep) -> None:
     """The first time in order, the state saved; the second time at once. Nothing more is started."""
     sweep.stopping += 1
-    sweep.ended += [one.job for one in sweep.waiting]
-    sweep.waiting.clear()
+    _start_no_more(sweep)
     words = "stopping {} after this step, their states saved; Ctrl-C again ends them at once"
     console.print((words if sweep.stopping == 1 else "ending {} now").format(f"{len(sweep.live)} jobs"), soft_wrap=True)
     for one in list(sweep.live.values()):
@@ -191,6 +196,25 @@ def _stop(console: Console, sweep: Sweep) -> None:
             one.launcher.stop(one.job, now=sweep.stopping > 1)
         except HeadwayError:
             continue  # it has just ended
+
+
+def _interrupt(console: Console, sweep: Sweep, number: int) -> None:
+    """What runs here leaves, its state saved; what runs elsewhere goes on. Nothing more is started."""
+    sweep.interrupted = number
+    _start_no_more(sweep)
+    kept = [one for one in sweep.live.values() if not one.launcher.interrupt(one.job, number)]
+    leaving_now, told = len(sweep.live) - len(kept), signal.Signals(number).name
+    if leaving_now:
+        console.print(f"{told}: {leaving_now} jobs leave after this step, their states saved", soft_wrap=True)
+    if kept:
+        console.print(f"{told}: {len(kept)} jobs go on without this command, which follows them again", soft_wrap=True)
+    for one in kept:
+        sweep.ended.append(sweep.live.pop(one.job.name).job)
+
+
+def _start_no_more(sweep: Sweep) -> None:
+    sweep.ended += [one.job for one in sweep.waiting]
+    sweep.waiting.clear()
 
 
 def _tell(console: Console, jobs: list[Job], sweep: Sweep) -> int:
@@ -204,9 +228,9 @@ def _tell(console: Console, jobs: list[Job], sweep: Sweep) -> int:
     completed = states.count(State.COMPLETED)
     console.print(f"\n{completed} of {len(jobs)} completed" + (f", {len(bad)} failed" if bad else ""), soft_wrap=True)
     if sweep.stopping:
-        return STOPPED
+        return leaving.STOPPED
     if State.STOPPED in states and not bad:  # out of time, or by hand from elsewhere
-        return STOPPED
+        return leaving.STOPPED
     return 0 if completed == len(jobs) else 1 if bad else 75
 
 

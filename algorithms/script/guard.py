@@ -2,7 +2,9 @@
 
     python guard.py LIFELINE MOUNTS COMMAND…
 
-LIFELINE is a pipe: when its other end closes, the whole process group is killed, the command's own children included.
+LIFELINE is a pipe: a byte there asks the command to leave, and all that it has started (SIGTERM); when its other end closes,
+all of them are killed. Asked, it waits for all of them: of a shell script the shell dies first, and what it runs may still be
+saving. What the command starts is known wherever it went, as it is this process that gets whoever loses its parent.
 MOUNTS, as JSON, are pairs (what, where): the command sees `what` at `where`, and nobody else does. Leaves with the
 command's exit code, 128 + N if signal N ended it; with 0 if that was an interpreter's crash after its script's end.
 Standard library only: it runs as a script.
@@ -18,16 +20,20 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 NEW_MOUNTS, NEW_USER = 0x00020000, 0x10000000  # of unshare(2)
 BIND, RECURSIVE, PRIVATE = 4096, 16384, 1 << 18  # of mount(2)
+SUBREAPER = 36  # of prctl(2)
 CRASHES = (-signal.SIGABRT, -signal.SIGSEGV)
 UNTIL_END = os.path.join(os.path.dirname(os.path.abspath(__file__)), "until_end.py")
 
 
 def main(lifeline: int, mounts: list[tuple[str, str]], command: list[str]) -> int:
-    for number in (signal.SIGTERM, signal.SIGINT):  # they are meant for the command, which gets them too
-        signal.signal(number, signal.SIG_IGN)
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):  # whoever sends it here sends it to the command too
+        signal.signal(number, lambda number, frame: asked.set())
+    ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     if mounts:
         try:
             show(mounts)
@@ -44,8 +50,9 @@ def main(lifeline: int, mounts: list[tuple[str, str]], command: list[str]) -> in
         print(f"{command[0]} can't be run: {error.strerror}", flush=True)
         return 127 if isinstance(error, FileNotFoundError) else 126
     os.close(told)
-    threading.Thread(target=die_with, args=(lifeline,), daemon=True).start()
-    code = child.wait()
+    threading.Thread(target=heed, args=(lifeline, asked), daemon=True).start()
+    code = child.returncode = wait(child.pid, asked)
+    kill_all()
     if code in CRASHES and has_told(ended):
         print(f"[headway] the script has ended well; {signal.Signals(-code).name} came after its end", flush=True)
         return 0
@@ -72,11 +79,58 @@ def hear() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def die_with(lifeline: int) -> None:
+def wait(command: int, asked: threading.Event) -> int:
+    """Waits for the command, and if it was asked to leave for all others too. Its exit code, -N if signal N ended it."""
+    code = None
+    while code is None or asked.is_set():
+        try:
+            pid, status = os.waitpid(-1, 0)
+        except ChildProcessError:
+            break
+        if pid == command:
+            code = os.waitstatus_to_exitcode(status)
+    assert code is not None
+    return code
+
+
+def heed(lifeline: int, asked: threading.Event) -> None:
     with contextlib.suppress(OSError):
         while os.read(lifeline, 1):
-            continue
+            asked.set()
+            for pid in descendants():
+                send(pid, signal.SIGTERM)
+    kill_all()
     os.killpg(0, signal.SIGKILL)
+
+
+def kill_all() -> None:
+    """Ends what the command has left, until there is no more of it; what the kernel doesn't let go is not waited for."""
+    for _ in range(100):
+        left = descendants()
+        if not left:
+            return
+        for pid in left:
+            send(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def descendants() -> list[int]:
+    """The living processes that this one has started, and those that they have, parents first."""
+    children: dict[int, list[int]] = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+            state, parent = file.read().rpartition(b")")[2].split()[:2]
+            if state not in (b"Z", b"X"):
+                children.setdefault(int(parent), []).append(int(name))
+    found = [os.getpid()]
+    for pid in found:  # it grows meanwhile
+        found += children.get(pid, [])
+    return found[1:]
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
 
 
 def show(mounts: list[tuple[str, str]]) -> None:

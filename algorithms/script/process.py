@@ -18,6 +18,7 @@ from algorithms.script.figures import Heard, Metric
 from trainer.secret import masked
 
 GUARD = Path(__file__).with_name("guard.py")
+END_SECONDS = 5.0  # for its guard to end it
 LISTEN_SECONDS = 5.0  # for what it said last to arrive
 
 
@@ -64,20 +65,20 @@ class Process:
 
     def ask(self) -> None:
         """Asks it, and all that it started, to leave: SIGTERM."""
-        self._signal(signal.SIGTERM)
+        with contextlib.suppress(BrokenPipeError):  # it has just ended
+            os.write(self._lifeline, b".")
 
     def end(self) -> None:
         """Kills what is left of it, and hears what it said last."""
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-        self._listener.join(LISTEN_SECONDS)
         with contextlib.suppress(OSError):
             os.close(self._lifeline)
             self._lifeline = -1
-
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
+        with contextlib.suppress(ProcessLookupError):  # the guard may have been killed, or stopped
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._listener.join(LISTEN_SECONDS)
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

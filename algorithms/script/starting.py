@@ -7,6 +7,7 @@ import shlex
 import shutil
 import socket
 import sys
+import sysconfig
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ def prepare(script: Any, context: Context, one: Container, host: Host, stop: thr
     one.write()
     keeping.link(one, script.checkpoint_local_path, kept)
     shutil.copytree(context.code(Path(script.source_dir)), one.code, symlinks=True)
+    name_python(_names(one))
     inputs: Any = context.train
     for name in one.channels:
         feed, told = inputs.lay(name, one.data, host.node, host.nodes)
@@ -182,11 +184,31 @@ def surroundings(
     extra += [required] if required else []
     paths = [str(one.code), *(str(p) for p in extra if p.is_dir()), env.get("PYTHONPATH", "")]
     env["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    env["PATH"] = os.pathsep.join([*(str(p / "bin") for p in extra if (p / "bin").is_dir()), env.get("PATH", "")])
+    places = [*(p / "bin" for p in extra if (p / "bin").is_dir()), _names(one), Path(sysconfig.get_path("scripts"))]
+    env["PATH"] = os.pathsep.join([*map(str, places), env.get("PATH", os.defpath)])
     mounts = _mounts(one, addresses)
     if one.checkpoint_path:
         mounts.append((kept_of(context.job), one.checkpoint_path))
     return env, mounts
+
+
+def _names(one: Container) -> Path:
+    """The folder in which a container's commands find Python by its usual names."""
+    return one.root.parent / "bin"
+
+
+def name_python(folder: Path) -> None:
+    """`python` and `pip` are this interpreter's for whatever a script calls, activated or not, and whatever its file is called."""
+    folder.mkdir(exist_ok=True)
+    python = shlex.quote(sys.executable)
+    major, minor = sys.version_info[:2]
+    commands = dict.fromkeys(("python", f"python{major}", f"python{major}.{minor}"), python)
+    commands |= dict.fromkeys(("pip", f"pip{major}", f"pip{major}.{minor}"), f"{python} -m pip")
+    for name, command in commands.items():
+        beside = folder / f".{name}.{os.getpid()}"
+        beside.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+        beside.chmod(0o755)
+        os.replace(beside, folder / name)
 
 
 def _mounts(one: Container, addresses: dict[str, str]) -> list[tuple[Path, str]]:

@@ -6,18 +6,20 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from algorithms.script import Script
+from algorithms.script import Script, starting
 from algorithms.script.contract import Container, arguments, driver_variables, variables
 from algorithms.script.distribution import TORCHRUN, Distribution
 from algorithms.script.figures import Heard, Metric
-from algorithms.script.process import Process, failure_text, last_words
+from algorithms.script.process import Process, failure_text, last_words, leave
 from algorithms.script.starting import Host, command, remove, surroundings
 from tests.algorithms import toolkit
+from trainer import node
 from trainer.errors import UserError
 from trainer.result import more_is_better
 
@@ -422,3 +424,83 @@ def test_a_crash_of_the_interpreter_after_the_scripts_end_is_not_the_scripts(tmp
     for failing in ("sys.exit(3)", "1 / 0", "os.abort()"):
         code, lines = said_by(tmp_path, CRASHES_AT_ITS_END + failing)
         assert code == 134, lines
+
+
+SAVES_LATE = """
+import os, signal, sys, time
+def leave(number, frame):
+    time.sleep(0.5)
+    open(sys.argv[1], "w").write("saved")
+    print("saved", sys.argv[1], flush=True)
+    os._exit(0)
+signal.signal(signal.SIGTERM, leave)
+print("trains", flush=True)
+time.sleep(300)
+"""
+
+
+def started(folder: Path, shell: str) -> Process:
+    """A shell script beside train.py, which saves half a second after it is asked to leave."""
+    (folder / "train.py").write_text(SAVES_LATE, encoding="utf-8")
+    (folder / "train.sh").write_text(shell, encoding="utf-8")
+    return Process(["/bin/sh", "./train.sh"], folder=folder, env=os.environ, mounts=[], metrics=[])
+
+
+def until_it_says(process: Process, words: str, times: int = 1) -> None:
+    until = time.monotonic() + 60
+    while sum(line.startswith(words) for line in process.heard.lines) < times:
+        assert time.monotonic() < until, list(process.heard.lines)
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [
+        "python3 train.py one",
+        "python3 train.py one &\npython3 train.py two",
+        "setsid python3 train.py one &\nwait",
+        "python3 train.py one | cat\n",
+        "(setsid python3 train.py one >/dev/null 2>&1 &)\necho trains; exec sleep 300",
+    ],
+    ids=["foreground", "background", "own session", "pipe", "nobody's child"],
+)
+def test_all_that_a_shell_script_has_started_may_save(tmp_path: Path, shell: str) -> None:
+    process = started(tmp_path, f"#!/bin/sh\n{shell}\n")
+    until_it_says(process, "trains", shell.count("train.py") if "&1" not in shell else 1)
+    if "&1" in shell:
+        time.sleep(1)  # it can't say when it listens
+    assert leave(process, 60)
+    assert process.code == 143  # the shell's own
+    for name in ("one", "two") if "two" in shell else ("one",):
+        assert (tmp_path / name).read_text() == "saved"
+
+
+def test_when_the_grace_is_over_nothing_is_left_wherever_it_went(tmp_path: Path) -> None:
+    deaf = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', os.getpid(), flush=True); time.sleep(300)"
+    process = started(tmp_path, f'#!/bin/sh\nsetsid python3 -c "{deaf}" &\nexec python3 -c "{deaf}"\n')
+    until_it_says(process, "deaf", 2)
+    assert not leave(process, 0.5)
+    pids = [int(line.split()[1]) for line in process.heard.lines if line.startswith("deaf")]
+    assert len(pids) == 2
+    assert not any(node.process_lives(pid) for pid in pids)
+
+
+def test_what_a_command_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+    process = started(tmp_path, "#!/bin/sh\nsetsid sleep 300 &\necho started $!\nexit 3\n")
+    assert process.wait(60) == 3
+    process.end()
+    assert not node.process_lives(int(process.heard.lines[-1].split()[1]))
+
+
+def test_python_in_a_command_is_headways_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = tmp_path / "an odd name"
+    odd.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
+    odd.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(odd))
+    names = tmp_path / "bin"
+    starting.name_python(names)
+    env = {**os.environ, "PATH": os.pathsep.join([str(names), os.defpath])}
+    for command_line in ("python -c", "python3 -c", "env python -c"):
+        said = subprocess.check_output([*command_line.split(), "import sys; print(sys.prefix)"], env=env, text=True)
+        assert said.strip() == sys.prefix
+    assert sys.prefix in subprocess.check_output(["pip", "--version"], env=env, text=True)

@@ -199,9 +199,29 @@ def test_ctrl_c_while_it_ends_does_not_hang(folder: Path) -> None:
 
 
 def test_a_job_leaves_nothing_in_the_temporary_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one that ends by itself, nor one whose agent was killed, nor, once it goes on, one of which all were killed."""
     temporary = folder / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    done = headway("train", "algorithm=linear", "data=digits", "train.epochs=1", "launcher.workers=2")
+    common = [*SLOW_STEPS[:-1], "train.epochs=8", "launcher.workers=2", "tracking=none", "job.name=job"]
+    job = Job(folder / "runs/job")
+    process = start("train", *common)
+    wait_for_steps(job, 30)
+    time.sleep(1)  # what was just made may be about to be locked
+    os.kill(job.events()[-1].get("pid") or job.events()[1]["pid"], signal.SIGKILL)
+    process.communicate(timeout=30)
+    assert process.returncode == 75
+    assert job.events()[-1]["source"] == "agent died"
+    wait_until_gone(job)
+    assert list(temporary.iterdir()) == []
+    process = start("resume", "job")
+    wait_for_steps(job, 60)
+    everyone = json.loads((job.logs / "node-0.json").read_text())
+    for pid in (process.pid, everyone["agent"], *everyone["workers"]):
+        os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    wait_until_gone(job)
+    done = headway("resume", "job")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not [path for path in temporary.iterdir() if not path.name.startswith("torchinductor_")]  # PyTorch's cache
+    assert list(temporary.iterdir()) == []
+    assert not list(job.logs.glob(".*.beats"))

@@ -101,7 +101,7 @@ def test_a_mistake_and_a_failure_are_told_in_the_failure_file(base: Path) -> Non
 
 
 @pytest.mark.slow
-def test_sigterm_stops_in_order_and_the_next_container_goes_on(base: Path) -> None:
+def test_sigterm_interrupts_in_order_and_the_next_container_goes_on(base: Path) -> None:
     source = f'"{WILD / "checkpoints"}"'
     loss = {"algorithm.metrics": json.dumps({"loss": "loss=([0-9.]+)", "epoch": "epoch=([0-9]+)"})}
     script = {"algorithm.hyperparameters.epochs": "15", "algorithm.source_dir": source, **loss}
@@ -112,8 +112,8 @@ def test_sigterm_stops_in_order_and_the_next_container_goes_on(base: Path) -> No
         assert time.monotonic() < until
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    _, output = ended(process)
-    assert job.state() is State.STOPPED, output
+    code, output = ended(process)
+    assert (code, job.state()) == (75, State.INTERRUPTED), output
     code, output = ended(start())
     assert code == 0, output
     assert json.loads((base / "model/state.json").read_text()) == {"epoch": 15, "sessions": 2}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from launchers.agent import hold
 from launchers.errors import first_error
+from launchers.lock import hold
 from launchers.meeting import Place
 from trainer.errors import UserError
 from trainer.job import Job, write_json

@@ -54,8 +54,18 @@ def chaos(arguments: Sequence[str]) -> int:
         say=lambda text: pair(console, "job", text),
         on_fault=lambda fault: show_fault(console, fault),
     )
+    told: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        """Ends the drill in order: what was started and mounted goes first, whoever else signals meanwhile."""
+        told.append(number)
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
     for number in SIGNALS:
-        signal.signal(number, _end)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
     try:
         drill.run(plan(asked.seed, asked.faults, asked.kinds))
         unmet = [kind for kind in asked.kinds if kind in report.left_out] if asked.chosen else []
@@ -68,19 +78,12 @@ def chaos(arguments: Sequence[str]) -> int:
     except HeadwayError as error:
         report.error = str(error)
     except KeyboardInterrupt:
-        report.error = "ended by hand"
+        report.error = "ended by hand" if signal.SIGINT in told else f"ended by {signal.Signals(told[0]).name}"
     report.seconds = round(time.time() - report.began, 3)
     path = report.write()
     show(console, [("", report)])
     pair(console, "report", short_path(path))
-    return 0 if report.ok else 130 if report.error == "ended by hand" else 1
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    """Ends the drill in order: what was started and mounted goes first, whoever else signals meanwhile."""
-    for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    return 0 if report.ok else 128 + told[0] if told else 1
 
 
 def parse(arguments: Sequence[str]) -> Asked:

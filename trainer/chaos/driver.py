@@ -14,8 +14,6 @@ for each setting (one node, on S3, two nodes):
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -24,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer import config as schema
-from trainer import moment
+from trainer import moment, scratch
 from trainer.chaos import disks
 from trainer.chaos.faults import BUCKET, ON_DISK, PRELOADED, World
 from trainer.chaos.metadata import MetadataServer
@@ -74,12 +72,10 @@ class Drill:
 
     def _prepare(self, faults: Sequence[Fault]) -> None:
         self.place.mkdir(parents=True, exist_ok=True)
-        # short: sockets lie there, whose paths can't be long
-        scratch = Path(tempfile.mkdtemp(prefix="headway-chaos-"))
-        self._held.callback(shutil.rmtree, scratch, ignore_errors=True)
+        temporary = self._held.enter_context(scratch.folder("chaos-"))
         metadata = self._held.enter_context(MetadataServer())
         self.world = World(metadata)
-        self._environment = {"TMPDIR": str(scratch), "HEADWAY_NOTICE_SECONDS": "0.05", **metadata.environment()}
+        self._environment = {"TMPDIR": str(temporary), "HEADWAY_NOTICE_SECONDS": "0.05", **metadata.environment()}
         self.reference[ONE_NODE] = self.reference[REMOTE] = reference = self._undisturbed(ONE_NODE)
         kinds = {fault.kind for fault in faults}
         if any(KINDS[kind].setting == REMOTE for kind in kinds):
@@ -87,7 +83,7 @@ class Drill:
         if kinds & set(ON_DISK):
             self._mount(reference, kinds)
         if kinds & set(PRELOADED):
-            self._preload(scratch, kinds)
+            self._preload(temporary, kinds)
 
     def _mount(self, reference: Job, kinds: set[str]) -> None:
         disk, size = self.place / "disk", (32 << 20) + 8 * disks.size_of(reference.dir)
@@ -103,9 +99,9 @@ class Drill:
         self._held.callback(disks.take_away, disk)
         self.world.disk = disk
 
-    def _preload(self, scratch: Path, kinds: set[str]) -> None:
+    def _preload(self, folder: Path, kinds: set[str]) -> None:
         try:
-            self.world.preload = Preload(scratch)
+            self.world.preload = Preload(folder)
         except OSError as error:
             why = f"needs a library of its own: {error}"
             self.report.left_out.update({kind: why for kind in PRELOADED if kind in kinds})

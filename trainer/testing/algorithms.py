@@ -28,6 +28,7 @@ from trainer.figures import plural
 from trainer.job import Job, State, read_json
 
 PATIENCE = 180.0  # seconds that a command may take
+LEAVE_SECONDS = 30.0
 PILOT = 20  # steps of the first training, which tells how quick they are
 LONG = 1.5  # seconds that a training must take to be interrupted
 LEAST, MOST = 30, 5000  # steps of the others
@@ -76,9 +77,15 @@ class Bench:
     weights: dict[str, str] = field(default_factory=dict)
 
     def headway(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self._command(*arguments), capture_output=True, text=True, timeout=PATIENCE, env=_environment(), check=False
-        )
+        command = self._command(*arguments)
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=_environment()) as process:
+            try:
+                said, problems = process.communicate(timeout=PATIENCE)
+            except BaseException:  # whoever tries it is told to leave, or it takes too long
+                _leave(process)
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, said, problems)
 
     def train(self, name: str, *more: str) -> Job:
         """A job that runs to its end. Raises Failed."""
@@ -113,7 +120,7 @@ class Bench:
             said, _ = process.communicate(timeout=PATIENCE)
         finally:
             if process.poll() is None:
-                process.kill()
+                _leave(process)
         if process.returncode == 0:
             raise Skipped("it ended before it could be interrupted: give it more to do")
         if process.returncode != 75:
@@ -140,6 +147,15 @@ class Bench:
         odd = sorted(name for name in {*found, *self.weights} if found.get(name) != self.weights.get(name))
         if odd:
             raise Failed(f"{odd[0]} differs from that of the first training; both are in {self.folder}")
+
+
+def _leave(process: subprocess.Popen[str]) -> None:
+    """Has a command leave, and its job with it."""
+    process.terminate()
+    try:
+        process.wait(LEAVE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _environment() -> dict[str, str]:

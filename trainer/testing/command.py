@@ -20,18 +20,25 @@ COLORS = {"passed": "green", "failed": "red", "skipped": "yellow"}
 def check(overrides: list[str]) -> int:
     """Tries each point and prints a table, in a terminal as it fills. Returns 1 if any failed; then the jobs are left where
     the table says. Raises UserError for a config that is refused."""
-    from rich.live import Live
-
-    from trainer.summary import make_console
-
     for override in overrides:
         if "=" not in override:
             raise UserError(f"check: {override!r} is not an override; write `headway check algorithm=NAME data=NAME`")
     folder = Path(tempfile.mkdtemp(prefix="headway-check-"))
+    try:
+        return _tried(overrides, folder)
+    except BaseException:  # told to leave, or the config is refused
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _tried(overrides: list[str], folder: Path) -> int:
+    from rich.live import Live
+
+    from trainer.summary import make_console
+
     points = run_points(Bench(overrides, folder))
     outcomes = [next(points)]
     if outcomes[0].status == "failed":
-        shutil.rmtree(folder)
         raise UserError(outcomes[0].seen)
     console = make_console()
     with Live(_table(outcomes), console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainer import private, secret
+from trainer import leaving, private, secret
 from trainer.build import build
 from trainer.bundle import complete, take
 from trainer.errors import HeadwayError
+from trainer.job import Job, State
 from trainer.summary import make_console
 from trainer.tuning.ends import ends_of
 from trainer.tuning.engine import Engine
-from trainer.tuning.leaving import told_to_leave
 from trainer.tuning.record import StudyRecord, read
 from trainer.tuning.sampler import Asker, choose
 from trainer.tuning.schedulers.scheduler import scheduler_of
@@ -25,11 +26,21 @@ from trainer.tuning.spaces.space import Space
 from trainer.tuning.study import Study, held
 from trainer.tuning.trials import Configs, workers_within
 
-STOPPED = 130
+
+class _Left(Exception):
+    """Told to leave, and no trial has begun: nobody is waited for."""
+
+
+def _has_begun(job: Job) -> bool:
+    """Whether a trial's job was ever handed to an agent; one that was not finds its order, and doesn't begin."""
+    return job.state() is not State.PENDING or any(job.logs.glob("node-*.log"))
 
 
 def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
-    """Drives the study in a directory, a new one if there is none. Returns the exit code. Raises UserError."""
+    """Drives the study in a directory, a new one if there is none. Returns the exit code. Raises UserError.
+
+    Told to leave, what runs saves its state and leaves; Ctrl-C a second time ends it at once.
+    """
     with private.kept(facts["base"]), held(directory, facts) as study:
         if private.is_private(facts["base"]):
             private.close(directory)
@@ -38,14 +49,15 @@ def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
         for line in take(directory, _configs(facts)):
             make_console().print(line, soft_wrap=True)
         engine = engine_of(study)
-        _drive(engine, launcher, recommended)
+        with leaving.held() as asks:
+            _drive(engine, launcher, recommended, asks)
         if engine.failure is not None:
             raise engine.failure
         record = read(directory)
         write_out(record)
         if engine.leaving:
             make_console().print(f"stopped; `headway tune resume {study.name}` goes on", soft_wrap=True)
-            return STOPPED
+            return leaving.STOPPED if asks.by_hand else leaving.INTERRUPTED
         from trainer.tuning.reports.show import closing
 
         closing(record)
@@ -87,7 +99,7 @@ def engine_of(study: Study) -> Engine:
     )
 
 
-def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
+def _drive(engine: Engine, launcher: Any, recommended: bool, asks: leaving.Asks) -> None:
     from trainer.tuning import board
     from trainer.tuning.cluster import at_once, bundles, connected, own_processors
     from trainer.tuning.schedulers.pbt import refuse_too_few
@@ -102,8 +114,8 @@ def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
     if options["ray"]["address"] is None:
         bundles(many, here, options["ray"], {"GPU": math.inf, **own_processors()})  # before anything is started
     board.header(engine, recommended)
-    with told_to_leave(engine) as heed, connected(options["ray"]["address"]) as cluster:
-        heed()
+    with connected(options["ray"]["address"]) as cluster:
+        leaving.hear_again()
         from trainer.tuning.driver import drive  # Ray reads its environment when it is imported
 
         bundles(many, here, options["ray"], cluster.resources)
@@ -129,11 +141,18 @@ def _drive(engine: Engine, launcher: Any, recommended: bool) -> None:
             with board.Board(engine, parallel) as shown:
 
                 def look() -> None:
+                    for number in asks.take():
+                        engine.leave(signal.Signals(number).name, now=asks.by_hand > 1)
+                    if engine.leaving and not any(_has_begun(live.job) for live in engine.live.values()):
+                        raise _Left
                     cluster.check()
                     shown.look()
 
+                look()
                 room = partial(bundles, here=here, options=options["ray"], resources=cluster.resources)
                 drive(engine, room, parallel, settings, cluster.folder, look=look, **more)
+        except _Left:
+            engine.live.clear()
         except HeadwayError as error:
             engine.failure = engine.failure or error
     if engine.leaving:
