@@ -258,7 +258,7 @@ class Agent:
             return self._leave(meet, attempt, reached, {}, started)
         if meet.leads and meet.nodes > 1 and self.job.url and not self._disturbed():
             apart.bring_errors(self.job, attempt, self.workers * (meet.nodes - 1))
-        error = first_error(self.job, attempt, ended.exit_codes)
+        error = first_error(self.job, attempt, ended.exit_codes, ended.problem)
         kills, self.kills = self.kills, memory.kills()
         if error.get("kind") == "SIGKILL" and self.kills > kills:
             error = out_of_memory(error, self.config, lives.running(self.job, attempt), self.workers * meet.nodes)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from trainer import memory, remedies
+from trainer import memory, remedies, shared_memory
 from trainer.figures import size
 from trainer.job import Job, read_hint
 from trainer.shapes import number, text, wrong
 
 
-def first_error(job: Job, attempt: int, exit_codes: dict[int, int]) -> dict[str, Any]:
-    """The error that came first. `kind`: how a worker died that could not say so; `lost_peer`: only others are to blame."""
+def first_error(job: Job, attempt: int, exit_codes: dict[int, int], problem: str = "") -> dict[str, Any]:
+    """The error that came first. `kind`: how a worker died that could not say so; `lost_peer`: only others are to blame.
+
+    problem: of whoever was to start the workers, in its words.
+    """
     errors = []
     for path in job.logs.glob(f"attempt-{attempt}-rank-*.error.json"):
         record = read_hint(path)
@@ -26,6 +30,8 @@ def first_error(job: Job, attempt: int, exit_codes: dict[int, int]) -> dict[str,
     for rank, code in sorted(exit_codes.items()):
         if code < 0 and code != ended_by_us:
             name = signal.Signals(-code).name
+            if code == -signal.SIGBUS:
+                return _of_shared_memory(job, attempt, rank)
             hint = "; it may have run out of memory" if code == -signal.SIGKILL else ""
             return _death(job, attempt, rank, f"worker {rank} was ended by {name}{hint}", name)
     silent = {
@@ -39,11 +45,25 @@ def first_error(job: Job, attempt: int, exit_codes: dict[int, int]) -> dict[str,
     if errors:
         first = min(errors, key=lambda e: e["time"])
         return {**first, "kind": "lost node", "message": "the connection to a worker of another node broke"}
+    if "No space left" in problem:
+        where = shared_memory.told() if shared_memory.is_full() else f"no space left in {tempfile.gettempdir()}"
+        return {**_death(job, attempt, 0, f"the workers could not be started: {where}", "not started"), "final": True}
     return _death(job, attempt, 0, "the workers could not be started; see the agent's log node-0.log", "not started")
 
 
+def _of_shared_memory(job: Job, attempt: int, rank: int) -> dict[str, Any]:
+    """SIGBUS is memory that could not be had when it was touched: in a small or full /dev/shm that is why."""
+    message = f"worker {rank} was ended by SIGBUS"
+    certain = shared_memory.is_full() or shared_memory.is_small()
+    message += (
+        f": {shared_memory.told()}" if certain else "; a file that is mapped to memory was cut, or its disk is full"
+    )
+    return {**_death(job, attempt, rank, message, "SIGBUS"), "final": certain}
+
+
 def _death(job: Job, attempt: int, rank: int, message: str, kind: str) -> dict[str, Any]:
-    log = str(job.log_path(attempt, rank))
+    logs = (job.log_path(attempt, rank), job.logs / "node-0.log")  # one that could not begin has none
+    log = next((str(path) for path in logs if path.exists()), None)
     return {
         "type": "WorkerDied",
         "kind": kind,

@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from trainer import checkpoint
+from trainer import checkpoint, shared_memory
 from trainer.config import load
 from trainer.errors import HeadwayError, LateWorker, LostWorker, UserError
 from trainer.job import Job, write_json
@@ -63,18 +63,21 @@ def describe(error: BaseException, rank: int, job: Job, attempt: int) -> dict[st
     own = _own_frame(frames, job)
     lines = str(error).strip().splitlines()
     message = lines[0] if lines else type(error).__name__
-    no_space = _is_no_space(error, job)
-    if no_space:
+    no_shared = _is_no_shared_memory(error)
+    no_space = not no_shared and _is_no_space(error, job)
+    if no_shared:
+        message = shared_memory.told()
+    elif no_space:
         message = f"no space left on the disk of {job.dir}; free some, and the same command goes on from there"
-    no_memory = not no_space and exhaustion.ran_out(error)
+    no_memory = not no_space and not no_shared and exhaustion.ran_out(error)
     if no_memory:
         with contextlib.suppress(Exception):  # there is little memory to say it with
             message = exhaustion.explain(error, job)
     lost_worker = isinstance(error, LostWorker)
-    ours = (isinstance(error, HeadwayError) and not lost_worker) or no_space
+    ours = (isinstance(error, HeadwayError) and not lost_worker) or no_space or no_shared
     return {
         "time": time.time(),
-        "type": "OutOfMemory" if no_memory else type(error).__name__,
+        "type": "OutOfMemory" if no_memory else "HeadwayError" if no_shared else type(error).__name__,
         "message": masked(message),
         "rank": rank,
         "where": f"{own.filename}:{own.lineno} in {own.name}" if own and not ours else None,
@@ -87,12 +90,25 @@ def describe(error: BaseException, rank: int, job: Job, attempt: int) -> dict[st
     }
 
 
+def _is_no_shared_memory(error: BaseException) -> bool:
+    """Whether /dev/shm was too small: what filled it is mostly gone by now, but libraries name it."""
+    if isinstance(error, HeadwayError):
+        return False
+    text = str(error)
+    return (_says_no_space(error) or "Bus error" in text) and (
+        shared_memory.is_meant(text) or (shared_memory.is_full() and getattr(error, "filename", None) is None)
+    )
+
+
+def _says_no_space(error: BaseException) -> bool:
+    return getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+
+
 def _is_no_space(error: BaseException, job: Job) -> bool:
     """Libraries wrap the system's error each in its own, so the disk is asked too."""
     if isinstance(error, HeadwayError):
         return False
-    said = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-    return said or shutil.disk_usage(job.dir).free < LITTLE_SPACE
+    return _says_no_space(error) or shutil.disk_usage(job.dir).free < LITTLE_SPACE
 
 
 def _own_frame(frames: list[traceback.FrameSummary], job: Job) -> traceback.FrameSummary | None:
