@@ -146,7 +146,7 @@ class Agent:
     def _look_before_it_begins(self) -> None:
         """From here until there are workers a signal ends the wait for them: PyTorch alone takes seconds to import, and whoever
         asks may kill what is still there after some. Raises Unbegun if one has come already."""
-        if self.meeting is None and not is_remote(str(self.config["job"]["dir"])) and not self.is_warm:
+        if self.meeting is None and "://" not in str(self.config["job"]["dir"]) and not self.is_warm:
             self.control.impatient = True
             if self.control.leave is not None:
                 raise Unbegun
