@@ -21,7 +21,7 @@ from trainer import codepath
 from trainer.algorithm import Algorithm, Estimator, Module
 from trainer.data.schema import Schema
 from trainer.description import DESCRIPTION, described, place
-from trainer.errors import UserError
+from trainer.errors import DamagedFile, UserError
 from trainer.job import read_json, write_json
 from trainer.looking import is_submitted
 
@@ -228,6 +228,11 @@ def load(folder: str | Path, *, trust_code: bool = False) -> Model:
         from trainer.weights import load_tensors
 
         network = algorithm.build(schema)
-        load_tensors(network, folder)
+        try:
+            load_tensors(network, folder)
+        except (RuntimeError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise DamagedFile(folder, " ".join(str(error).split())) from None
         network.eval()
     return Model(algorithm, schema, description["target"], description["metrics"], network)

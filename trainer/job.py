@@ -214,6 +214,14 @@ class Job:
             error["log"] = str(self.logs / Path(error["log"]).name)
         return found
 
+    def result_is_lost(self) -> bool:
+        """Whether it is damaged, as by a loss of power: a job that goes on from its end writes it again."""
+        try:
+            self.result()
+        except DamagedFile:
+            return True
+        return False
+
     def progress(self) -> dict[str, Any] | None:
         """Where it stood last; None if that isn't known."""
         found = read_hint(self.progress_path)

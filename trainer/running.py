@@ -194,7 +194,7 @@ def prepare(checked: dict[str, Any], *, attach: bool = False) -> Prepared:
     job, is_new = place(checked)
     submitted(job, launcher)
     if not is_new:
-        if job.state() is State.COMPLETED:
+        if job.state() is State.COMPLETED and not job.result_is_lost():
             return Prepared(job, checked, launcher, is_new)
         status = launcher.status(job)
         alive = status.alive or status.state.is_active
@@ -394,5 +394,8 @@ def write(job: Job, config: Mapping[str, Any], is_new: bool) -> Job:
         else:
             job.add_event(State.PENDING, reason="goes on")
     except OSError as error:
-        raise UserError(f"job.dir: {job.dir} can't be written: {error.strerror}; choose another with job.dir") from None
+        what = f" ({error.filename})" if error.filename else ""
+        raise UserError(
+            f"job.dir: {job.dir} can't be written: {error.strerror}{what}; choose another with job.dir"
+        ) from None
     return job

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from trainer.below import below
+from trainer.errors import DamagedFile
 from trainer.job import read_json, write_json
 from trainer.private import as_made_here
 
@@ -114,6 +116,14 @@ def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     as_made_here(path)  # the library makes it for its user alone
 
 
+def _load(path: Path) -> dict[str, torch.Tensor]:
+    """Raises DamagedFile."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DamagedFile(path, str(error).splitlines()[0] if path.is_file() else "it is no file") from None
+
+
 def load_tensors(model: nn.Module, folder: Path) -> None:
     """Reads weights that `save_tensors` wrote. Raises ValueError if they aren't this model's."""
     index = read_json(folder / INDEX)
@@ -122,7 +132,7 @@ def load_tensors(model: nn.Module, folder: Path) -> None:
     own = references(model)
     expected, found = set(own), set()
     for name in names:
-        tensors = load_file(below(folder, name))
+        tensors = _load(below(folder, name))
         found |= set(tensors)
         if not set(tensors) <= expected:
             break
