@@ -20,7 +20,7 @@ from trainer.chaos.subject import Resume, Subject
 from trainer.errors import HeadwayError
 from trainer.job import Job, State
 
-BACK_SECONDS = 90.0  # until a job that was disturbed must be back
+BACK_SECONDS = 180.0  # until a job that was disturbed must be back, on a machine that is busy with other things as well
 SAVING_SECONDS = 5.0
 DEATHS = ("worker died", "agent died", "hang", "lost node")  # sources of interruptions without notice
 
