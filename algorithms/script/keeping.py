@@ -43,6 +43,11 @@ def inside(local_path: str) -> str:
     return str(path.relative_to(ML)) if path.is_relative_to(ML) else ""
 
 
+def shown(root: Path, local_path: str) -> str:
+    """Where a script finds its checkpoints."""
+    return str(root / inside(local_path)) if inside(local_path) else local_path
+
+
 def link(one: Container, local_path: str, kept: Path) -> None:
     """Gives a container its checkpoints where they are to be, if that is another place below it than the usual one."""
     place = one.root / inside(local_path)

@@ -63,7 +63,7 @@ def container(script: Any, context: Context, host: Host) -> Container:
     hosts = sorted(f"algo-{number + 1}" for number in range(host.nodes))
     name = hosts[host.node]
     inputs: Any = context.train
-    channels = inputs.described()
+    own_root, channels = root(context.job, name, host.nodes), inputs.described()
     dialect, why = choose(script.dialect, script.entry, context.code(Path(script.source_dir)))
     if dialect == SDK3 and (taken := {sdk3.CODE, sdk3.DRIVERS} & channels.keys()):
         if not why:
@@ -72,7 +72,7 @@ def container(script: Any, context: Context, host: Host) -> Container:
     if why:
         print(f"[headway] dialect {dialect}: {why}", flush=True)
     return Container(
-        root=root(context.job, name, host.nodes),
+        root=own_root,
         entry=script.entry,
         hyperparameters=script.hyperparameters,
         channels=tuple(channels),
@@ -85,7 +85,7 @@ def container(script: Any, context: Context, host: Host) -> Container:
         interface=_interface(),
         distribution=script.spread.parameters(host.workers),
         region=_region(script.environment),
-        checkpoint_path="" if keeping.inside(script.checkpoint_local_path) else script.checkpoint_local_path,
+        checkpoint_path=keeping.shown(own_root, script.checkpoint_local_path),
         checkpoint_uri=script.checkpoint_s3_uri or "",
         dialect=dialect,
         spread=script.spread.configured(host.workers),
@@ -187,7 +187,7 @@ def surroundings(
     places = [*(p / "bin" for p in extra if (p / "bin").is_dir()), _names(one), Path(sysconfig.get_path("scripts"))]
     env["PATH"] = os.pathsep.join([*map(str, places), env.get("PATH", os.defpath)])
     mounts = _mounts(one, addresses)
-    if one.checkpoint_path:
+    if not keeping.inside(script.checkpoint_local_path):
         mounts.append((kept_of(context.job), one.checkpoint_path))
     return env, mounts
 

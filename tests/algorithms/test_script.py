@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from algorithms.script import Script, starting
+from algorithms.script import Script, keeping, starting
 from algorithms.script.contract import Container, arguments, driver_variables, variables
 from algorithms.script.distribution import TORCHRUN, Distribution
 from algorithms.script.figures import Heard, Metric
@@ -202,6 +202,15 @@ def test_a_script_is_told_its_region_and_its_jobs_number(tmp_path: Path) -> None
     assert told["AWS_REGION"] == "eu-west-1"
     assert told["TRAINING_JOB_ARN"] == "arn:aws:sagemaker:eu-west-1:000000000000:training-job/my-job"
     assert variables(Container(tmp_path, "train.py"))["AWS_REGION"] == "us-east-1"
+
+
+def test_checkpoints_are_where_they_are_asked_for(tmp_path: Path) -> None:
+    one, kept = Container(tmp_path / "ml", "train.py"), tmp_path / "kept"
+    one.root.mkdir()
+    keeping.link(one, "/opt/ml/own/states", kept)
+    assert (one.root / "own/states").readlink() == kept
+    assert keeping.shown(one.root, "/opt/ml/own/states") == str(one.root / "own/states")
+    assert keeping.shown(one.root, "/srv/states") == "/srv/states"
 
 
 # figures in the log
