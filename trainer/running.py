@@ -394,8 +394,6 @@ def write(job: Job, config: Mapping[str, Any], is_new: bool) -> Job:
         else:
             job.add_event(State.PENDING, reason="goes on")
     except OSError as error:
-        what = f" ({error.filename})" if error.filename else ""
-        raise UserError(
-            f"job.dir: {job.dir} can't be written: {error.strerror}{what}; choose another with job.dir"
-        ) from None
+        what = error.filename or job.dir
+        raise UserError(f"job.dir: {what} can't be written: {error.strerror}; choose another with job.dir") from None
     return job

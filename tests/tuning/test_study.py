@@ -96,3 +96,24 @@ def test_a_trials_folder_is_that_of_its_configuration_alone() -> None:
     assert folder_of(3, config) == folder_of(3, {**config, "job": {"seed": 0, "name": "x"}})
     assert folder_of(3, config) != folder_of(3, other)
     assert folder_of(3, config).startswith("0003-")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\0\0\0",
+        "null\n",
+        "[1]\n",
+        "name: study\n",
+        "name: study\nmetrics: [a]\n",
+        "name: s\nmetrics: 5\n",
+        "name: x",
+    ],
+)
+def test_a_damaged_description_is_named(tmp_path: Path, text: str) -> None:
+    with study_in(tmp_path / "s", space_of(LR)):
+        pass
+    (tmp_path / "s/study.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"study\.yaml (is damaged|can't be read): [^\n]*$"), held(tmp_path / "s"):
+        pass

@@ -26,7 +26,7 @@ from trainer.looking import status_of
 from trainer.refusing import check_data, refuse_impossible
 from trainer.signature import short_name
 from trainer.tuning import options as study_options
-from trainer.tuning.record import DESCRIPTION
+from trainer.tuning.record import described
 from trainer.tuning.spaces.grammar import from_config, split, unfixed
 from trainer.tuning.spaces.parameter import Parameter
 from trainer.tuning.spaces.space import Space, build
@@ -176,7 +176,7 @@ def resume(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     directory = find(args.study)
     codepath.last(directory)
-    facts = schema.load(directory / DESCRIPTION)
+    facts = described(directory, to_drive=True)
     facts["options"] = _overridden(facts["options"], args.overrides)
     return run(directory, facts, recommended=False)
 

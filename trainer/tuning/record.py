@@ -18,10 +18,10 @@ from trainer import moment
 from trainer.account import in_order, interruptions, total_seconds
 from trainer.below import below
 from trainer.config import load
-from trainer.errors import HeadwayError, UserError, did_you_mean
+from trainer.errors import DamagedFile, HeadwayError, UserError, did_you_mean
 from trainer.figures import short_path
 from trainer.job import Job, State, lines_of
-from trainer.shapes import wrong_event
+from trainer.shapes import Kind, list_of, mapping, maybe, number, text, wrong, wrong_event
 from trainer.visible import shown
 
 JOURNAL = "study.journal"
@@ -175,6 +175,26 @@ def _finite(values: tuple[float, ...]) -> bool:
     return bool(values) and all(math.isfinite(value) for value in values)
 
 
+_NAMED: dict[str, Kind] = {"name": text, "metrics": list_of(text)}
+_DRIVEN: dict[str, Kind] = {
+    **dict.fromkeys(("goals", "overrides", "outcomes"), list_of(text)),
+    **dict.fromkeys(("space", "base", "options"), mapping),
+    **dict.fromkeys(("search", "scheduler", "unit"), text),
+    "seed": number,
+}
+
+
+def described(directory: Path, *, to_drive: bool = False) -> dict[str, Any]:
+    """What a study.yaml says; all that a study goes on by, if it is `to_drive`. Raises UserError if it is damaged."""
+    path = directory / DESCRIPTION
+    about = load(path)
+    needed, rest = ({**_NAMED, **_DRIVEN}, {}) if to_drive else (_NAMED, {k: maybe(v) for k, v in _DRIVEN.items()})
+    problem = wrong(about, needed, {**rest, "created": maybe(number), "config_dir": maybe(text)})
+    if problem or not about["metrics"]:
+        raise DamagedFile(short_path(path), problem or "it names no metric")
+    return about
+
+
 def read(directory: Path, state_of: Callable[[Job], State] = Job.state) -> StudyRecord:
     """The study in a directory. `state_of` tells a job that runs from one whose directory says so but nobody works on.
 
@@ -183,9 +203,7 @@ def read(directory: Path, state_of: Callable[[Job], State] = Job.state) -> Study
     directory = directory.expanduser().absolute()
     if not (directory / DESCRIPTION).is_file():
         raise UserError(f"{short_path(directory)} is not a study's directory: it has no {DESCRIPTION}")
-    about = load(directory / DESCRIPTION)
-    if not about.get("name") or not about.get("metrics"):
-        raise UserError(f"{short_path(directory / DESCRIPTION)} is damaged: it names no study or no metric")
+    about = described(directory)
     events = lines_of(directory / EVENTS, wrong_event).records
     over = events[-1] if events and events[-1].get("state") == "ended" else None
     metrics = [str(metric) for metric in about["metrics"]]

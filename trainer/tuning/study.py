@@ -23,6 +23,7 @@ from trainer.below import below
 from trainer.errors import UserError
 from trainer.figures import short_path
 from trainer.job import Job, append_line, end_torn_line
+from trainer.tuning import record
 from trainer.tuning.journal import Journal
 from trainer.tuning.record import DESCRIPTION, EVENTS, JOURNAL, TRIALS
 
@@ -96,7 +97,7 @@ def held(directory: Path, facts: Mapping[str, Any] | None = None) -> Iterator[St
     try:
         described = directory / DESCRIPTION
         if described.is_file():
-            known = schema.load(described)
+            known = record.described(directory, to_drive=True)
             if facts is not None:
                 refuse_another(directory, known, facts)
                 known |= {"options": dict(facts["options"]), "base": dict(facts["base"])}  # ends, launcher: said anew
