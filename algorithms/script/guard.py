@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ NEW_MOUNTS, NEW_USER = 0x00020000, 0x10000000  # of unshare(2)
 BIND, RECURSIVE, PRIVATE = 4096, 16384, 1 << 18  # of mount(2)
 SUBREAPER = 36  # of prctl(2)
 CRASHES = (-signal.SIGABRT, -signal.SIGSEGV)
+OF_MPI = "HEADWAY_MPI"  # the variable of a command that is mpi/launch.py: its folder
 UNTIL_END = os.path.join(os.path.dirname(os.path.abspath(__file__)), "until_end.py")
 
 
@@ -50,7 +52,7 @@ def main(lifeline: int, mounts: list[tuple[str, str]], command: list[str]) -> in
         print(f"{command[0]} can't be run: {error.strerror}", flush=True)
         return 127 if isinstance(error, FileNotFoundError) else 126
     os.close(told)
-    threading.Thread(target=heed, args=(lifeline, asked), daemon=True).start()
+    threading.Thread(target=heed, args=(lifeline, asked, child.pid), daemon=True).start()
     code = child.returncode = wait(child.pid, asked)
     kill_all()
     if code in CRASHES and has_told(ended):
@@ -93,11 +95,11 @@ def wait(command: int, asked: threading.Event) -> int:
     return code
 
 
-def heed(lifeline: int, asked: threading.Event) -> None:
+def heed(lifeline: int, asked: threading.Event, command: int) -> None:
     with contextlib.suppress(OSError):
         while os.read(lifeline, 1):
             asked.set()
-            for pid in descendants():
+            for pid in [command] if OF_MPI in os.environ else descendants():  # which asks its ranks by itself
                 send(pid, signal.SIGTERM)
     kill_all()
     os.killpg(0, signal.SIGKILL)
@@ -108,10 +110,12 @@ def kill_all() -> None:
     for _ in range(100):
         left = descendants()
         if not left:
-            return
+            break
         for pid in left:
             send(pid, signal.SIGKILL)
         time.sleep(0.01)
+    if place := os.environ.get(OF_MPI):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def descendants() -> list[int]:

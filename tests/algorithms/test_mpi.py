@@ -15,6 +15,7 @@ from algorithms.script import Script, mpi
 from algorithms.script.contract import Container
 from algorithms.script.distribution import Distribution
 from algorithms.script.figures import Account, Heard
+from algorithms.script.process import Process, leave
 from tests.algorithms import open_mpi
 from trainer.errors import UserError
 
@@ -85,6 +86,29 @@ def test_every_process_hears_that_it_is_to_leave_and_has_the_time_to(tmp_path: P
     hosts.signal(signal.SIGTERM)
     hosts.codes()
     assert sorted(path.name for path in tmp_path.glob("left-*")) == [f"left-{rank}" for rank in range(4)], hosts.said()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [True, False])
+def test_so_it_is_under_the_guard_of_a_script(tmp_path: Path, asked: bool) -> None:
+    container = Container(tmp_path / "ml", "train.py")
+    container.code.mkdir(parents=True)
+    (container.code / "train.py").write_text(BEGIN + LEAVES, encoding="utf-8")
+    part = mpi.Part(container, Distribution.of({"mpi": {"enabled": True, "processes_per_host": 2}}), 1, leads=True)
+    part.check()
+    env = {**os.environ, "HOST": "algo-1", "OUT": str(tmp_path)}
+    env = part.environment(env, mpi.Hosts(("algo-1",), ("here",), ("own",), ("lo",), 2))
+    line = part.mpirun([sys.executable, "train.py"])
+    process = Process(line, folder=container.code, env=env, mounts=[], metrics=[], tag=mpi.TAG)
+    end = time.monotonic() + 60
+    while len(list(tmp_path.glob("here-*"))) < 2:
+        assert time.monotonic() < end, list(process.heard.lines)
+        time.sleep(0.02)
+    leave(process, 30) if asked else process.end()
+    assert len(list(tmp_path.glob("left-*"))) == (2 if asked else 0), list(process.heard.lines)
+    while _alive(tmp_path) or part.place.exists():
+        assert time.monotonic() < end, _alive(tmp_path)
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
