@@ -20,6 +20,7 @@ from launchers.lives import note_death
 from launchers.warm import Run, Warm, of_this_process
 from trainer import moment
 from trainer.algorithm import Range
+from trainer.carried import is_under_way
 from trainer.errors import HeadwayError, UserError
 from trainer.job import Job, State, Status
 from trainer.node import job_of
@@ -205,7 +206,8 @@ class Local(Launcher):
             return None
         events = job.events()  # after that: an agent that has ended a job may be at work on another one
         pids = [int(event["pid"]) for event in events if "pid" in event]
-        known = pids[-1] if pids and not job.state_of(events[-1]).is_final else None
+        at_work = pids and (not job.state_of(events[-1]).is_final or is_under_way(job.dir))
+        known = pids[-1] if at_work else None
         return known if known is not None and _is_agent(known) else None
 
     def wait(self, job: Job, timeout: float = 30.0) -> None:

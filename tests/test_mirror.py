@@ -463,7 +463,9 @@ def test_a_server_that_gives_no_answer_is_told_too(
     assert carried.read(job.dir) == Carried(URL)
 
 
-def test_what_was_left_behind_is_on_record(server: Server, mirror: Callable[..., Watched], tmp_path: Path) -> None:
+def test_what_was_left_behind_is_on_record(
+    server: Server, s3: S3, mirror: Callable[..., Watched], tmp_path: Path
+) -> None:
     job = running(tmp_path / "a")
     save(job, 10)
     it = mirror(job.dir)
@@ -487,6 +489,9 @@ def test_what_was_left_behind_is_on_record(server: Server, mirror: Callable[...,
     assert on_s3(server) == here(job.dir)
     again.stop()
     assert carried.read(job.dir) == Carried(URL, lacking=())
+    known.write(job.dir)  # as it is on the machine that left it behind, if another one brought the job to its end
+    assert pull_small(s3, job.dir)
+    assert carried.read(job.dir) is None
 
 
 # what is here already

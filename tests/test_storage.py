@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from botocore import loaders
+from botocore.credentials import Credentials
 
-from trainer.chaos.s3 import KINDS, Server
+from trainer.chaos.s3 import ERRORS, KINDS, Server
 from trainer.errors import HeadwayError, UserError
 from trainer.storage import S3, Conflict, Damaged, Encryption, Missing, is_remote, staging
 
@@ -310,6 +311,37 @@ def test_wrong_credentials_are_said(server: Server, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
     with pytest.raises(UserError, match="s3://bucket/one/a: PutObject is not allowed: InvalidAccessKeyId"):
         S3("s3://bucket/one").write("a", b"")
+
+
+def test_credentials_that_are_renewed_under_way_are_found(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3 = S3("s3://bucket/one")
+    s3.write("a", b"1")
+    s3._client.boto._request_signer._credentials = Credentials("expired", "secret")
+    s3.write("a", b"2")
+    assert s3.read("a") is not None
+
+
+def test_what_the_user_says_of_addresses_counts(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Servers differ: some know buckets by path alone, others by host name alone."""
+    config = tmp_path / "config"
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    config.write_text(f"[default]\nendpoint_url = {server.url}\n")
+    S3("s3://bucket/one").write("a", b"1")
+    assert server.requests == ["PUT bucket/one/a"]
+    config.write_text("[default]\nendpoint_url = http://localhost:9\ns3 =\n  addressing_style = virtual\n")
+    assert S3("s3://bucket/one")._client.boto.meta.config.s3 == {"addressing_style": "virtual"}
+
+
+def test_a_bucket_of_another_region_is_said(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        ERRORS, "unavailable", (400, "AuthorizationHeaderMalformed", "the region is wrong; expecting 'eu'")
+    )
+    server.fault("unavailable", times=9)
+    with pytest.raises(UserError, match=r"another region: .*expecting 'eu'; set AWS_DEFAULT_REGION"):
+        S3("s3://bucket/one").read("a")
 
 
 def test_a_server_that_is_not_there_is_said(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,3 +49,9 @@ def read(folder: Path) -> Carried | None:
         since if isinstance(since, float) else None,
         names,
     )
+
+
+def is_under_way(folder: Path) -> bool:
+    """Whether somebody carries the job from here, unless that one has died."""
+    known = read(folder)
+    return known is not None and known.lacking is None

@@ -263,9 +263,10 @@ def _logs(arguments: list[str]) -> int:
 
 
 def _stop(arguments: list[str]) -> int:
+    from trainer import carried, end_of_upload
     from trainer.listing import find_job
     from trainer.looking import launcher_of
-    from trainer.running import settle, settle_left
+    from trainer.running import GOES_ON, settle, settle_left
 
     parser = new_parser("stop", "Stops a running job after its present step, its state saved.")
     parser.add_argument("job", help="its name, or its directory")
@@ -274,11 +275,16 @@ def _stop(arguments: list[str]) -> int:
     job = find_job(args.job)
     launcher = launcher_of(job)
     launcher.stop(job, now=args.now)
+    if job.url:
+        end_of_upload.wait(job, job.url, launcher, print)
     launcher.wait(job)
     status = launcher.status(job)
     settle_left(job, status, by_hand=1 + args.now)
     settle(job, status)
     print(f"{visible(job.name)}: {launcher.state(job).value}")
+    if job.url and not end_of_upload.is_there(job, job.url):
+        print((carried.read(job.dir) or carried.Carried(job.url)).words(job.dir))
+        return GOES_ON
     return 0
 
 

@@ -14,14 +14,15 @@ from trainer.job import Job
 from trainer.pulling import is_up
 from trainer.storage import S3
 
+SECONDS = 660.0  # for agents to bring all up: they try for ten minutes
 LOOK_SECONDS = 0.1
 TELL_SECONDS = 1.0  # a wait that is over before isn't worth a word
 
 
 def wait(
-    job: Job, url: str, launcher: Any, announce: Callable[[str], None], seconds: float, asked: Callable[[], bool]
+    job: Job, url: str, launcher: Any, announce: Callable[[str], None], asked: Callable[[], bool] = lambda: False
 ) -> None:
-    """Waits until nobody works on the job any more. Raises HeadwayError if that takes longer than so many seconds.
+    """Waits until nobody works on the job any more. Raises HeadwayError if that takes longer than agents try.
 
     asked: whether Ctrl-C was pressed since the last call, where that doesn't raise KeyboardInterrupt. The first one ends the wait for S3, the
     second the wait.
@@ -29,11 +30,13 @@ def wait(
     began, told, pressed = time.monotonic(), "", 0
     while launcher.is_alive(job):
         waited = time.monotonic() - began
-        if waited > seconds:
-            raise HeadwayError(f"{job.name}: its agent did not leave within {seconds:.0f} s")
-        trouble = (carried.read(job.dir) or Carried(url)).trouble or ""
-        if (trouble and trouble != told) or (waited > TELL_SECONDS and not told and not pressed):
-            told = trouble or "nothing"
+        if waited > SECONDS:
+            raise HeadwayError(f"{job.name}: its agent did not leave within {SECONDS:.0f} s")
+        known = carried.read(job.dir)
+        trouble = (known and known.trouble) or ""
+        waits = known is not None and waited > TELL_SECONDS and not told
+        if not pressed and not job.state().is_active and (waits or (trouble and told != "trouble")):
+            told = "trouble" if trouble else "a wait"
             why = f": {trouble}" if trouble else ""
             announce(
                 f"bringing up what {url} has not yet{why}; tried for ten minutes, Ctrl-C leaves it on this machine"

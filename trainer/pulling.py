@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from trainer import bundle, checkpoint
+from trainer import bundle, carried, checkpoint
 from trainer.below import NotBelow, below
 from trainer.codepath import CODE, RECORD
 from trainer.errors import HeadwayError, UserError
@@ -69,6 +69,9 @@ def pull_small(storage: S3, folder: Path, *, logs: bool = False) -> bool:
         if found[CONFIG] is None:
             return Job(folder).exists()
         _take(storage, folder, {name: read and read[0] for name, read in found.items()})
+        events = found[EVENTS]
+        if events is not None and events[0] == _content(folder / EVENTS):  # S3 has it all, whoever brought it there
+            (folder / carried.RECORD).unlink(missing_ok=True)
         pull_code(storage, folder)
         if there and there.get("job"):
             be_of_job(folder, str(there["job"]))

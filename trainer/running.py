@@ -28,7 +28,6 @@ from trainer.storage import is_remote, of_job, staging
 
 ROOT = Path("runs")
 LEAVE_SECONDS = 30.0  # for an agent to leave once its job has ended
-UPLOAD_SECONDS = 660.0  # the same where it first brings all to S3
 GOES_ON = 75  # what is done can't be seen by others yet; the same command brings it to them
 
 
@@ -137,7 +136,7 @@ def _run(one: Prepared, follow: Follow, begin: Begin, announce: Announce) -> tup
             return job, 0
         follow(job, Heeding(job, launcher, asks, announce).look)
         if is_remote(url):
-            end_of_upload.wait(job, url, launcher, announce, UPLOAD_SECONDS, lambda: signal.SIGINT in asks.take())
+            end_of_upload.wait(job, url, launcher, announce, lambda: signal.SIGINT in asks.take())
         launcher.wait(job, timeout=LEAVE_SECONDS)
         status = launcher.status(job)
         settle_left(job, status, by_hand=asks.by_hand, by_machine=asks.by_machine)
@@ -239,7 +238,7 @@ def _bring_up(job: Job, config: Mapping[str, Any], announce: Callable[[str], Non
     mirror = Mirror(of_job(config["job"]), job.dir, on_superseded=lambda who: announce(f"{who} has taken it over"))
     mirror.take_over()
     mirror.start()
-    done = mirror.flush(UPLOAD_SECONDS)
+    done = mirror.flush(end_of_upload.SECONDS)
     mirror.stop()
     if not done:
         raise HeadwayError(f"{config['job']['dir']}: not everything is there yet; the same command tries again")

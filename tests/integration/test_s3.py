@@ -204,3 +204,26 @@ def test_a_job_that_ends_while_s3_is_away_says_where_it_is_and_is_brought_up_lat
     assert f"model  {URL}/model" in output
     assert s3.stored("bucket")["jobs/one/model/model.safetensors"].data == (model / "model.safetensors").read_bytes()
     assert json.loads(s3.stored("bucket")["jobs/one/result.json"].data)["model"] == f"{URL}/model"
+
+
+@pytest.mark.slow
+def test_a_stop_while_s3_is_away_says_what_it_waits_for_and_what_is_left(s3: Server, tmp_path: Path) -> None:
+    machine = Machine(s3, tmp_path / "one")
+    process = machine.start("train", FAULTY, "+algorithm.seconds=0.01", "train.epochs=400", f"job.dir={URL}")
+    until(lambda: "metrics.jsonl" in names(s3))
+    s3.faults(1.0, ["unavailable"])
+    stop = machine.start("stop", URL)
+    assert stop.stdout is not None
+    said = stop.stdout.readline()
+    assert said.startswith(f"bringing up what {URL} has not yet")
+    stop.send_signal(signal.SIGINT)
+    rest, _ = stop.communicate(timeout=60)
+    assert stop.returncode == 75
+    assert "one: Stopped" in rest
+    assert "not on S3: checkpoints/step-" in rest
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "S3     lacks checkpoints/step-" in output
+    s3.faults(0.0)
+    assert "not on S3" in machine.headway("ls", str(machine.staged.parent))
+    assert "not on S3" in machine.headway("show", URL)
