@@ -388,10 +388,8 @@ def write(job: Job, config: Mapping[str, Any], is_new: bool) -> Job:
             job.result_path.unlink(missing_ok=True)
             (job.dir / carried.RECORD).unlink(missing_ok=True)
         write_text(job.config_path, schema.dump(config), durable=True)
-        if is_new:
-            job.add_event(State.PENDING, reason="submitted", job=uuid.uuid4().hex[:16])
-        else:
-            job.add_event(State.PENDING, reason="goes on")
+        said = {"reason": "submitted", "job": uuid.uuid4().hex[:16]} if is_new else {"reason": "goes on"}
+        job.add_event(State.PENDING, **said)
     except OSError as error:
         what = error.filename or job.dir
         raise UserError(f"job.dir: {what} can't be written: {error.strerror}; choose another with job.dir") from None
