@@ -298,3 +298,22 @@ def test_mlflow_keeps_config_figures_and_the_end_and_a_resumed_job_goes_on_with_
     assert run.data.tags["headway.state"] == "Completed"
     assert [m.step for m in client.get_metric_history(run.info.run_id, "loss")] == [1, 2, 3]
     assert run.data.metrics["loss"] == 0.25
+
+
+@pytest.mark.slow
+def test_mlflow_is_given_the_same_numbers_and_a_store_that_it_refuses_is_told(tmp_path: Path):
+    """Its database has no infinities. Of a store in files it says by itself, since 3.17, that it takes none."""
+    tracking = pytest.importorskip("mlflow.tracking", reason="the mlflow extra is not installed")
+    pytest.importorskip("alembic", reason="the mlflow extra is not installed")
+    reported(tmp_path / "job", MLflow())
+    client = tracking.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlruns' / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("headway").experiment_id])
+    kept = run.data.metrics
+    assert math.isnan(kept["nan"])
+    assert (kept["inf"], kept["minus"]) == (sys.float_info.max, -sys.float_info.max)
+    assert (kept["wide"], kept["whole"], kept["yes"]) == (1e300, 2.0**53, 1.0)
+    told: list[str] = []
+    config = {"_target_": "trainer.worker.trackers.MLflow", "uri": f"file:{tmp_path / 'store'}"}
+    track(tracker_of({"tracking": config}, told.append), tmp_path, [(1, {"loss": 1.0})])
+    assert all("MLFLOW_ALLOW_FILE_STORE" in words for words in told)
+    assert told or (tmp_path / "store").is_dir()
