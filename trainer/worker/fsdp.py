@@ -43,6 +43,9 @@ def shard(
     offload = (
         CPUOffloadPolicy(pin_memory=ranks.device.type == "cuda") if options["offload_parameters"] else OffloadPolicy()
     )
+    for p in model.parameters():
+        if not p.is_contiguous():  # such as a transposed one: it can be cut in rows only as they lie
+            p.data = p.data.contiguous()
     blocks = blocks_of(model)
     for block in blocks:
         fully_shard(
