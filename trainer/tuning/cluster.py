@@ -37,9 +37,13 @@ class Cluster:
     resources: Mapping[str, float]
     processes: Mapping[str, int] = field(default_factory=dict)
 
+    def gone(self) -> list[str]:
+        """The names of those of its processes that have ended."""
+        return [name for name, pid in self.processes.items() if not _runs(pid)]
+
     def check(self) -> None:
         """Raises HeadwayError if the Ray of this command's own has ended: Tune would wait for it without end."""
-        gone = [name for name, pid in self.processes.items() if not _runs(pid)]
+        gone = self.gone()
         if gone:
             raise HeadwayError(
                 f"the Ray that followed the trials has ended (its {gone[0]} was killed, or died); resume the study"

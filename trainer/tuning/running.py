@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer import leaving, private, secret
 from trainer.build import build
@@ -25,6 +28,12 @@ from trainer.tuning.spaces.expression import Expression
 from trainer.tuning.spaces.space import Space
 from trainer.tuning.study import Study, held
 from trainer.tuning.trials import Configs, workers_within
+
+if TYPE_CHECKING:
+    from trainer.tuning.cluster import Cluster
+
+LOOK_SECONDS, RAY_SECONDS = 0.25, 3.0
+LEAVE_SECONDS = 120.0  # for the agents of trials that nobody follows any more
 
 
 class _Left(Exception):
@@ -51,7 +60,7 @@ def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
         engine = engine_of(study)
         with leaving.held() as asks:
             _drive(engine, launcher, recommended, asks)
-        if engine.failure is not None:
+        if engine.failure is not None and not engine.leaving:
             raise engine.failure
         record = read(directory)
         write_out(record)
@@ -137,6 +146,8 @@ def _drive(engine: Engine, launcher: Any, recommended: bool, asks: leaving.Asks)
         }
         labels = {} if here else dict(options["ray"]["driver_labels"])
         more = {"bundle_label_selector": [labels]} if labels else {}
+        over = threading.Event()
+        threading.Thread(target=_leave_without_ray, args=(engine, cluster, launcher, asks, over), daemon=True).start()
         try:
             with board.Board(engine, parallel) as shown:
 
@@ -155,12 +166,36 @@ def _drive(engine: Engine, launcher: Any, recommended: bool, asks: leaving.Asks)
             engine.live.clear()
         except HeadwayError as error:
             engine.failure = engine.failure or error
+        finally:
+            over.set()
     if engine.leaving:
+        _wait_for_agents(engine, launcher)
         study.add_event("stopped", engine.leaving)
     elif engine.failure is not None:
         study.add_event("ended", str(engine.failure))
     else:
         study.add_event("ended", engine.end.reason if engine.end else "")
+
+
+def _leave_without_ray(
+    engine: Engine, cluster: Cluster, launcher: Any, asks: leaving.Asks, over: threading.Event
+) -> None:
+    """Whoever tells all processes to leave tells Ray too, as `timeout` and systemd do. Then nothing that waits for it returns: agents
+    leave by themselves, their states saved, and so does this process."""
+    while not over.wait(LOOK_SECONDS):
+        told = asks.by_hand or asks.by_machine
+        if told and cluster.gone() and not over.wait(RAY_SECONDS):
+            _wait_for_agents(engine, launcher)
+            engine.study.add_event("stopped", "told to leave, and so was Ray")
+            shutil.rmtree(cluster.folder, ignore_errors=True)
+            print(f"\nstopped; `headway tune resume {engine.study.name}` goes on", flush=True)
+            os._exit(leaving.STOPPED if asks.by_hand else leaving.INTERRUPTED)
+
+
+def _wait_for_agents(engine: Engine, launcher: Any) -> None:
+    for live in list(engine.live.values()):
+        with suppress(HeadwayError):
+            launcher.wait(live.job, LEAVE_SECONDS)
 
 
 def environment(bundle: Mapping[str, float], workers: int, ray: Mapping[str, Any]) -> dict[str, str]:
