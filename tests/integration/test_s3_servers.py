@@ -132,6 +132,9 @@ def test_a_server_that_is_killed_in_mid_upload_and_comes_back_has_it_all_in_the_
     assert pull(s3, tmp_path / "elsewhere") == []  # which sums what it reads
     there = tmp_path / "elsewhere" / "checkpoints" / place.name
     assert {path.name: checkpoint.entry(path) for path in there.glob("rank-*")} == files
+    Mirror(
+        s3, job.dir, on_superseded=lambda who: None
+    ).take_over()  # clears what the dead server could not be told to end
     assert not [page["Uploads"] for page in s3._client.pages("list_multipart_uploads", "") if page.get("Uploads")]
 
 
