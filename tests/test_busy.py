@@ -14,7 +14,7 @@ from tests.jobs import make_job, start
 from trainer import busy
 from trainer.job import Job, State, Status
 from trainer.terminal import Follower, follow
-from trainer.worker.extensions import VARIABLE, compiling
+from trainer.worker.extensions import VARIABLE, Turn, compiling
 
 COMPILING = "worker 0 is compiling cpu_adam for DeepSpeed, which takes a minute or more the first time"
 
@@ -35,16 +35,17 @@ def until(job: Job, words: str) -> None:
 
 def test_a_compile_is_told_while_it_lasts(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "extensions"))
-    lock = tmp_path / "extensions" / "cpu_adam" / "lock"  # as PyTorch puts it there while it builds
-    lock.parent.mkdir(parents=True)
+    turn = Turn(str(tmp_path / "extensions" / "cpu_adam" / "lock"))
+    (tmp_path / "extensions" / "cpu_adam").mkdir(parents=True)
     with busy.busy(job, lambda: compiling(0)):
         assert busy.words_of(job) == ""
-        lock.touch()
+        assert turn.try_acquire()
         until(job, COMPILING)
-        lock.unlink()
+        turn.release()
         until(job, "")
-        lock.touch()
+        assert turn.try_acquire()
         until(job, COMPILING)
+    turn.release()
     assert busy.words_of(job) == ""
 
 

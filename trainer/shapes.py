@@ -86,6 +86,8 @@ _WORDS = (
     "strategy_reason",
     "batch_size_reason",
     "device",
+    "label",
+    "content",
 )
 _EVENT: dict[str, Kind] = {
     **dict.fromkeys(("step", "steps", "epochs", "batch_size", "seconds", "saved", "up", "at_up"), maybe(number)),
@@ -95,6 +97,9 @@ _EVENT: dict[str, Kind] = {
     "attempt": maybe(whole),
     "pid": whole,
     "maximize": list_of(text),
+    "notes": list_of(text),
+    "left_out": list_of(text),
+    "kinds": by_name(number),
 }
 _MOMENT: dict[str, Kind] = {"up": number, "boot": text}
 _POINT = record({"value": maybe(figure), "step": number})

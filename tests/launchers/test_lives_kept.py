@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from launchers.lives import kept, newest, note_death, saved_since
-from trainer import checkpoint, node
+from trainer import checkpoint, node, scratch
 from trainer.job import Job, State
 
 
@@ -65,12 +66,21 @@ def test_what_a_script_keeps_counts_too(job: Job, hours: int) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Of an agent whose worker has done step 70."""
-    folder = tmp_path / "headway-agent"
-    folder.mkdir()
-    node.make(folder, 1)[0] = 70
-    return folder
+def alive(tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of an agent that lives, whose worker has done step 70."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with scratch.folder(keep=(node.BEATS, job.logs)) as folder:
+        node.make(folder, 1)[0] = 70
+        yield folder
+
+
+@pytest.fixture
+def folder(alive: Path) -> Path:
+    """Of one that is dead since a while."""
+    left = alive.with_name(f"{alive.name}-left")
+    shutil.copytree(alive, left)
+    os.utime(left / scratch.LOCK, (1.0, 1.0))
+    return left
 
 
 def test_the_next_agent_says_how_far_a_dead_one_came_and_clears_up_after_it(job: Job, folder: Path) -> None:
@@ -90,14 +100,14 @@ def test_so_it_does_in_a_directory_that_was_moved(job: Job, folder: Path, tmp_pa
     assert not folder.exists()
 
 
-def test_a_copy_of_a_job_takes_nothing_from_the_one_that_lives(job: Job, folder: Path, tmp_path: Path) -> None:
-    runs(job, 10, folder=str(folder))
+def test_a_copy_of_a_job_takes_nothing_from_the_one_that_lives(job: Job, alive: Path, tmp_path: Path) -> None:
+    runs(job, 10, folder=str(alive))
     copy = Job(tmp_path / "copy")
     shutil.copytree(job.dir, copy.dir)
     note_death(copy, own=Path("/nowhere"))
     assert copy.last_event()["state"] == State.INTERRUPTED
     assert copy.last_event()["step"] < 70  # what the other has done meanwhile is not lost
-    assert folder.exists()
+    assert (alive / node.BEATS).exists()
 
 
 def test_through_a_link_it_is_the_same_job(job: Job, folder: Path, tmp_path: Path) -> None:

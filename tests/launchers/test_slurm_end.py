@@ -84,6 +84,7 @@ def test_who_leaves_ends_the_batch_job_only_if_the_first_node_was_lost_and_nobod
     job.add_event(State.INTERRUPTED)
     assert survive(job, 75, "7") == 75  # the first node's agent has left in order: the batch script goes on
     assert asked.read_text() == ""
-    write_json(job.dir / "nodes" / "node-0.json", {"node": 0, "beat": 12})
+    lost = {"node": 0, "id": "a", "host": "n0", "pid": 1, "waiting": False, "beat": 12}
+    write_json(job.dir / "nodes" / "node-0.json", lost)
     assert survive(job, 75, "7") == 0
     assert asked.read_text() == "requeue 7\n"

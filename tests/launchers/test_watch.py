@@ -60,7 +60,7 @@ def test_the_agent_sees_the_steps_of_its_workers(beats: Beats, workers: list[mem
     workers[0][0] = 6
     assert beats.steps() == [6, 7]
     assert beats.reached == 7
-    assert node.steps_left_in(tmp_path) == [6, 7]  # also after the agent's death
+    assert node.steps_left_in(tmp_path / node.BEATS) == [6, 7]  # also after the agent's death
 
 
 def test_a_new_life_has_not_begun(beats: Beats, workers: list[memoryview], tmp_path: Path) -> None:

@@ -64,12 +64,16 @@ def test_all_workers_take_the_simplest_that_fits_the_smallest_device(
 
 
 def test_a_job_that_goes_on_on_the_same_workers_keeps_its_strategy(tmp_path: Path) -> None:
-    Job(tmp_path).add_event(State.RUNNING, world_size=2, device="CPU", strategy="fsdp", strategy_reason="it was full")
+    Job(tmp_path).add_event(
+        State.RUNNING, step=0, world_size=2, device="CPU", strategy="fsdp", strategy_reason="it was full"
+    )
     assert on_workers(2, decided, tmp_path, [10**9, 10**9], [])[0] == ("fsdp", "it was full")
 
 
 def test_on_other_workers_it_may_change_and_says_so(tmp_path: Path) -> None:
-    Job(tmp_path).add_event(State.RUNNING, world_size=2, device="CPU", strategy="fsdp", strategy_reason="it was full")
+    Job(tmp_path).add_event(
+        State.RUNNING, step=0, world_size=2, device="CPU", strategy="fsdp", strategy_reason="it was full"
+    )
     found = decision.decide(session_of(tmp_path), "fp32", "CPU")
     assert found == ("single", "one worker; it was fsdp on 2 workers")
 
