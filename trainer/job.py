@@ -152,7 +152,10 @@ class Job:
 
     def is_copy(self, directory: str | None = None) -> bool:
         """Whether a record of who is at work, in this directory, is of another one, of which this is a copy. One that is
-        gone was moved here. directory: what the record names; else the newest start of workers tells it."""
+        gone was moved here. directory: what the record names; else the newest start of workers tells it. A job on S3 is one in
+        however many folders."""
+        if self.url is not None:
+            return False
         directory = directory or next((e["dir"] for e in reversed(self.events()) if "dir" in e), None)
         try:
             return directory is not None and not os.path.samefile(directory, self.dir)
