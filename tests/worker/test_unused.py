@@ -172,14 +172,14 @@ def test_deepspeed_is_refused_what_it_would_add_up_wrongly() -> None:
             assert "workers 0 and 1 use different parameters in a step (a.weight has a gradient on one of them" in words
 
 
-def own_loop(ranks: Ranks) -> list[float]:
+def own_loop(ranks: Ranks, idle: bool, uses: list[list[float]]) -> list[float]:
     """A loop of the user's, with a branch in it, and a layer that learns only from the third step on."""
     torch.manual_seed(0)
-    model = Net(True)
+    model = Net(idle)
     model.first.requires_grad_(False)
     whole: nn.Module = AveragedAlone(model, ranks) if ranks.world_size > 1 else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.1)
-    for step, firsts in enumerate([BOTH, APART, ONE, APART, OTHER, BOTH]):
+    for step, firsts in enumerate(uses):
         if step == 2:
             model.first.requires_grad_(True)
         batch = samples(firsts, step, ranks)
@@ -190,9 +190,13 @@ def own_loop(ranks: Ranks) -> list[float]:
     return [value for p in model.parameters() for value in p.detach().flatten().tolist()]
 
 
-def test_a_loop_of_ones_own_may_leave_out_parameters_too() -> None:
-    alone = on_workers(1, own_loop)[0]
-    for found in on_workers(2, own_loop):
+@pytest.mark.parametrize(
+    ("idle", "uses"),
+    [(True, [BOTH, APART, ONE, APART, OTHER, BOTH]), (False, [BOTH] * 6), (False, [BOTH, APART, BOTH])],
+)
+def test_a_loop_of_ones_own_may_use_all_parameters_or_leave_some_out(idle: bool, uses: list[list[float]]) -> None:
+    alone = on_workers(1, own_loop, idle, uses)[0]
+    for found in on_workers(2, own_loop, idle, uses):
         assert found == pytest.approx(alone, abs=1e-6)
 
 

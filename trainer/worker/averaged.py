@@ -140,8 +140,10 @@ class AveragedAlone(Averaged):
         return output
 
     def _finish_later(self, gradient: Tensor) -> None:
+        """At the backward's end, after what the reducer puts there only once it has its last gradient."""
         turn = self._turn
-        Variable._execution_engine.queue_callback(lambda: self.finish() if self._turn == turn else None)
+        queue = Variable._execution_engine.queue_callback
+        queue(lambda: queue(lambda: self.finish() if self._turn == turn else None))
 
 
 def _tensors(tree: Any) -> list[Tensor]:
