@@ -174,8 +174,8 @@ class Subject:
         if folder is None:
             return []
         try:
-            return [step for step in node.steps_left_in(Path(folder)) if step >= 0]
-        except (OSError, ValueError, TypeError):
+            return [step for step in node.steps_left_in(Path(folder, node.BEATS)) if step >= 0]
+        except (FileNotFoundError, ValueError, TypeError):  # it is gone, or just being made
             return []
 
     @property
