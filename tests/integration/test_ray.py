@@ -186,7 +186,7 @@ def test_a_cluster_gets_back_all_that_a_study_held(folder: Path, cluster: str) -
     run = resumed("study")
     run.trains(2, step=5)
     run.tell(15)
-    run.ends(130)
+    run.ends(75)
     until_free(cluster)
     run = resumed("study")
     run.ends()
