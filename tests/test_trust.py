@@ -400,7 +400,7 @@ def test_only_an_agent_is_told_to_stop(folder: Path, capsys: pytest.CaptureFixtu
 
     job = foreign(folder / "runs/theirs", {})
     other = subprocess.Popen(["sleep", "60"])
-    job.add_event(State.RUNNING, pid=other.pid)
+    job.add_event(State.RUNNING, step=0, pid=other.pid)
     with open(job.events_path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert main(["stop", "theirs", "--now"]) == 2

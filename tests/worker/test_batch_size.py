@@ -98,7 +98,7 @@ def test_all_workers_have_the_same_number(tmp_path: Path) -> None:
 
 
 def test_a_job_that_goes_on_keeps_its_number_on_other_workers_too(tmp_path: Path) -> None:
-    Job(tmp_path).add_event(State.RUNNING, world_size=1, batch_size=16, batch_size_reason="it was full")
+    Job(tmp_path).add_event(State.RUNNING, step=0, world_size=1, batch_size=16, batch_size_reason="it was full")
     assert on_workers(2, settled, tmp_path) == [(16, "it was full")] * 2
 
 
