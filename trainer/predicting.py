@@ -39,7 +39,7 @@ def predict(config: dict[str, Any]) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
         names = model.schema.label.classes if model.target == "class" and model.schema.label else ()
-        flat = names if output is None or output.suffix == ".csv" else None  # whose cells hold no lists
+        flat = names if output is not None and output.suffix == ".csv" else None  # whose cells hold no lists
         tables: Iterator[pa.Table] = (_table(columns, flat) for columns in model.predict_batches(source))
         if config["predict"]["keep"]:
             tables = _beside(_kept(source, config["predict"]["keep"]), tables)
