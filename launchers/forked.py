@@ -8,7 +8,10 @@ import atexit
 import contextlib
 import multiprocessing.forkserver
 import os
+import shutil
 from typing import Any
+
+from trainer.scratch import LOCK
 
 
 def _tidy(own: int) -> None:
@@ -18,8 +21,12 @@ def _tidy(own: int) -> None:
         return
     with contextlib.suppress(OSError):
         os.unlink(address)
-    with contextlib.suppress(OSError):  # what a cold agent leaves in its folder tells the next one how far it came
-        os.rmdir(os.path.dirname(address))
+    folder = os.path.dirname(address)
+    with contextlib.suppress(OSError):
+        if (
+            os.path.getsize(os.path.join(folder, LOCK)) == 0
+        ):  # what a cold agent leaves tells the next one how far it came
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 atexit.register(_tidy, os.getpid())
