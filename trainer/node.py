@@ -92,13 +92,19 @@ def asked(folder: Path) -> Ask | None:
 
 
 def job_of(pid: int) -> Path | None:
-    """The directory of the job of which a process on this machine is a worker; None if it is none that can be seen."""
-    try:
-        lines = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:  # it is gone, or another user's
-        return None
+    """The directory of the job of which a process on this machine is a worker, or was started by one; None if it is none that
+    can be seen. A program that gives itself a title (setproctitle) writes it over its environment: its parents still tell."""
     mark = f"{JOB}=".encode()
-    return next((Path(os.fsdecode(line[len(mark) :])) for line in lines if line.startswith(mark)), None)
+    process: int | None = pid
+    while process:
+        try:
+            lines = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+        except OSError:  # it is gone, or another user's
+            return None
+        if told := next((line for line in lines if line.startswith(mark)), None):
+            return Path(os.fsdecode(told[len(mark) :]))
+        process = parent_of(process)
+    return None
 
 
 def parent_of(pid: int) -> int | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.integration.studies import own_temporary_folder
+from tests.integration.studies import environment_of, own_temporary_folder
 from trainer.environment import variables
 
 RAY = Path(sys.executable).with_name("ray")
@@ -46,7 +46,7 @@ def lose_node(name: str) -> None:
     """Kills all that runs there, as if the machine were gone."""
     for process in (path for path in Path("/proc").iterdir() if path.name.isdigit()):
         try:
-            if f"{MINE}={name}".encode() in (process / "environ").read_bytes().split(b"\0"):
+            if environment_of(int(process.name)).get(MINE) == name:
                 os.kill(int(process.name), signal.SIGKILL)
         except OSError:
             continue

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +16,7 @@ from typing import Any
 from tests.integration.command import FAULTY, headway, start
 from trainer.environment import variables
 from trainer.job import Job, read_lines
+from trainer.node import parent_of
 from trainer.tuning.record import StudyRecord, read
 
 SPAN = "algorithm.lr=tag(log,interval(1e-3,1e-1))"
@@ -112,13 +113,30 @@ def processes(folder: Path) -> list[tuple[int, str]]:
         if not process.name.isdigit() or int(process.name) == os.getpid():
             continue
         try:
-            told = (process / "environ").read_bytes().split(b"\0")
+            mine = environment_of(int(process.name)).get("TMPDIR") == str(folder)
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
-        if f"TMPDIR={folder}".encode() in told:
+        if mine:
             found.append((int(process.name), command))
     return found
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """What a process was started with. Raises OSError if it has ended, or is another user's.
+
+    A process that gives itself a title, as those of Ray do, empties the start of what /proc shows of its environment, up to the
+    first variable that it has changed. What is lost there is what its parent has given it, while that lives.
+    """
+    text = os.fsdecode(Path(f"/proc/{pid}/environ").read_bytes())  # nothing, of one that waits to be reaped
+    lines = text.split("\0")
+    own = dict(line.split("=", 1) for line in lines if "=" in line)
+    parent = parent_of(pid) if text and "=" not in lines[0] else None
+    if not parent:
+        return own
+    with contextlib.suppress(OSError):
+        return environment_of(parent) | own
+    return own
 
 
 # of a Ray that was killed: they tell it of its death first, for a minute, and then go
@@ -139,7 +157,3 @@ def size(folder: Path) -> int:
 
 def agent_of(job: Job) -> int:
     return int([event for event in job.events() if "pid" in event][-1]["pid"])
-
-
-def parent_of(pid: int) -> int:
-    return int(subprocess.run(["ps", "-o", "ppid=", str(pid)], capture_output=True, text=True, check=True).stdout)

@@ -19,6 +19,7 @@ from tests.integration.studies import (
     COMMON,
     begun,
     done,
+    environment_of,
     own_temporary_folder,
     processes,
     resumed,
@@ -72,13 +73,13 @@ def assert_private(temporary: Path) -> None:
     tokens = set()
     for pid, command in processes(temporary):
         if "/ray/" in command or command.startswith("ray::"):
-            told = dict(line.partition(b"=")[::2] for line in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
-            assert told[b"RAY_AUTH_MODE"] == b"token"
-            tokens.add(told[b"RAY_AUTH_TOKEN"])
+            told = environment_of(pid)
+            assert told["RAY_AUTH_MODE"] == "token"
+            tokens.add(told["RAY_AUTH_TOKEN"])
     (token,) = tokens
-    assert not [command for _, command in processes(temporary) if token.decode() in command]
+    assert not [command for _, command in processes(temporary) if token in command]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    assert not [path for path in files if token in path.read_bytes()]
+    assert not [path for path in files if token.encode() in path.read_bytes()]
 
 
 def test_a_job_on_a_ray_of_its_own_is_as_private(folder: Path, temporary: Path) -> None:

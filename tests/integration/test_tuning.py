@@ -20,7 +20,6 @@ from tests.integration.studies import (
     begun,
     done,
     own_temporary_folder,
-    parent_of,
     processes,
     resumed,
     size,
@@ -29,6 +28,7 @@ from tests.integration.studies import (
     wait_until_gone,
 )
 from trainer.job import Job, State
+from trainer.node import parent_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
