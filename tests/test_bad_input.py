@@ -88,6 +88,18 @@ BEFORE_A_JOB = {
     "no duration": (["train", "train.max_time=soon"], ["train.max_time", "'soon'", "2h"]),
     "not an override": (["train", "epochs"], ["epochs"]),
     "a plus too many": (["train", "+algorithm.lr=3"], ["algorithm.lr", "without the +"]),
+    "a delimiter for the grammar": (
+        ["train", "data=csv", "data.delimiter=;"],
+        ["data.delimiter=;: such a value needs quotes of its own: write 'data.delimiter=\";\"'"],
+    ),
+    "a label with brackets": (
+        ["train", "data=csv", "data.label=price (USD)"],
+        ["""write 'data.label="price (USD)"'"""],
+    ),
+    "a column with an umlaut": (
+        ["train", "data=csv", "data.columns=[größe,a b,it's]"],
+        ["write", """data.columns=["größe",a b,"it"""],
+    ),
     "broken override": (["train", "+x=[1"], ["'+x=[1'", "KEY=VALUE"]),
     "no such class": (["train", "algorithm._target_=algorithms.linear.Linaer"], ["Linaer", "did you mean 'Linear'"]),
     "no such module": (["train", "algorithm._target_=nowhere.Mine"], ["nowhere"]),

@@ -21,6 +21,7 @@ from trainer.elsewhere import flags_first, here
 from trainer.environment import variables
 from trainer.errors import UserError, did_you_mean
 from trainer.plugging import register as plug
+from trainer.quoting import unreadable
 
 CONFIG_MODULE = "pkg://conf"
 OPEN = ("algorithm", "data", "launcher", "tracking")  # groups that may have keys of the user's own
@@ -235,9 +236,7 @@ def one_line_errors() -> Iterator[None]:
         place = f"{mark.name}, line {mark.line + 1}" if mark else "a config file"
         raise UserError(f"{place}: not valid YAML: {error.problem}") from None
     except OverrideParseException as error:
-        raise UserError(
-            f"{error.override!r} is not an override; write KEY=VALUE, and quote what the shell would read"
-        ) from None
+        raise unreadable(str(error.override)) from None
     except MissingConfigException as error:
         raise UserError(_missing_choice(error)) from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:

@@ -181,6 +181,31 @@ def test_times_in_text_are_numbers(write, cell):
     assert codes({"when": [cell]}, found.schema) == [0 if found.schema.features[0].origin else 1704164640]
 
 
+@pytest.mark.parametrize(
+    ("cells", "seconds"),
+    [
+        (["0 days 00:01:00", "-1 days +23:59:30.5"], [60, -29.5]),  # pandas
+        (["1 day, 0:00:05", "0:00:05"], [86405, 5]),  # Python
+        (["08:30", "23:59"], [30600, 86340]),
+        (["1:02:03", "25:00:00.5"], [3723, 90000.5]),
+        (["P1DT5S", "PT1H1M"], [86405, 3660]),
+    ],
+)
+def test_durations_and_times_of_day_in_text_are_seconds(write, cells, seconds):
+    found = opened(csv(write, "t,y", f'"{cells[0]}",0', f'"{cells[1]}",1', ",1", label="y", missing="mean"))
+    assert [row[0] for row in rows_of(found)[:2]] == seconds
+    assert found.schema.features[0].time
+    assert codes({"t": cells}, found.schema) == seconds
+
+
+@pytest.mark.parametrize("cell", ["1:02:10", "soon"])
+def test_minutes_are_not_taken_for_hours(write, cell):
+    """59:30 beside 1:02:10 is 59 minutes; alone it could be no time of day, and 12:30 could."""
+    message = refused(csv(write, "t,y", "12:30,0", "11:30,1", f"{cell},1", label="y"))
+    assert f"row 4, column 't': '{cell}' is not a duration such as" in message
+    assert "write all as H:MM:SS, or set data.categorical=[t]" in message
+
+
 def test_a_cell_that_is_no_time_among_times_is_named(write):
     message = refused(csv(write, "when,y", "2024-01-02,0", "2024-01-03,1", "soon,1", label="y"))
     assert "row 4, column 'when': 'soon' is not a time such as 2024-12-31 23:59:59" in message

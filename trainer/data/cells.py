@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.data.spelling import MISSING, PLAIN, Spelling
+from trainer.data.spelling import MISSING, PLAIN, Spelling, duration
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -205,12 +205,15 @@ def _not_a_number(place: str, name: str, cell: object, advice: str, what: str = 
 def seconds(cells: pa.Array, name: str, place: Place) -> np.ndarray:
     """Times as float64: seconds since 1970 in UTC, of a day's times since midnight, of durations. NaN for missing ones.
 
-    cells: temporal, or strings in ISO 8601. Raises UserError for a string that is no time.
+    cells: temporal, or strings as `trainer.data.spelling` reads times. Raises UserError for a string that is no time.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_string(cells.type):
+        words = pc.dictionary_encode(present(cells))
+        if any(duration(word) is not None for word in words.dictionary.to_pylist()[:_ENOUGH]):
+            return _durations(words, name, place)
         cells = _times(cells, name, place)
     kind = cells.type
     if pa.types.is_date(kind):
@@ -218,6 +221,22 @@ def seconds(cells: pa.Array, name: str, place: Place) -> np.ndarray:
     per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[kind.unit]
     whole = pc.cast(cells, pa.int32() if pa.types.is_time32(kind) else pa.int64())
     return pc.divide(pc.cast(whole, pa.float64(), safe=False), per_second).to_numpy(zero_copy_only=False)
+
+
+def _durations(words: pa.DictionaryArray, name: str, place: Place) -> np.ndarray:
+    known = words.dictionary.to_pylist()
+    found = [duration(word) for word in known]
+    indices = words.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
+    # 59:30 beside 1:02:10 is minutes and seconds, and alone it is a time of day
+    short = [":" in word and word.count(":") == 1 for word in known]
+    for i, word in enumerate(known):
+        if found[i] is None or short[i] != short[0]:
+            example = "1:02:03" if found[i] is None else f"{known[0]!r}, from which it differs in its parts"
+            raise UserError(
+                f"{place(int((indices == i).argmax()))}, column {name!r}: {word[:40]!r} is not a duration such as {example}; "
+                f"write all as H:MM:SS, or set data.categorical=[{name}]"
+            )
+    return np.array([*found, np.nan], np.float64)[indices]
 
 
 def _times(cells: pa.Array, name: str, place: Place) -> pa.Array:

@@ -19,6 +19,13 @@ _DATE = re.compile(
     r"(?:\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d\d)|\d{4}[./]\d{1,2}[./]\d{1,2}|\d{4}-\d{1,2}-\d{1,2}"
     r"|\d{1,2}[ -][A-Za-z]{3,9}\.?[ -]\d{2,4}|[A-Za-z]{3,9}\.? \d{1,2},? \d{4})(?:[T ,].*)?"
 )
+_CLOCK = r"(?P<hours>\d+):(?P<minutes>[0-5]\d)(?::(?P<seconds>[0-5]\d(?:[.,]\d+)?))?"
+_SPAN = re.compile(
+    rf"(?:(?P<days>-?\d+) days?,?)?(?: ?(?<![\d])(?P<sign>[-+]?){_CLOCK})?"
+)  # pandas', Python's, a clock's
+_PERIOD = re.compile(  # ISO 8601's, but for months and years, which have no length
+    r"(?P<sign>[-+]?)P(?=.*\d)(?:(?P<days>\d+)D)?(?:T(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:[.,]\d+)?)S)?)?"
+)
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?:inf|infinity|nan)", re.IGNORECASE)
 
 
@@ -44,8 +51,21 @@ PLAIN = Spelling()
 
 
 def is_time(word: str) -> bool:
-    """Whether it is an ISO 8601 date or time, `2024-12-31` or `2024-12-31 23:59:59`."""
-    return bool(_ISO.fullmatch(word))
+    """Whether it is an ISO 8601 date or time, `2024-12-31` or `2024-12-31 23:59:59`, a time of day or a duration."""
+    return bool(_ISO.fullmatch(word)) or duration(word) is not None
+
+
+def duration(word: str) -> float | None:
+    """The seconds of a duration or time of day: `23:59:59.5`, `23:59`, `2 days 00:00:05`, `P2DT5S`; None for other words."""
+    found = _PERIOD.fullmatch(word) or (_SPAN.fullmatch(word) if word else None)
+    if not found:
+        return None
+    days, hours, minutes = (int(found[part] or 0) for part in ("days", "hours", "minutes"))
+    if found[0][0] not in "P+-" and found["days"] is None and found["seconds"] is None and hours > 23:
+        return None  # no time of day: minutes and seconds, or a ratio
+    past = hours * 3600 + minutes * 60 + float((found["seconds"] or "0").replace(",", "."))
+    sign = -1 if found["sign"] == "-" else 1
+    return sign * (days * 86400 + past) if "P" in word else days * 86400 + sign * past
 
 
 def otherwise(name: str, words: Sequence[str], spelling: Spelling = PLAIN) -> str | None:
@@ -91,6 +111,8 @@ def value(word: str) -> float | int | None:
         return int(lowered)
     if _NUMBER.fullmatch(lowered):
         return float(lowered)
+    if (seconds := duration(word.strip())) is not None:
+        return seconds
     if is_time(word.strip()):
         try:
             moment = datetime.fromisoformat(_for_python(word.strip()))

@@ -186,7 +186,7 @@ def said(schema: Schema, target: str | None, label: Label | None) -> str:
     candidates = label.candidates() if column.kind == "numeric" and not column.classes else ()
     line = f"{column.name}, a number"
     if label.time:
-        return line + " (a time, in seconds since 1970)"
+        return line + " (a time, in seconds)"
     if candidates:
         line += f" ({len(candidates):,} different whole ones; data.categorical=[{column.name}] makes them classes)"
     return line

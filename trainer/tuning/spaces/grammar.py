@@ -19,6 +19,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import UserError, did_you_mean
+from trainer.quoting import unreadable
 from trainer.tuning.spaces.parameter import SCALES, Parameter
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _parsed(text: str) -> Override:
         raise UserError(f"{key}: {value}: its {match[1]} is not a number")
     if reason:
         raise UserError(f"{key}: {value} can't be read: {reason}")
-    raise UserError(f"{text!r} is not an override; write KEY=VALUE, and quote what the shell would read")
+    raise unreadable(text)
 
 
 def _parameter(key: str, override: Override, text: str) -> Parameter:
