@@ -53,6 +53,7 @@ def refused(source) -> str:
         (["1.234,5", "12", "1.000.000"], {"decimal": ",", "thousands": "."}, [1234.5, 12, 1000000]),
         (["1,200", "950", "1,000,000.5"], {"thousands": ","}, [1200, 950, 1000000.5]),
         (["1 200", "", "950"], {"thousands": " "}, [1200, np.nan, 950]),
+        (["1\u202f200", "1\u00a0000,5"], {"thousands": " ", "decimal": ","}, [1200, 1000.5]),
         (["1,5e3", "2e-1", "NA"], {"decimal": ","}, [1500, 0.2, np.nan]),
     ],
 )
@@ -70,6 +71,7 @@ def test_numbers_are_read_as_they_are_spelled(write, cells, keys, values):
         ("1,5", "set data.decimal=','"),
         ("1,200", "set data.thousands=',' or data.decimal=','"),
         ("1.234,50", "set data.decimal=',' and data.thousands"),
+        ("1\u202f200", "set data.thousands=' '"),
         ("$5", "take the sign out of the file"),
         ("12%", "take the sign out of the file"),
         ("(3.50)", "take the sign out of the file"),

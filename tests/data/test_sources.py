@@ -76,6 +76,40 @@ def test_text_that_is_not_utf8_names_file_and_byte(write):
     assert f"{path}, byte 2: 0xfc is not UTF-8" in refused(Text(train=path))
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("old.csv", "a,y\r1,0\r2,1\r", "old.csv: its lines end with carriage returns alone; convert them: tr"),
+        ("zero.csv", "a,y\n1\0,0\n2,1\n", "zero.csv, byte 5: is zero, which text does not hold"),
+        ("bare.csv", "0.5,1.0\n0.25,0.0\n", "set data.header=false if the first line is a row"),
+        ("tabs.csv", "a\ty\n1\t0\n", "set \"data.delimiter='\\t'\" if it stands between cells"),
+        ("marks.csv", "a;y\n1;0\n", "set \"data.delimiter=';'\" if it stands between cells"),
+    ],
+)
+def test_a_table_that_is_written_otherwise_says_what_to_do(write, name, text, says):
+    with pytest.raises(UserError) as refusal:
+        Csv(train=write(name, text), label="y").check()
+    assert says in str(refusal.value)
+
+
+def test_a_tab_may_be_written_as_its_escape(write):
+    source = Csv(train=write("tabs.csv", "a\ty\n1\t0\n"), label="y", delimiter="\\t")
+    source.check()
+    assert source.names(source.files()[0]) == ["a", "y"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[{"a": 1, "y": 0},\n {"a": 2, "y": 1}]\n', r"is a JSON array, .*jq -c '\.\[\]' FILE > NEW.jsonl"),
+        ('{\n  "a": 1,\n  "y": 0\n}\n', r"an object goes over several lines, .*jq -c \. FILE > NEW.jsonl"),
+    ],
+)
+def test_json_that_is_not_in_lines_says_how_to_convert_it(write, text, says):
+    with pytest.raises(UserError, match=says):
+        Jsonl(train=write("rows.jsonl", text), label="y").check()
+
+
 def test_a_file_of_another_format_says_which_source_to_choose(write, tmp_path):
     parquet.write_table(pa.table({"y": [1]}), tmp_path / "rows.parquet")
     assert "choose data=parquet" in refused(Csv(train=str(tmp_path / "rows.parquet"), label="y"))

@@ -167,7 +167,7 @@ def _respelled(words: pa.Array, spelling: Spelling) -> pa.Array:
     if not pc.all(fits, skip_nulls=True).as_py() and pc.any(pc.invert(fits)).as_py():
         raise pa.ArrowInvalid("another spelling")
     if spelling.thousands is not None:
-        words = pc.replace_substring(words, spelling.thousands, "")
+        words = pc.replace_substring_regex(words, spelling.groups(), "")
     return words if spelling.decimal == "." else pc.replace_substring(words, spelling.decimal, ".")
 
 

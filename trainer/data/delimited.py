@@ -24,10 +24,14 @@ csv.field_size_limit(1 << 31)  # a cell may be a whole document
 def csv_names(path: str, *, header: bool, delimiter: str) -> list[str]:
     """The names of the columns: from the first line, or "0", "1", … where there is no header."""
     with paths.open_file(path) as file:
-        reader = csv.reader(_text(file), delimiter=_one(delimiter))
+        text = _text(file)
+        reader = csv.reader(text, delimiter=_one(delimiter))
         first = next((row for row in reader if row), None)
+        alone = text.newlines == "\r"
     if first is None:
         raise UserError(f"{path}: the file holds no rows")
+    if alone:
+        raise UserError(f"{path}: its lines end with carriage returns alone; convert them: tr '\\r' '\\n' < FILE > NEW")
     if not header:
         return [str(i) for i in range(len(first))]
     names = [name.strip() for name in first]
@@ -137,7 +141,7 @@ def _explain(path: str, width: int, wrong: list[int], header: bool, delimiter: s
     return UserError(f"{path}: can't be read as csv: {' '.join(str(error).split())}")
 
 
-def _text(file: BinaryIO) -> Iterator[str]:
+def _text(file: BinaryIO) -> io.TextIOWrapper:
     # csv.reader takes lines; an undecodable byte is reported by whoever reads that far
     return io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
 

@@ -106,6 +106,14 @@ def _object(path: str, number: int, line: bytes) -> dict[str, object]:
         row = None
     if not isinstance(row, dict):
         text = line.decode(errors="replace").strip()
+        if number == 0 and text.startswith("["):
+            raise UserError(
+                f"{path}: is a JSON array, and jsonl has an object a line; convert it: jq -c '.[]' FILE > NEW.jsonl"
+            )
+        if number == 0 and text in ("{", "}"):
+            raise UserError(
+                f"{path}: an object goes over several lines, and jsonl has one a line; convert it: jq -c . FILE > NEW.jsonl"
+            )
         raise UserError(f"{path}, row {number + 1}: {text[:60]!r} is not a JSON object")
     return row
 

@@ -227,6 +227,10 @@ def _decode(head: bytes, path: str, *, final: bool) -> None:
         codecs.getincrementaldecoder("utf-8")().decode(head, final)
     except UnicodeDecodeError as error:
         raise not_utf8(path, error.start, head[error.start]) from None
+    if 0 in head:
+        raise UserError(
+            f"{path}, byte {head.index(0)}: is zero, which text does not hold; is it another format, or damaged?"
+        )
 
 
 def _every_second(head: bytes) -> bool:

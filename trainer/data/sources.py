@@ -169,6 +169,10 @@ class Csv(Source):
     decimal: Literal[".", ","] = "."
     thousands: Literal[",", ".", " ", "'", "_"] | None = None
 
+    def __post_init__(self) -> None:
+        if self.delimiter == "\\t":  # a tab, as a shell hands it on
+            self.delimiter = "\t"
+
     @property
     def spelling(self) -> Spelling:
         return Spelling(self.decimal, self.thousands)

@@ -40,10 +40,14 @@ class Spelling:
     def is_plain(self) -> bool:
         return self.decimal == "." and self.thousands is None
 
+    def groups(self) -> str:
+        """A regular expression (RE2) of what stands between groups of three: a space may be one that breaks no line."""
+        return "[ \u00a0\u202f]" if self.thousands == " " else re.escape(self.thousands or "")
+
     def pattern(self) -> str:
         """A regular expression (RE2) of the numbers in this spelling."""
         point = re.escape(self.decimal)
-        whole = r"\d+" if self.thousands is None else rf"(?:\d{{1,3}}(?:{re.escape(self.thousands)}\d{{3}})+|\d+)"
+        whole = r"\d+" if self.thousands is None else rf"(?:\d{{1,3}}(?:{self.groups()}\d{{3}})+|\d+)"
         return rf"^[-+]?(?:{whole}(?:{point}\d*)?|{point}\d+)(?:[eE][-+]?\d+)?$"
 
 
@@ -99,7 +103,8 @@ def _advice(word: str) -> str:
     marks = {c for c in word if c in ".,' \u00a0\u202f"}
     if last >= 0 and word[last] == "," and (len(marks) > 1 or len(word) - last - 1 != 3):
         return "set data.decimal=','" + (" and data.thousands" if len(marks) > 1 else "")
-    return f"set data.thousands={next(iter(marks), ',')!r}" + (" or data.decimal=','" if "," in marks else "")
+    mark = next(iter(sorted(marks)), ",")
+    return f"set data.thousands={' ' if mark.isspace() else mark!r}" + (" or data.decimal=','" if "," in marks else "")
 
 
 def value(word: str) -> float | int | None:
