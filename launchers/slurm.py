@@ -16,7 +16,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from launchers import slurm_queue
 from launchers.base import Launcher, Plan, check_nodes
-from launchers.slurm_script import ANYWHERE, ARRAY, SCRIPT, array_script, asked_of, script
+from launchers.slurm_script import (
+    ANYWHERE,
+    ARRAY,
+    SCRIPT,
+    array_script,
+    asked_of,
+    check_options,
+    check_setup,
+    pattern,
+    script,
+)
 from launchers.slurm_states import status_of
 from launchers.slurm_time import limit as limit
 from launchers.slurm_time import warning_of
@@ -86,6 +96,9 @@ class Slurm(Launcher):
     def __post_init__(self) -> None:
         check_nodes(self.nodes, self.min_nodes, self.notices)
         limit(self.time)
+        check_options("launcher.extra", self.extra)
+        check_options("launcher.srun", self.srun)
+        check_setup(self.setup)
         if self.warning != "auto":
             seconds(self.warning, "launcher.warning")
         self.workers_per_node()
@@ -123,7 +136,7 @@ class Slurm(Launcher):
             "requeue": True,
             "no-kill": True if self._may_lose_nodes() else None,
             "open-mode": "append",
-            "output": f"{ANYWHERE}/headway-%j.log" if job.url else job.logs / "slurm-%j.log",
+            "output": f"{ANYWHERE}/headway-%j.log" if job.url else pattern(job.logs, "slurm-%j.log"),
         }
         return {key: value for key, value in {**given, **self.extra}.items() if value not in (None, False)}
 

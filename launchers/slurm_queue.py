@@ -116,7 +116,7 @@ def accounted(number: str) -> Record | None:
 
 def write(path: str, text: str) -> None:
     beside = Path(f"{path}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
+    beside.write_bytes(text.encode("utf-8", "surrogateescape"))
     mode = beside.stat().st_mode
     beside.chmod((mode | (mode & 0o444) >> 2) & 0o7777)  # who may read it may run it
     os.replace(beside, path)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from trainer.errors import UserError
 from trainer.interpreter import safe
 from trainer.job import Job
 
@@ -62,14 +67,14 @@ def script(
     agents; agent: their arguments."""
     head = [
         "#!/bin/bash",
-        f"# The job {job.name}. `sbatch` of this file starts it, or goes on with it from its newest checkpoint.",
+        f"# The job {' '.join(job.name.split())}. `sbatch` of this file starts it, or goes on with it from its newest checkpoint.",
         *(asked(key, value) for key, value in {**options, "chdir": ANYWHERE if job.url else os.getcwd()}.items()),
     ]
     steps = {
         "kill-on-bad-exit": 0,
         "no-kill": options.get("no-kill"),
         "cpus-per-task": options.get("cpus-per-task"),  # srun doesn't take it over from sbatch
-        "output": f"{ANYWHERE}/headway-%j-node-%n.log" if job.url else job.logs / "node-%n.log",
+        "output": f"{ANYWHERE}/headway-%j-node-%n.log" if job.url else pattern(job.logs, "node-%n.log"),
         "open-mode": "append",
         **srun,
     }
@@ -108,7 +113,7 @@ def asked_of(text: str) -> list[str]:
 def array_script(name: str, scripts: Sequence[tuple[str, str]], parallel: int) -> str:
     """The script of a job array that runs these jobs' scripts, given with their texts, so many at a time."""
     many = f"0-{len(scripts) - 1}" + (f"%{parallel}" if parallel < len(scripts) else "")
-    own = [f"#SBATCH --job-name={name}", f"#SBATCH --array={many}", "#SBATCH --output=/dev/null"]
+    own = [asked("job-name", name), f"#SBATCH --array={many}", "#SBATCH --output=/dev/null"]
     head = [
         "#!/bin/bash",
         "# The jobs of a sweep, each of which has a script of its own.",
@@ -125,9 +130,48 @@ def option(key: str, value: Any) -> str:
 
 
 def asked(key: str, value: Any) -> str:
-    """As sbatch reads it from a script."""
+    """As sbatch reads it from a script: it knows quotes, a backslash before any character, and comments. Raises UserError for
+    what it can't read."""
     text = option(key, value)
-    return f'#SBATCH --{key}="{value}"' if " " in text else f"#SBATCH {text}"
+    if "\n" in text:
+        raise UserError(
+            f"launcher: sbatch's --{key} can't hold {str(value)!r}, which has a line break; write it in one line"
+        )
+    if re.fullmatch(r"[\w.,:;/@%+=~^-]*", text, flags=re.ASCII):
+        return f"#SBATCH {text}"
+    quoted = re.sub(r'(["\\])', r"\\\1", str(value))
+    return f'#SBATCH --{key}="{quoted}"'
+
+
+def pattern(folder: Path, name: str) -> str:
+    """The path of an output, in whose name, but not in its folder's, SLURM puts numbers for %j and the like. Raises UserError
+    where it would put none."""
+    if "\\" in str(folder):
+        raise UserError(
+            f"job.dir: {str(folder)!r} has a backslash, after which SLURM puts no numbers into a path; choose another"
+        )
+    return f"{str(folder).replace('%', '%%')}/{name}"
+
+
+def check_options(key: str, options: Mapping[str, Any]) -> None:
+    """Raises UserError for what is no option with its value."""
+    for name, value in options.items():
+        if not re.fullmatch(r"[A-Za-z][\w-]*", str(name), flags=re.ASCII):
+            raise UserError(f"{key}: {name!r} is no option; write its long name without dashes: {{comment: a try}}")
+        if not isinstance(value, str | int | float | None):
+            raise UserError(f"{key}.{name}: {value!r} is no value of an option; write text, a number, true or null")
+
+
+def check_setup(lines: Sequence[str]) -> None:
+    """Raises UserError for lines that bash can't read, as with a quote that is not closed."""
+    bash = shutil.which("bash")
+    if not lines or bash is None:
+        return
+    text = "\n".join(map(str, lines))
+    done = subprocess.run([bash, "-n", "-O", "extglob"], input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        told = re.sub(r"^\S*bash: (line (\d+): )?", r"", done.stderr.strip().splitlines()[0])
+        raise UserError(f"launcher.setup: bash can't read it: {told}")
 
 
 def environment() -> dict[str, str]:

@@ -206,6 +206,37 @@ def test_what_is_refused_is_told_in_a_line(overrides: list[str], words: str) -> 
         assert "its agents did not start" in done.stderr
 
 
+def test_whatever_stands_in_a_name_a_path_or_an_option_reaches_slurm_as_it_was_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = folder / """it's %j #1 $HOME "é\""""
+    here.mkdir()
+    monkeypatch.chdir(here)
+    words = """say "hi", it's #1 of 100% $USER é"""
+    given = [
+        "+launcher.extra.comment='{}'".format(words.replace("'", "\\'")),
+        """launcher.setup=["export GREETING='a  $HOME #x'", 'echo "$GREETING"']""",
+    ]
+    options = [
+        "algorithm=linear",
+        "data=digits",
+        "train.epochs=1",
+        "tracking=none",
+        "seed=1,2",
+        'job.name="a %x #b"',
+        *given,
+    ]
+    done = headway("train", "-m", ON, "launcher.array=true", *options, "hydra/launcher=headway")
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = [Job(folder) for folder in sorted((here / "runs/a %x #b").iterdir()) if folder.is_dir()]
+    number = number_of(jobs[0]).partition("_")[0]
+    told = run("squeue", "--noheader", "--states=all", f"--jobs={number}", "--format=%j|%k|%Z").splitlines()
+    assert set(told) == {f"a %x #b|{words}|{here}"}
+    for job in jobs:
+        assert [log.read_text() for log in job.logs.glob("slurm-*.log")] == ["a  $HOME #x\n"]
+        assert list(job.logs.glob("node-0.log"))
+
+
 def test_a_sweep_is_one_array_of_which_so_many_run_at_a_time() -> None:
     options = ["algorithm=linear", "data=digits", "train.epochs=1", "tracking=none", "job.name=sweep"]
     seeds = ",".join(str(seed) for seed in range(20))
