@@ -4,9 +4,13 @@
 #   preempted at step 8,210, went on from 8,210, 0 steps lost, back after 3 h
 set -euo pipefail
 
+: "${CORPUS:?a text file on the shared disk}" "${PARTITION:?the partition whose jobs give way}"
+# as Hydra reads a value whatever stands in it
+quoted() { printf "'%s'" "${1//\'/\\\'}"; }
+
 exec headway train \
-    algorithm=gpt_small data=text data.train="${CORPUS:?a text file on the shared disk}" \
+    algorithm=gpt_small data=text data.train="$(quoted "$CORPUS")" \
     strategy=fsdp train.max_steps=200000 checkpoint.every=10m \
-    launcher=slurm launcher.partition="${PARTITION:?the partition whose jobs give way}" launcher.nodes="${NODES:-4}" \
+    launcher=slurm launcher.partition="$(quoted "$PARTITION")" launcher.nodes="${NODES:-4}" \
     launcher.min_nodes="${MIN_NODES:-2}" launcher.gpus="${GPUS:-8}" launcher.time=4h launcher.warning=5m \
-    job.name="${NAME:-preemptible}" job.detach=true "$@"
+    job.name="$(quoted "${NAME:-preemptible}")" job.detach=true "$@"
