@@ -105,7 +105,7 @@ def of_a_newer_version(path: Path) -> None:
 
 
 def lines_of(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+    return path.read_text().splitlines() if path.suffix in (".jsonl", ".journal") else [path.read_text()]
 
 
 def write_lines(path: Path, records: list[Any]) -> None:

@@ -204,10 +204,14 @@ def read(directory: Path, state_of: Callable[[Job], State] = Job.state) -> Study
     if not (directory / DESCRIPTION).is_file():
         raise UserError(f"{short_path(directory)} is not a study's directory: it has no {DESCRIPTION}")
     about = described(directory)
-    events = lines_of(directory / EVENTS, wrong_event).records
+    notes = [str(note) for note in about.get("notes") or []]
+    events = _whole(lambda: lines_of(directory / EVENTS, wrong_event).records, notes)
     over = events[-1] if events and events[-1].get("state") == "ended" else None
     metrics = [str(metric) for metric in about["metrics"]]
     unit = str(about.get("unit") or "steps")
+    stored = _frozen(directory, str(about["name"]))
+    if not stored and (jobs := sum(1 for _ in (directory / TRIALS).glob("*/config.yaml"))):
+        notes.append(f"{JOURNAL} holds no trial, and {TRIALS}/ holds {jobs}: restore it from a copy")
     return StudyRecord(
         name=str(about["name"]),
         dir=directory,
@@ -218,33 +222,33 @@ def read(directory: Path, state_of: Callable[[Job], State] = Job.state) -> Study
         scheduler=str(about.get("scheduler") or "none"),
         unit=unit,
         seed=int(about.get("seed") or 0),
-        trials=[
-            _trial(directory, frozen, metrics, unit, state_of) for frozen in _frozen(directory, str(about["name"]))
-        ],
+        trials=[_trial(directory, frozen, metrics, unit, state_of, notes) for frozen in stored],
         base=dict(about.get("base") or {}),
         created=float(about.get("created") or (events[0]["time"] if events else 0.0)),
         ended=float(over["time"]) if over else None,
         ends=str(over.get("reason") or "") if over else "",
-        notes=[str(note) for note in about.get("notes") or []],
+        notes=notes,
     )
 
 
 def _frozen(directory: Path, name: str) -> list[Any]:
     """The storage's trials that were begun, in order."""
     journal = directory / JOURNAL
-    if not journal.is_file():
+    if not journal.exists():
         return []
     from optuna.storages import JournalStorage
     from optuna.study import get_all_study_names
     from optuna.trial import TrialState
 
-    from trainer.tuning.journal import Snapshot
+    from trainer.tuning.journal import DamagedLine, Snapshot
 
     try:
         storage = JournalStorage(Snapshot(journal))
         names = get_all_study_names(storage)
     except (ValueError, KeyError, TypeError, AssertionError, OSError) as error:
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        what = "it holds what is no change of a storage"
+        if isinstance(error, DamagedLine | OSError):
+            what = str(getattr(error, "strerror", None) or error)
         raise UserError(f"{short_path(journal)} can't be read: {what}; restore it from a copy") from None
     if name not in names:
         if names:
@@ -254,13 +258,29 @@ def _frozen(directory: Path, name: str) -> list[Any]:
     return [trial for trial in trials if trial.state != TrialState.WAITING]
 
 
-def _trial(directory: Path, frozen: Any, metrics: list[str], unit: str, state_of: Callable[[Job], State]) -> Trial:
+def _whole(read: Callable[[], list[dict[str, Any]]], notes: list[str]) -> list[dict[str, Any]]:
+    """What a file holds; nothing if it is damaged, which becomes a note."""
+    try:
+        return read()
+    except DamagedFile as error:
+        notes.append(str(error))
+        return []
+
+
+def _trial(
+    directory: Path,
+    frozen: Any,
+    metrics: list[str],
+    unit: str,
+    state_of: Callable[[Job], State],
+    notes: list[str],
+) -> Trial:
     told: Mapping[str, Any] = frozen.user_attrs
     job = Job(directory / TRIALS / told["job"]) if told.get("job") else None
     if job is not None and not job.exists():
         job = None  # its folder is gone; the storage still tells
-    events = job.events() if job else []
-    lines = job.metrics() if job else []
+    events = _whole(job.events, notes) if job else []
+    lines = _whole(job.metrics, notes) if job else []
     values = {name: float(value) for name, value in (told.get("values") or {}).items() if value is not None}
     for line in lines if not values else ():
         values.update({name: float(v) for name, v in line["values"].items() if v is not None})

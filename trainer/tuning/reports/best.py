@@ -7,7 +7,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from trainer.config import dump, load
+from trainer.config import dump, load_job
+from trainer.errors import UserError
 from trainer.figures import figure, short_path
 from trainer.tuning.record import StudyRecord, Trial
 
@@ -30,7 +31,8 @@ HEAD: dict[str, Any] = {
 
 
 def write_best(record: StudyRecord) -> Path | None:
-    """Writes best.yaml into the study's directory; None, and nothing written, as long as no trial's job is the best.
+    """Writes best.yaml into the study's directory; None, and nothing written, as long as no trial's job is the best, or if
+    that job's config is damaged.
 
     What it trains is exactly that trial: the same config and seed; only its name and directory are its own.
     """
@@ -38,7 +40,10 @@ def write_best(record: StudyRecord) -> Path | None:
     job = record.job(trial) if trial else None
     if trial is None or job is None or not job.exists():
         return None
-    config = load(job.config_path)
+    try:
+        config = load_job(job.config_path)
+    except UserError:
+        return None
     config["job"] = {**config.get("job", {}), "name": None, "dir": None}
     path = record.dir / f"{NAME}.yaml"
     beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -55,7 +60,10 @@ def command(record: StudyRecord) -> str:
 def model_of(record: StudyRecord, trial: Trial) -> str | None:
     """Where a trial's model is; None if it left none."""
     job = record.job(trial)
-    told = (job.result() or {}).get("model") if job else None
+    try:
+        told = (job.result() or {}).get("model") if job else None
+    except UserError:
+        told = None  # damaged
     if told and "://" in told:
         return str(told)
     return str(job.model) if job and job.model.is_dir() else None  # the study's directory may have been moved

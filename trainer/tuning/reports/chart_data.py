@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trainer.config import load
+from trainer.config import load_job
+from trainer.errors import UserError
 from trainer.tuning.record import Point, StudyRecord, Trial, short_keys
 from trainer.tuning.reports.best import command, model_of
 from trainer.tuning.reports.importance import compared, importances, is_number, scale_of, text
@@ -137,7 +139,10 @@ def thinned(curve: Sequence[Point], most: int) -> list[Point]:
 def _difference(record: StudyRecord, best: Trial) -> tuple[list[tuple[str, str, str]], int]:
     """The keys in which the best trial's config differs from the base, with both values, and how many don't."""
     base, job = _flat(record.base), record.job(best)
-    config = _flat(load(job.config_path)) if job is not None and job.exists() else {**base, **best.values}
+    config = {**base, **best.values}
+    if job is not None and job.exists():
+        with contextlib.suppress(UserError):  # damaged
+            config = _flat(load_job(job.config_path))
     keys = [key for key in dict.fromkeys((*base, *config)) if key not in NOT_COMPARED]
     differing = [key for key in keys if base.get(key, ...) != config.get(key, ...)]
 
