@@ -80,6 +80,7 @@ class XGBoost(Estimator):
 
     takes: ClassVar[frozenset[str]] = frozenset({"numeric", "categorical", "missing", "sparse"})
     imports: ClassVar[tuple[str, ...]] = ("xgboost", "scipy.sparse")
+    instead: ClassVar[dict[str, str]] = {"train.epochs": "rounds", "train.max_steps": "rounds"}
 
     def __post_init__(self) -> None:
         self._booster: Any = None

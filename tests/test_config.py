@@ -96,3 +96,49 @@ def test_a_folder_of_ones_own_configs(folder: Path) -> None:
     (folder / "mine/train").mkdir(parents=True)
     (folder / "mine/train/short.yaml").write_text("max_steps: 7\n")
     assert compose(["train=short"], config_dir=folder / "mine")["train"]["max_steps"] == 7
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (
+            "~train.epochs",
+            "~train.epochs: its default would stay; write train.epochs=null for none, or leave it out for the default",
+        ),
+        (
+            "~algorithm.lr=0.05",
+            "~algorithm.lr: its default would stay; write algorithm.lr=null for none, or leave it out for the default",
+        ),
+        (
+            "~train.early_stopping",
+            "~train.early_stopping: the defaults below it would stay; write them one by one, such as "
+            "train.early_stopping.metric=VALUE",
+        ),
+        ("~tracking", "~tracking: a job has one tracking always; write tracking=none"),
+        ("~strategy", "~strategy: a job has one strategy always; write strategy=NAME for another, or leave it out"),
+        (
+            "tracking=[tensorboard,mlflow]",
+            "tracking=[tensorboard,mlflow]: one can be chosen, not several; write tracking=tensorboard",
+        ),
+        ("search=[tpe, gp]", "search=[tpe, gp]: one can be chosen, not several; write search=tpe"),
+        ("algorithm.rounds=3", "algorithm.rounds: what is chosen has no such key; it is one of algorithm=xgboost"),
+    ],
+)
+def test_what_would_be_taken_and_do_nothing_is_told(override: str, line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compose([override])
+    assert str(caught.value) == line
+
+
+def test_keys_of_the_users_own_may_be_taken_away() -> None:
+    added = ["+algorithm.hyperparameters.a=1", "+algorithm.hyperparameters.b=2"]
+    config = compose(["algorithm=script", *added, "~algorithm.hyperparameters.a"])
+    assert config["algorithm"]["hyperparameters"] == {"b": 2}
+
+
+def test_a_config_file_that_chooses_several_is_told(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    several = "# @package _global_\ndefaults:\n  - override /tracking: [tensorboard, mlflow]\n"
+    (tmp_path / "experiment" / "both.yaml").write_text(several)
+    with pytest.raises(UserError, match=r"^tracking: a config file chooses several, and one counts"):
+        compose(["+experiment=both"], config_dir=tmp_path)

@@ -85,3 +85,11 @@ def test_a_sweep_of_a_config_file_without_a_value_is_a_mistake_too(
     (folder / "conf/sweep/none.yaml").write_text(text)
     assert main(["train", "-m", "--config-dir", "conf", "+sweep=none", "algorithm=linear", "data=digits"]) == 2
     assert capsys.readouterr().err.startswith("error: the sweep is empty: ")
+
+
+@pytest.mark.parametrize("setting", ["hydra/launcher=headway", "+hydra/sweeper=headway", "hydra.sweeper.tune.trials=3"])
+def test_a_setting_of_sweeps_without_one_is_told(setting: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", setting]) == 2
+    assert (
+        capsys.readouterr().err == f"error: {setting}: it is of a sweep, and this is one job; add -m, or leave it out\n"
+    )

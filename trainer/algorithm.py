@@ -178,6 +178,9 @@ class Algorithm:
     maximize: the names of its metrics of which more is better; of all others less is.
     imports: modules that a training imports and that take long. A node's workers, and jobs that follow one another, then
     share one import, before they are forked: so none that starts threads or touches a GPU by being imported.
+    uses: what it goes by of the config's groups `train`, `strategy` and `checkpoint`: whole groups, or keys. What a user sets of
+    them beside these is refused before anything starts. Written as a literal, as it is read from the source.
+    instead: settings of its own that do what keys of these groups do for others: {"train.epochs": "rounds"}.
     travels: the name of a setting that is a folder of the user's own code, if there is one: it is copied into the job's
     directory, where the workers find it by `Context.code`, and `check` is called before anything starts.
     """
@@ -185,6 +188,8 @@ class Algorithm:
     takes: ClassVar[frozenset[str]] = frozenset({"numeric"})
     supervised: ClassVar[bool] = True
     imports: ClassVar[tuple[str, ...]] = ()
+    uses: ClassVar[frozenset[str]] = frozenset({"train", "strategy", "checkpoint"})
+    instead: ClassVar[Mapping[str, str]] = {}
     travels: ClassVar[str] = ""
     maximize: ClassVar[frozenset[str]] = frozenset(
         {"accuracy", "auc", "aucpr", "f1", "precision", "recall", "r2", "map", "ndcg"}
@@ -279,6 +284,9 @@ class Estimator(Algorithm, ABC):
     """
 
     ends_in_time: ClassVar[bool] = True
+    uses: ClassVar[frozenset[str]] = frozenset(
+        {"train.max_time", "train.hang_timeout", "train.early_stopping", "checkpoint"}
+    )
 
     def goes_on(self, job: Path) -> bool:
         """Whether it left something in the job's directory by which it goes on by itself, without `Context.checkpoint`:

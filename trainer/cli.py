@@ -128,6 +128,10 @@ def _train_all(arguments: list[str]) -> int:
         sweep.register(studies)
         sweeper.register(studies)
         sweep.refuse_empty(arguments)
+    elif any("hydra" in argument for argument in arguments):
+        from trainer.sweep import refuse_alone
+
+        refuse_alone(arguments)
     try:
         code = max([run_hydra(arguments, "config", task), *studies])
     except KeyboardInterrupt as asked:

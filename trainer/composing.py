@@ -25,8 +25,20 @@ from trainer.quoting import unreadable
 
 CONFIG_MODULE = "pkg://conf"
 OPEN = ("algorithm", "data", "launcher", "tracking")  # groups that may have keys of the user's own
-SINGLE = (*OPEN, "train", "strategy", "checkpoint", "job")  # groups of which one choice counts
+SINGLE = (
+    *OPEN,
+    "train",
+    "strategy",
+    "checkpoint",
+    "job",
+    "tune",
+    "search",
+    "scheduler",
+    "study",
+    "ray",
+)  # one choice counts
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir", "hydra.output_subdir")
+PRIMARY = ("config", "tune")
 SWEEPER = "hydra.sweeper."
 FULL_ERROR = "HYDRA_FULL_ERROR"
 SPACE = "_space_"  # under `algorithm`: what `headway tune` searches unless it is given a space
@@ -93,13 +105,18 @@ def compose(
 ) -> dict[str, Any]:
     """The config that these overrides give, from Python. space: as `plain` takes it. name: of the primary config."""
     import hydra
+    from omegaconf import flag_override
 
     register()
     overrides = prepared(overrides)
     if config_dir is not None:
         overrides = [*overrides, f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"]
     with one_line_errors(), _initialized():
-        return plain(hydra.compose(name, overrides=overrides), overrides, space=space)
+        config = hydra.compose(name, overrides=overrides, return_hydra_config=True)
+    _refuse_several(config, config.hydra)
+    with flag_override(config, ["read_only", "struct"], False):
+        del config["hydra"]
+    return plain(config, overrides, space=space)
 
 
 @contextmanager
@@ -137,6 +154,7 @@ def run_hydra(
     def main(config: Any) -> None:
         try:
             with variables({FULL_ERROR: before}):  # what the task starts has it as the user has
+                _refuse_several(config, HydraConfig.get())
                 codes.append(task(plain(config, _overrides(HydraConfig.instance().cfg), space=space)))
         except Exception as error:
             raise _FromTask(error) from error
@@ -197,11 +215,45 @@ _told: set[tuple[str, str]] = set()
 
 def _refuse_idle(override: str) -> None:
     """Raises UserError for a setting that would be taken and do nothing."""
-    key, _, value = override.lstrip("+").partition("=")
+    key, _, value = override.lstrip("+~").partition("=")
+    if override.startswith("~"):
+        _refuse_taken_away(key)
     if key in FOLDERS:
         raise UserError(f"{key}: Hydra makes no folders here; a job's is job.dir, or job.name below runs/")
-    if key in SINGLE and value.startswith("["):
-        raise UserError(f"{key}={value}: one can be chosen, not several; write {key}=NAME")
+    if key.partition("@")[0] in SINGLE and value.strip("'\"").startswith("["):
+        raise UserError(_of_several(key, value.strip("'\"[] ").split(",")))
+
+
+def _refuse_several(config: Any, hydra: Any) -> None:
+    """Raises UserError where a config file's list of defaults chooses several of a group of which one counts: Hydra then tells
+    of no choice."""
+    if hydra.job.config_name not in PRIMARY:  # which choose one of each
+        return
+    for group in SINGLE:
+        if group in config and group not in hydra.runtime.choices:
+            raise UserError(f"{group}: a config file chooses several, and one counts; write `override /{group}: NAME`")
+
+
+def _of_several(group: str, several: Sequence[str]) -> str:
+    first = several[0].strip() or "NAME"
+    return f"{group}=[{','.join(several)}]: one can be chosen, not several; write {group}={first}"
+
+
+def _refuse_taken_away(key: str) -> None:
+    """Raises UserError for what has a default that would stay, or which a job can't be without."""
+    group, dot, name = key.partition(".")
+    if group not in SINGLE:
+        return
+    if not dot:
+        instead = f"{group}=none" if "none" in choices(group) else f"{group}=NAME for another, or leave it out"
+        raise UserError(f"~{key}: a job has one {group} always; write {instead}")
+    from trainer.conf_files import known_keys
+
+    known = known_keys()
+    if below := [one for one in known if one.startswith(f"{key}.")]:
+        raise UserError(f"~{key}: the defaults below it would stay; write them one by one, such as {below[0]}=VALUE")
+    if "." not in name or key in known:  # deeper are keys of the user's own, of a mapping
+        raise UserError(f"~{key}: its default would stay; write {key}=null for none, or leave it out for the default")
 
 
 def _completing(arguments: list[str]) -> list[str]:
@@ -268,7 +320,7 @@ def _describe(error: Exception) -> str:
     key = _last(r"full_key: ?(\S+)", text)
     override = _last(r"Could not override '([^']+)'", text)
     if override or "is not in struct" in text or "not in '" in text:
-        return _unknown_key(override or key or "", text)
+        return _unknown_key(override or key or "", key or "", text)
     if group := _last(r"Could not override '?([\w/]+)'?\. ?No match in the defaults list", text):
         if known := here(group):
             return f"{group}: there is no such config group; here it is {known}"
@@ -306,12 +358,18 @@ def _last(pattern: str, text: str) -> str | None:
     return found[-1] if found else None
 
 
-def _unknown_key(key: str, text: str) -> str:
+def _unknown_key(key: str, full: str, text: str) -> str:
+    """full: the key that isn't there, which lies below `key` where that is given several."""
+    from trainer.conf_files import keys as keys_of
     from trainer.conf_files import known_keys
 
     known = known_keys()
     sweeper = SWEEPER if key.startswith(SWEEPER) else ""  # where `headway tune`'s keys lie, if Hydra sweeps
     bare = key.removeprefix(sweeper)
+    if bare in known and full == key:
+        group, _, own = bare.partition(".")
+        having = [choice for choice in choices(group) if any(one.name == own for one in keys_of(group, choice))]
+        return f"{key}: what is chosen has no such key; it is one of {group}={', '.join(having)}"
     if bare in known:  # a mapping given keys that it doesn't have
         return f"{key}: it has no such keys; write +{key}=… to add them"
     name = here(key)

@@ -25,6 +25,7 @@ class Function(Estimator):
     takes: ClassVar[frozenset[str]] = frozenset({"numeric", "categorical", "missing", "sparse"})
     supervised: ClassVar[bool] = False
     ends_in_time: ClassVar[bool] = False
+    uses: ClassVar[frozenset[str]] = frozenset({*Estimator.uses, "train.max_steps", "strategy.name"})
 
     def __init__(self, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
         self.function, self.settings = function, dict(settings)

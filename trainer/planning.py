@@ -82,8 +82,10 @@ def ask(config: Mapping[str, Any], devices: int | None, memory: int | None) -> d
     from trainer.config import check
     from trainer.refusing import check_data
     from trainer.signature import class_constant
+    from trainer.unused import refuse as refuse_unused
 
     checked = check(config)
+    refuse_unused([checked])
     text = "text" in (class_constant(str(checked["algorithm"]["_target_"]), "takes") or ())
     if not text or checked["data"].get("train") is not None:
         check_data(checked)

@@ -25,6 +25,7 @@ from trainer.refusing import check_algorithm, check_data, has_time_left, refuse_
 from trainer.result import write_result
 from trainer.signature import short_name
 from trainer.storage import is_remote, of_job, staging
+from trainer.unused import refuse as refuse_unused
 
 ROOT = Path("runs")
 LEAVE_SECONDS = 30.0  # for an agent to leave once its job has ended
@@ -104,6 +105,8 @@ def run(
     begin is shown the job once it is submitted, follow watches it while it is alive, announce says what else happens.
     """
     one = prepare(schema.check(config))
+    if not one.is_done:
+        refuse_unused([one.config], None if one.is_new else schema.load_job(one.job.config_path))
     with private.kept(one.config):
         return _run(one, follow, begin, announce)
 

@@ -117,23 +117,24 @@ def is_function(target: str) -> bool:
     return signature is not None and signature.is_function
 
 
-def class_constant(target: str, name: str) -> Any:
-    """The literal that a class or the nearest of its bases gives a class variable; None if it cannot be read."""
+def class_constant(target: str, name: str, unread: Any = None) -> Any:
+    """The literal that a class or the nearest of its bases gives a class variable; None if there is none, `unread` for one
+    that can't be read."""
     module, names = locate(target)
     if module is None or len(names) != 1:
         return None
     found = module.top.get(names[0])
     if isinstance(found, ast.ImportFrom):
         imported = module.imported(names[0])
-        return class_constant(imported, name) if imported else None
+        return class_constant(imported, name, unread) if imported else None
     if not isinstance(found, ast.ClassDef):
         return None
     statement = dict(top_level(found.body)).get(name)
     if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
         value = _value(module, statement.value)
-        return None if value is UNKNOWN else value
+        return unread if value is UNKNOWN else value
     bases = (base_target(module, b) for b in found.bases if called(b) != found.name)
-    values = (class_constant(base, name) for base in bases if base is not None)
+    values = (class_constant(base, name, unread) for base in bases if base is not None)
     return next((value for value in values if value is not None), None)
 
 

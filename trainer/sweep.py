@@ -24,6 +24,7 @@ from trainer.secret import looks_secret
 from trainer.signature import short_name
 from trainer.storage import is_remote
 from trainer.sweep_loader import SweepLoader
+from trainer.unused import refuse as refuse_unused
 
 NAME_LENGTH = 100
 PLACES = ("job.name", "job.dir")
@@ -52,6 +53,15 @@ def refuse_empty(arguments: Sequence[str]) -> None:
             continue  # a flag, or what Hydra will say itself
         if isinstance(value, RangeSweep):
             bounds_of(value, text)
+
+
+def refuse_alone(arguments: Sequence[str]) -> None:
+    """Raises UserError for a setting of sweeps in a command that is none: it would be taken and do nothing."""
+    if any(argument.startswith("hydra.mode=") for argument in arguments):
+        return
+    for argument in arguments:
+        if re.match(r"\+*hydra[/.](launcher|sweeper)\b", argument):
+            raise UserError(f"{argument}: it is of a sweep, and this is one job; add -m, or leave it out")
 
 
 class Launcher(Base):
@@ -84,6 +94,7 @@ class Launcher(Base):
             found = schema.check(config, known=checked[0] if checked else None)
             found["job"].update(dir=str(directory(found, name, [c["job"]["dir"] for c in checked])), name=None)
             checked.append(found)
+        refuse_unused(checked)
         self.codes.append(run(checked, None if at_a_time == "auto" else int(at_a_time)))
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED, _return_value=None) for o in job_overrides]
 

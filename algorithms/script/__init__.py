@@ -61,6 +61,12 @@ class Script(Estimator):
     takes: ClassVar[frozenset[str]] = frozenset({"channels"})
     supervised: ClassVar[bool] = False
     ends_in_time: ClassVar[bool] = False
+    uses: ClassVar[frozenset[str]] = frozenset({"train.max_time", "train.hang_timeout", "train.early_stopping"})
+    instead: ClassVar[dict[str, str]] = {
+        "train": "hyperparameters",
+        "strategy": "distribution",
+        "checkpoint": "checkpoint_local_path",
+    }
     travels: ClassVar[str] = "source_dir"
 
     def __post_init__(self) -> None:

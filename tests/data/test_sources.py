@@ -140,7 +140,6 @@ def test_bundled_sets_take_no_paths(write):
     Digits().check()
     BreastCancer().check()
     assert "takes no paths" in refused(Digits(train=write("rows.csv", ROWS)))
-    assert "data.label can't be set for data=digits" in refused(Digits(label="digit"))
     assert "did you mean 'pixel_0_1'" in refused(Digits(columns=["pixel_0_11"]))
 
 

@@ -19,6 +19,10 @@ class Channels(Source):
 
     name: ClassVar[str] = "channels"
     typed: ClassVar[bool] = False
+    unused: ClassVar[frozenset[str]] = frozenset(
+        {"validation", "label", "columns", "drop", "categorical", "missing", "changed"}
+    )
+    instead: ClassVar[str] = "leave it out: the script reads its channels, +data.channels.NAME=PATH, by itself"
 
     # each a path, or what SageMaker's TrainingInput says of one
     channels: dict[str, Any] = field(default_factory=dict)

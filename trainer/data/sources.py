@@ -61,6 +61,8 @@ class Source:
     sparse: ClassVar[bool] = False
     optional: ClassVar[bool] = False  # whether a column may be missing from a file, as all its cells then are
     typed: ClassVar[bool] = True  # False where every cell is a string that may spell a number
+    unused: ClassVar[frozenset[str]] = frozenset()  # settings that it makes nothing of: set, they are refused
+    instead: ClassVar[str] = "leave it out"  # what is said then
 
     train: str | list[str] | None = None
     validation: str | list[str] | Annotated[float, Range(min=0, below=1)] | None = 0.1
@@ -263,6 +265,8 @@ class Libsvm(Source):
     name: ClassVar[str] = "libsvm"
     labelled: ClassVar[bool] = True
     sparse: ClassVar[bool] = True
+    unused: ClassVar[frozenset[str]] = frozenset({"label", "columns", "drop", "categorical", "missing"})
+    instead: ClassVar[str] = "leave it out: a line is a label and the numbers that aren't 0"
 
     def names(self, path: str) -> list[str]:
         return []
@@ -304,6 +308,8 @@ class Text(Source):
     """
 
     name: ClassVar[str] = "text"
+    unused: ClassVar[frozenset[str]] = frozenset({"label", "columns", "drop", "categorical", "missing"})
+    instead: ClassVar[str] = "leave it out: all of the text is learned; of a table, data=csv and others take a column"
 
     validation: str | list[str] | Annotated[float, Range(min=0, below=1)] | None = 0.05
 
@@ -322,6 +328,8 @@ class _Bundled(Source):
     """Data that scikit-learn ships: nothing to download, nothing to point to."""
 
     labelled: ClassVar[bool] = True
+    unused: ClassVar[frozenset[str]] = frozenset({"label", "categorical", "missing", "changed"})
+    instead: ClassVar[str] = "leave it out: all of it is known"
 
     validation: str | list[str] | Annotated[float, Range(min=0, below=1)] | None = 0.2
 
@@ -338,9 +346,6 @@ class _Bundled(Source):
             raise UserError(
                 f"data={self.name} is shipped with scikit-learn and takes no paths: choose data=csv for files"
             )
-        for key in ("label", "categorical"):
-            if getattr(self, key) is not None:
-                raise UserError(f"data.{key} can't be set for data={self.name}, whose columns are known: leave it out")
         self._check_fraction()
         for key in ("columns", "drop"):
             for one in getattr(self, key) or []:
@@ -389,6 +394,10 @@ class NoData(Source):
     """None, for a training loop that reads its own."""
 
     name: ClassVar[str] = "none"
+    unused: ClassVar[frozenset[str]] = frozenset(
+        {"train", "validation", "test", "label", "columns", "drop", "categorical", "missing", "changed"}
+    )
+    instead: ClassVar[str] = "choose what reads it, such as data=csv"
 
     def check(self, role: str = "train", takes_text: bool = False) -> None:
         """There is nothing to be wrong with it."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from trainer.errors import HeadwayError
+from trainer.errors import HeadwayError, UserError
 from trainer.figures import plural
 from trainer.job import Job, State, read_json
 
@@ -75,6 +75,7 @@ class Bench:
     folder: Path
     steps: int = PILOT
     weights: dict[str, str] = field(default_factory=dict)
+    _config: dict[str, Any] = field(default_factory=dict)
 
     def headway(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = self._command(*arguments)
@@ -136,7 +137,25 @@ class Bench:
     def arguments(self, name: str, *more: str) -> list[str]:
         every = max(1, self.steps // 10)
         ours = [f"train.max_steps={self.steps}", f"train.log_every={every}", f"checkpoint.every={every}"]
-        return [*ours, "tracking=none", *self.overrides, *more, f"job.dir={self.folder / name}"]
+        return [
+            *(one for one in ours if self.uses(one)),
+            "tracking=none",
+            *self.overrides,
+            *more,
+            f"job.dir={self.folder / name}",
+        ]
+
+    def uses(self, override: str) -> bool:
+        """Whether the algorithm uses a setting, which would be refused otherwise."""
+        from trainer.composing import compose
+        from trainer.unused import told
+
+        if not self._config:
+            try:
+                self._config = compose(list(self.overrides))
+            except UserError:
+                return True  # the first point says what is wrong
+        return told(self._config, override.partition("=")[0]) is None
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "trainer", *arguments]
@@ -276,8 +295,9 @@ def tunes(bench: Bench) -> str:
     from trainer.composing import compose, recommended
 
     space = recommended(compose(["tracking=none", *bench.overrides], space=True))
-    own = [] if space else ["train.batch_size=choice(16,32)"]
-    ours = [f"train.max_steps={PILOT}", "tracking=none"]
+    usual = next(one for one in ("train.batch_size=choice(16,32)", "job.seed=choice(0,1)") if bench.uses(one))
+    own = [] if space else [usual]
+    ours = [one for one in (f"train.max_steps={PILOT}", "tracking=none") if bench.uses(one)]
     where = [f"study.dir={bench.folder / 'study'}"]
     done = bench.headway("tune", *ours, *bench.overrides, *own, "tune.trials=2", *where)
     if done.returncode:
@@ -286,7 +306,7 @@ def tunes(bench: Bench) -> str:
     completed = [job for job in jobs if (job.result() or {}).get("status") in (State.COMPLETED, State.STOPPED)]
     if len(completed) < 2:
         raise Failed(f"{len(completed)} of 2 trials completed; see {bench.folder / 'study'}")
-    return f"searched {', '.join(space) or 'train.batch_size'}"
+    return f"searched {', '.join(space) or usual.partition('=')[0]}"
 
 
 def _python(code: str, *arguments: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainer.algorithm import Algorithm
+from trainer.conf_files import keys
 from trainer.config import Config, one_of, seconds
 from trainer.errors import UserError
 
@@ -97,6 +98,13 @@ def check(options: Mapping[str, Any]) -> None:
     for key in ("min", "max", "interval"):
         if scheduler[key] is not None and scheduler[key] <= 0:
             raise UserError(f"scheduler.{key}: {scheduler[key]} must be more than 0")
+    known = {key.name for key in keys("scheduler", scheduler["name"])} | {"unit"}  # in which charts count, too
+    for key, value in scheduler.items():
+        if key not in known and value != getattr(SchedulerConfig(), key):
+            having = [name for name in SCHEDULERS if key in {one.name for one in keys("scheduler", name)}]
+            raise UserError(
+                f"scheduler={scheduler['name']} doesn't use scheduler.{key}; scheduler={', '.join(having)} does"
+            )
     if scheduler["reduction"] < 2:
         raise UserError(f"scheduler.reduction: {scheduler['reduction']} is less than 2")
     if not 0 < scheduler["quantile"] <= 0.5:

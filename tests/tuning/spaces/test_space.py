@@ -167,7 +167,7 @@ def test_a_key_twice_is_refused(linear: dict[str, Any]) -> None:
     ],
 )
 def test_an_interval_is_of_whole_numbers_where_its_key_is(override: str, kind: str) -> None:
-    config = compose(["algorithm=xgboost"])
+    config = compose(["algorithm=linear" if override.startswith("train.") else "algorithm=xgboost"])
     assert build(spanned(override), [], config).parameters[0].kind == kind
 
 

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from trainer import config as schema
+from trainer import unused
 from trainer.conf_files import choices, groups
 from trainer.errors import UserError, did_you_mean
 from trainer.tuning.spaces.expression import Expression, Unknown
@@ -56,6 +57,7 @@ class Checker:
         expressions = tuple(c if isinstance(c, Expression) else Expression(c) for c in constraints)
         spanned = {p.key: p for p in parameters if self._is_group(p)}
         settings = self._settings(tuple(spanned.values()))
+        unused.refuse([setting.config for setting in settings])
         fixed = self._fixed(parameters, expressions, settings)
         space = Space(in_order(parameters), expressions, fixed)
         checked = {p.key: p if p.key in spanned else self._of_key(p, space, settings) for p in parameters}
@@ -119,9 +121,11 @@ class Checker:
             raise UserError(f"{key}: each trial has its own, so it can't be searched")
         if self.recompose is None and "." in key and key.split(".")[0] in space.keys:
             return parameter  # its group is a parameter, whose other choices are not known here
-        for setting in settings:
-            if not _may_exist(space, parameter, setting.groups):
-                continue
+        where = [setting for setting in settings if _may_exist(space, parameter, setting.groups)]
+        lines = [line for setting in where if (line := unused.told(setting.config, key))]
+        if lines and len(lines) == len(where):
+            raise UserError(lines[0])
+        for setting in where:
             parameter = _whole(parameter, setting.config)
             for value in parameter.choices if parameter.kind == "choice" else (parameter.low, parameter.high):
                 _check_value(parameter, value, space, setting)
