@@ -266,7 +266,6 @@ class Libsvm(Source):
     labelled: ClassVar[bool] = True
     sparse: ClassVar[bool] = True
     unused: ClassVar[frozenset[str]] = frozenset({"label", "columns", "drop", "categorical", "missing"})
-    instead: ClassVar[str] = "leave it out: a line is a label and the numbers that aren't 0"
 
     def names(self, path: str) -> list[str]:
         return []
@@ -309,7 +308,6 @@ class Text(Source):
 
     name: ClassVar[str] = "text"
     unused: ClassVar[frozenset[str]] = frozenset({"label", "columns", "drop", "categorical", "missing"})
-    instead: ClassVar[str] = "leave it out: all of the text is learned; of a table, data=csv and others take a column"
 
     validation: str | list[str] | Annotated[float, Range(min=0, below=1)] | None = 0.05
 
@@ -329,7 +327,6 @@ class _Bundled(Source):
 
     labelled: ClassVar[bool] = True
     unused: ClassVar[frozenset[str]] = frozenset({"label", "categorical", "missing", "changed"})
-    instead: ClassVar[str] = "leave it out: all of it is known"
 
     validation: str | list[str] | Annotated[float, Range(min=0, below=1)] | None = 0.2
 
