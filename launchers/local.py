@@ -18,10 +18,10 @@ from launchers import child
 from launchers.base import Launcher, Plan, check_nodes
 from launchers.lives import note_death
 from launchers.warm import Run, Warm, of_this_process
-from trainer import moment
+from trainer import moment, plain_file
 from trainer.algorithm import Range
 from trainer.carried import is_under_way
-from trainer.errors import HeadwayError, UserError
+from trainer.errors import DamagedFile, HeadwayError, UserError
 from trainer.job import Job, State, Status
 from trainer.node import job_of
 
@@ -44,11 +44,11 @@ def gpus() -> list[str]:
 def agent_is_alive(job: Job) -> bool:
     """Whether an agent on this machine holds the job: it keeps a lock on events.jsonl while it lives."""
     try:
-        with open(job.events_path) as file:
+        with plain_file.opened(job.events_path) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # it isn't there, or is no file
+    except (OSError, DamagedFile):  # it isn't there, or is no file
         return False
     return False
 

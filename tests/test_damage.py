@@ -4,6 +4,7 @@ which file it is."""
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,17 @@ def removed(path: Path) -> None:
 def a_folder(path: Path) -> None:
     removed(path)
     path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    removed(path)
+    os.mkfifo(path)
+
+
+def a_device(path: Path) -> None:
+    """One without an end."""
+    removed(path)
+    path.symlink_to("/dev/zero")
 
 
 def a_link_to_nowhere(path: Path) -> None:
@@ -144,8 +156,20 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "a newer version's": of_a_newer_version,
     "a folder": a_folder,
     "a link to nowhere": a_link_to_nowhere,
+    "a pipe": a_pipe,
+    "a device": a_device,
 }
-FEW = ("missing", "empty", "zeroed", "bad bytes", "a list", "texts for values", "records for values", "a folder")
+FEW = (
+    "missing",
+    "empty",
+    "zeroed",
+    "bad bytes",
+    "a list",
+    "texts for values",
+    "records for values",
+    "a folder",
+    "a pipe",
+)
 
 
 def whole(folder: Path, *, ended: bool) -> Job:

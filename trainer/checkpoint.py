@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainer import plain_file
 from trainer.below import NotBelow, below
 
 MANIFEST = "manifest.json"
@@ -141,7 +142,7 @@ def name_on_s3(manifest: Mapping[str, Any], name: str) -> str:
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
     """The manifest. Raises ValueError with what is wrong with it."""
     try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(plain_file.content(checkpoint / MANIFEST))
         if manifest.pop(CHECKSUM) != _sum_of(manifest):
             raise ValueError
         for name in manifest["files"]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer import secret
+from trainer import plain_file, secret
 from trainer.dumping import dump as dump
 from trainer.errors import DamagedFile, UserError, did_you_mean
 
@@ -330,14 +330,15 @@ def load(path: Path) -> dict[str, Any]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is
     try:
-        content = path.read_bytes()
-        if _depth(content, loader) > DEEPEST:  # the loader would take the process with it
-            raise UserError(f"{path} can't be read: it is nested too deeply")
-        config = yaml.load(content, Loader=loader)
+        content = plain_file.content(path)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no job here (no config.yaml)") from None
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}") from None
+    try:
+        if _depth(content, loader) > DEEPEST:  # the loader would take the process with it
+            raise UserError(f"{path} can't be read: it is nested too deeply")
+        config = yaml.load(content, Loader=loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         zeros = b"\0" in content
         why = "it holds NUL bytes, as a power cut leaves them" if zeros else str(error).splitlines()[0]

@@ -27,7 +27,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from trainer import moment
+from trainer import moment, plain_file
 from trainer.errors import DamagedFile
 from trainer.shapes import wrong_event, wrong_progress, wrong_report, wrong_result
 
@@ -261,7 +261,7 @@ def append_line(path: Path, record: Mapping[str, Any], *, durable: bool = False)
 def end_torn_line(path: Path) -> None:
     """A line that was being written when a machine died must not swallow the next one."""
     try:
-        with open(path, "rb") as file:
+        with plain_file.opened(path) as file:
             file.seek(-1, os.SEEK_END)
             torn = file.read(1) != b"\n"
     except OSError:  # not there, or empty
@@ -347,7 +347,7 @@ def read_hint(path: Path) -> dict[str, Any]:
 
 def _bytes_of(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return plain_file.content(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

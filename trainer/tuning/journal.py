@@ -20,6 +20,7 @@ from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
+from trainer import plain_file
 from trainer.checkpoint import sync
 from trainer.errors import UserError
 
@@ -126,7 +127,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
 
     Raises DamagedLine.
     """
-    content = path.read_bytes()
+    content = plain_file.content(path)
     lines: list[dict[str, Any]] = []
     count = whole = end = 0  # the lines and bytes up to the last whole group; the bytes that were looked at
     for number, line in enumerate(content[: content.rfind(b"\n") + 1].split(b"\n")[:-1], 1):
