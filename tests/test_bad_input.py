@@ -47,6 +47,14 @@ BEFORE_A_JOB = {
     "Hydra's place for configs": (["train", "--config-path=conf"], ["--config-path=conf", "--config-dir FOLDER"]),
     "Hydra's folder of a run": (["train", "hydra.run.dir=here"], ["hydra.run.dir", "job.dir"]),
     "Hydra's folder of a sweep": (["train", "-m", "hydra.sweep.dir=here", "seed=1,2"], ["hydra.sweep.dir", "job.dir"]),
+    "a sweep's values in Hydra's node": (
+        ["train", "-m", "+hydra.sweeper.params={job.seed: '1,2'}"],
+        ["hydra.sweeper.params is for config files", "-m KEY=A,B"],
+    ),
+    "a value in Hydra's node": (
+        ["train", "-m", "+hydra.sweeper.params.algorithm.lr='1,2'"],
+        ["hydra.sweeper.params is for config files"],
+    ),
     "several trackers": (["train", "tracking=[tensorboard,mlflow]"], ["tracking=[tensorboard,mlflow]", "one"]),
     "a word of Lightning's": (["train", "trainer.max_epochs=3"], ["trainer.max_epochs", "here it is train.epochs"]),
     "a word of the template's": (["train", "logger=csv"], ["logger", "tracking=tensorboard"]),

@@ -40,6 +40,7 @@ SINGLE = (
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.chdir", "hydra.output_subdir")
 PRIMARY = ("config", "tune")
 SWEEPER = "hydra.sweeper."
+PARAMS = "hydra.sweeper.params"
 FULL_ERROR = "HYDRA_FULL_ERROR"
 SPACE = "_space_"  # under `algorithm`: what `headway tune` searches unless it is given a space
 
@@ -220,6 +221,10 @@ def _refuse_idle(override: str) -> None:
         _refuse_taken_away(key)
     if key in FOLDERS:
         raise UserError(f"{key}: Hydra makes no folders here; a job's is job.dir, or job.name below runs/")
+    if key == PARAMS or key.startswith(f"{PARAMS}."):
+        raise UserError(
+            f"{PARAMS} is for config files; on the command line the values stand with their key: -m KEY=A,B"
+        )
     if key.partition("@")[0] in SINGLE and value.strip("'\"").startswith("["):
         raise UserError(_of_several(key, value.strip("'\"[] ").split(",")))
 
