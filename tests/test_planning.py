@@ -90,6 +90,9 @@ MISTAKES = {
     "no number": (["devices=many"], ["devices", "'many'", "whole number"]),
     "no devices": (["devices=0"], ["devices", "'0'"]),
     "fits by itself": (["algorithm=xgboost"], ["XGBoost", "nothing to plan"]),
+    "a loop": (["algorithm._target_=looping.main", "data=none"], ["looping.main fits by itself", "nothing to plan"]),
+    "a loop's file": (["algorithm=./looping.py:main"], ["looping.main fits by itself", "nothing to plan"]),
+    "a loop by its file alone": (["algorithm=./looping.py"], ["class or function", "algorithm=./looping.py:main"]),
     "unknown choice": (["algorithm=linaer"], ["did you mean 'linear'"]),
     "unknown key": (["device=8"], ["device"]),
     "no text there": (["algorithm=gpt", "data=text", "data.train=nowhere.txt"], ["nowhere.txt"]),
@@ -99,8 +102,12 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line(mistake: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_one_line(
+    mistake: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments, words = MISTAKES[mistake]
+    (folder / "looping.py").write_text("def loss(x): ...\n\n\ndef main(context, lr: float = 0.1): ...\n")
+    monkeypatch.syspath_prepend(str(folder))
     assert main(["plan", *arguments]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""

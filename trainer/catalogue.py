@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer import docstring, plugins
+from trainer import codepath, docstring, plugins
 from trainer.ancestry import doc, kind
 from trainer.choosing import FILE, from_file
-from trainer.conf_files import choices, conf_folder, file_of, summary
+from trainer.conf_files import choices, conf_folder, file_of, join, joined, summary
 from trainer.errors import UserError, did_you_mean
 from trainer.signature import check, read_signature
 from trainer.vetting import refuse
@@ -42,11 +42,13 @@ def entries() -> list[Entry]:
             entry = Entry(**{**asdict(entry), "problem": f"not used: {seen[plugin.name]} has one of this name"})
         seen.setdefault(plugin.name, plugin.origin)
         found.append(entry)
-    for folder, origin in plugins.conf_folders().items():  # presets that only a file names
-        for path in sorted((folder / NOUN).glob("*.yaml")):
-            if path.stem not in seen:
-                seen[path.stem] = origin
-                found.append(_entry(path.stem, origin, _target_of(path)))
+    added = {folder: str(folder) for folder in joined()}
+    for folder, origin in {**plugins.conf_folders(), **added}.items():  # presets that only a file names
+        for path in sorted((folder / NOUN).rglob("*.yaml")):
+            name = path.relative_to(folder / NOUN).with_suffix("").as_posix()
+            if name not in seen:
+                seen[name] = origin
+                found.append(_entry(name, origin, _target_of(path)))
     return found
 
 
@@ -150,8 +152,11 @@ def algorithms(arguments: Sequence[str]) -> int:
 
     parser = new_parser("algorithms", "Lists the algorithms that are installed, or tells all about one.")
     parser.add_argument("name", nargs="?", help="its name, ./FILE.py:CLASS, or package.module.Class")
+    parser.add_argument("--config-dir", "-cd", metavar="DIR", help="a folder of your own config files")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(list(arguments))
+    for folder in join(["--config-dir", args.config_dir or ""]):
+        codepath.last(folder)
     if args.name is None:
         listed(as_json=args.json)
     else:

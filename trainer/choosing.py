@@ -7,6 +7,7 @@ algorithm=its_name                   a plugin that brings no config file
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import re
@@ -23,7 +24,7 @@ from trainer.config import TARGETS
 from trainer.conversion import Mismatch, convert
 from trainer.errors import UserError
 from trainer.signature import UNKNOWN, settings_of
-from trainer.source import locate
+from trainer.source import Source, locate
 from trainer.vetting import refuse
 
 FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[\w.]*))?")
@@ -127,7 +128,9 @@ def from_file(noun: str, text: str) -> str:
     _check_is_first(where, root, parts)
     module = ".".join(parts)
     if not match["name"]:
-        raise UserError(f"{where}: name the class in it too, as {noun}={match['path']}:{_any_of(noun, module)}")
+        raise UserError(
+            f"{where}: name the class or function in it too, as {noun}={match['path']}:{_any_of(noun, module)}"
+        )
     return _checked(f"{module}.{match['name']}", noun, where)
 
 
@@ -146,7 +149,14 @@ def _check_is_first(where: str, root: Path, parts: list[str]) -> None:
 def _any_of(noun: str, module: str) -> str:
     source, _ = locate(f"{module}._")
     names = source.classes() if source else []
-    return next((n for n in names if noun != "algorithm" or kind(f"{module}.{n}") in ("Module", "Estimator")), "NAME")
+    of_kind = [n for n in names if noun != "algorithm" or kind(f"{module}.{n}") in ("Module", "Estimator")]
+    return next(iter([*of_kind, *(_loops(source) if source and noun == "algorithm" else [])]), "NAME")
+
+
+def _loops(source: Source) -> list[str]:
+    """The functions of a module whose first argument is called context."""
+    found = [s for s in source.top.values() if isinstance(s, ast.FunctionDef)]
+    return [s.name for s in found if s.args.args and s.args.args[0].arg == "context"]
 
 
 def _checked(target: str, noun: str, where: str) -> str:

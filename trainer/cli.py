@@ -215,7 +215,7 @@ def _predict(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         from trainer.help import predict_page
 
-        print(predict_page())
+        print(predict_page(arguments))
         return 0
     from trainer.composing import run_hydra
     from trainer.predicting import predict

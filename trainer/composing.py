@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from trainer import codepath, plugins
-from trainer.conf_files import choices, groups, own_choices
+from trainer.conf_files import choices, groups, join, own_choices
 from trainer.config import TARGETS, Config
 from trainer.elsewhere import flags_first, here
 from trainer.environment import variables
@@ -109,9 +108,9 @@ def compose(
     from omegaconf import flag_override
 
     register()
-    overrides = prepared(overrides)
     if config_dir is not None:
         overrides = [*overrides, f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"]
+    overrides = prepared(overrides)
     with one_line_errors(), _initialized():
         config = hydra.compose(name, overrides=overrides, return_hydra_config=True)
     _refuse_several(config, config.hydra)
@@ -199,9 +198,8 @@ def prepared(overrides: Sequence[str]) -> list[str]:
     from trainer.choosing import resolved
 
     plug(SearchPath, "SearchPath")
-    for flag, folder in pairwise(overrides):
-        if flag in ("--config-dir", "-cd"):  # a study's best.yaml names code that lies beside it
-            codepath.last(Path(folder).absolute())
+    for folder in join(overrides):
+        codepath.last(folder)  # a study's best.yaml names code that lies beside it
     for override in overrides:
         _refuse_idle(override)
     for noun, _, name in (override.partition("=") for override in overrides):

@@ -1,10 +1,12 @@
-"""What `conf/` and the folders of plugins hold: groups, choices, keys with their comments. Read as text, without Hydra."""
+"""What `conf/`, the folders of plugins and of --config-dir hold: groups, choices, keys with their comments. Read as text, without Hydra."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
 from importlib.resources import files
 from pathlib import Path
 
@@ -24,9 +26,42 @@ def conf_folder() -> Path:
     return Path(str(files("conf")))
 
 
-@lru_cache(maxsize=1)
+_joined: list[Path] = []  # the folders of the command at hand
+
+
+def join(arguments: Sequence[str]) -> list[Path]:
+    """Has the folders that a command line adds looked into from here on, in place of those of the one before. Returns them."""
+    _joined.clear()
+    for argument, value in zip_longest(arguments, arguments[1:], fillvalue=""):
+        name, equals, own = argument.partition("=")
+        if name in ("--config-dir", "-cd") and (own if equals else value):
+            _joined.append(Path(own if equals else value).absolute())
+        elif name.lstrip("+") == "hydra.searchpath":
+            _joined.extend(Path(found) for found in re.findall(r"file://([^,'\"\]]+)", own))
+    return list(_joined)
+
+
+def joined() -> list[Path]:
+    """What `join` was given."""
+    return list(_joined)
+
+
+def folders() -> list[Path]:
+    """All that hold choices; of two of a name the first one counts, as with Hydra."""
+    return [conf_folder(), *plugins.conf_folders(), *_joined]
+
+
 def groups() -> list[str]:
-    """The config groups of a job, in the order of the primary config, others after."""
+    """The config groups of a job, in the order of the primary config, others after; at the end those that only a folder of the
+    command line has."""
+    own = _own_groups()
+    known = (*own, *study_groups(), "hydra")
+    added = {p.name for folder in _joined if folder.is_dir() for p in folder.iterdir() if any(p.glob("*.yaml"))}
+    return [*own, *sorted(added.difference(known))]
+
+
+@lru_cache(maxsize=1)
+def _own_groups() -> list[str]:
     folder = conf_folder()
     present = [p.name for p in sorted(folder.iterdir()) if p.is_dir() and p.name != "hydra" and any(p.glob("*.yaml"))]
     named = [group for group in _named("config") if group in present]
@@ -51,14 +86,18 @@ def own_choices(group: str) -> list[str]:
 
 
 def choices(group: str, *, made: bool = True) -> list[str]:
-    """The choices of a group, those of plugins included. made: also those that bring no file."""
-    found = {p.stem for folder in (conf_folder(), *plugins.conf_folders()) for p in (folder / group).glob("*.yaml")}
+    """The choices of a group, those of plugins and of --config-dir included. made: also those that bring no file."""
+    found = {
+        path.relative_to(folder / group).with_suffix("").as_posix()
+        for folder in folders()
+        for path in (folder / group).rglob("*.yaml")
+    }
     return sorted(found | {p.name for p in plugins.installed() if made and p.noun == group})
 
 
 def file_of(group: str, choice: str) -> Path | None:
-    """A choice's file: Headway's own, else a plugin's; None if there is none."""
-    places = (folder / group / f"{choice}.yaml" for folder in (conf_folder(), *plugins.conf_folders()))
+    """A choice's file: Headway's own, else a plugin's, else of --config-dir; None if there is none."""
+    places = (folder / group / f"{choice}.yaml" for folder in folders())
     return next((place for place in places if place.is_file()), None)
 
 

@@ -128,6 +128,8 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
             flags.append(word)
             if name in ("--info", "-i") and given and given[0] in INFO:
                 flags.append(given.pop(0))
+        elif (known := name.replace("_", "-")) in (*_VALUED, *_BARE):
+            raise UserError(f"{word}: the flag is {known}")
         else:
             raise UserError(
                 _meant(word, name, value if mark else given[0] if given and "=" not in given[0] else "VALUE")

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Sequence
 
-from trainer.conf_files import choices, conf_folder, file_of, groups, keys, keys_of, searched, study_groups, summary
+from trainer.conf_files import (
+    choices,
+    conf_folder,
+    file_of,
+    groups,
+    join,
+    keys,
+    keys_of,
+    searched,
+    study_groups,
+    summary,
+)
 from trainer.config import TARGETS
 
 VERBS = {
@@ -71,6 +83,7 @@ def main_page() -> str:
 
 def train_page(arguments: list[str]) -> str:
     """What `headway train --help` prints; with `GROUP=CHOICE` arguments, the keys of these choices instead."""
+    join(arguments)
     if pages := _chosen(arguments):
         return "\n\n".join(pages)
     lines = ["Usage: headway train [FLAGS] [GROUP=CHOICE …] [KEY=VALUE …]", ""]
@@ -171,6 +184,7 @@ RANGES = [
 
 def tune_page(arguments: list[str]) -> str:
     """What `headway tune --help` prints; with `GROUP=CHOICE` arguments, the keys of these choices instead."""
+    join(arguments)
     if pages := _chosen(arguments):
         return "\n\n".join(pages)
     lines = ["Usage: headway tune [FLAGS] [GROUP=CHOICE …] [KEY=VALUE …] [KEY=RANGE …]", ""]
@@ -204,8 +218,9 @@ def check_page() -> str:
     return "\n".join(lines)
 
 
-def predict_page() -> str:
+def predict_page(arguments: Sequence[str]) -> str:
     """What `headway predict --help` prints."""
+    join(arguments)
     lines = ["Usage: headway predict model=FOLDER data=CHOICE data.test=FILE [output=FILE]", ""]
     lines += ["       headway predict model=FOLDER prompt=TEXT [+generate.KEY=VALUE …]", ""]
     lines += [

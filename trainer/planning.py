@@ -78,6 +78,7 @@ def size_of(text: str) -> int:
 
 def ask(config: Mapping[str, Any], devices: int | None, memory: int | None) -> dict[str, Any]:
     """The worker's answer for a composed config. Raises UserError for what can't be planned."""
+    from trainer.ancestry import kind
     from trainer.build import build
     from trainer.config import check
     from trainer.refusing import check_data
@@ -85,8 +86,13 @@ def ask(config: Mapping[str, Any], devices: int | None, memory: int | None) -> d
     from trainer.unused import refuse as refuse_unused
 
     checked = check(config)
+    target = str(checked["algorithm"]["_target_"])
     refuse_unused([checked])
-    text = "text" in (class_constant(str(checked["algorithm"]["_target_"]), "takes") or ())
+    if kind(target) in ("Estimator", "function"):
+        raise UserError(
+            f"algorithm: {target} fits by itself, without weights that a strategy could spread: there is nothing to plan"
+        )
+    text = "text" in (class_constant(target, "takes") or ())
     if not text or checked["data"].get("train") is not None:
         check_data(checked)
     options = checked["launcher"]

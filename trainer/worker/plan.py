@@ -19,6 +19,7 @@ from trainer.build import build
 from trainer.data.opening import open_data
 from trainer.data.schema import Schema
 from trainer.errors import HeadwayError, UserError
+from trainer.function import build_algorithm
 from trainer.interpreter import working_folder_last
 from trainer.worker.batch_size import largest
 from trainer.worker.decision import Batches, least, of_samples
@@ -45,12 +46,9 @@ def plan(config: Mapping[str, Any], devices: int, nodes: int, memory: int | None
 
     memory: bytes of each device, which then is a GPU of any machine; None takes this machine's devices.
     """
-    algorithm = build(config["algorithm"], "algorithm")
+    algorithm = build_algorithm(config["algorithm"])
     if not isinstance(algorithm, Module):
-        raise UserError(
-            f"algorithm: {type(algorithm).__name__} fits by itself, without weights that a strategy could spread: "
-            f"there is nothing to plan"
-        )
+        raise UserError(f"algorithm: {config['algorithm']['_target_']} fits by itself: there is nothing to plan")
     device = "cuda" if memory is not None or torch.cuda.is_available() else "cpu"
     memory = memory or device_memory(device, -(-devices // nodes))
     options = config["train"]
