@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import zip_longest
 from importlib.resources import files
+from itertools import zip_longest
 from pathlib import Path
 
 from trainer import plugins
