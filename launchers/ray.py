@@ -7,6 +7,7 @@ cluster's (`ray job submit`). Here only the job's directory is read, in which it
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ from trainer.shapes import moment, text, whole, wrong
 STANDING, ORDER, LOG = "ray.json", "ray-order.json", "ray.log"
 SILENT_SECONDS = 30.0  # without a word from a driver on another machine, after which it is taken for dead
 SUBMIT_SECONDS = 60.0
+ASKS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)  # that a driver is told to leave by
 QUEUED_SECONDS = 600.0  # that a cluster may take to start a detached job's driver
 
 
@@ -145,6 +147,9 @@ class Ray(Launcher):
             waits = state in (State.PENDING, State.INTERRUPTED)
             return Status(State.PENDING if waits else state, True, str(standing.get("reason", "")) if waits else "")
         state = job.state()  # again: it may have ended meanwhile
+        # told in its first moments, before it heeds that
+        if state is State.PENDING and driver is not None and -driver.returncode in ASKS:
+            return Status(State.INTERRUPTED, False, "left before it began")
         if state is State.PENDING:
             reason = str(standing.get("error") or "its driver ended before any agent started; `headway logs` tells why")
             return Status(State.FAILED, False, reason)

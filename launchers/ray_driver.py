@@ -20,7 +20,7 @@ from typing import Any
 
 from launchers import failing
 from launchers.meeting import Place
-from launchers.ray import ORDER, STANDING
+from launchers.ray import ASKS, ORDER, STANDING
 from trainer import moment, own_ray, secret
 from trainer.config import load
 from trainer.errors import HeadwayError
@@ -79,7 +79,7 @@ class Driver:
         self.codes: list[int | None] = [None] * args.nodes
         self._spoke = self._asked = 0.0
         self._began = moment.now()
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        for number in ASKS:
             signal.signal(number, lambda number, frame: self.told.append(number))
 
     def run(self) -> int:
@@ -92,9 +92,7 @@ class Driver:
             while not group.wait(1):
                 self.say(self.lacks())
                 if self.told or self.order():
-                    self.job.add_event(
-                        State.STOPPED if self.order() else State.INTERRUPTED, reason="left before it began"
-                    )
+                    leave(self.job)
                     return 75
             self.actors = [self.actor(group, number) for number in range(self.args.nodes)]
             return self.follow()
@@ -217,29 +215,45 @@ class Driver:
         if known.get("reason") == reason and time.monotonic() - self._spoke < TELL_SECONDS:
             return
         self._spoke = time.monotonic()
-        standing = {"time": time.time(), "host": os.uname().nodename, "pid": os.getpid(), "reason": reason}
-        write_json(self.job.dir / STANDING, standing)
+        stand(self.job, reason=reason)
 
 
-def connect(address: str | None, folder: Path) -> str:
-    """Joins the cluster, or starts one in the folder. What went wrong, in a line; empty if nothing."""
-    if address is None:
-        os.environ.update({**own_ray.ALONE, "RAY_AUTH_TOKEN": own_ray.token()})
-    os.environ.update(own_ray.QUIET)
+def connect(address: str) -> str:
+    """Joins the cluster. What went wrong, in a line; empty if nothing."""
     import ray
 
     try:
-        host, _, port = (address or "").rpartition("://")[2].rpartition(":")
+        host, _, port = address.rpartition("://")[2].rpartition(":")
         if host and port.isdigit():  # Ray itself tries for long
             socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
-        if address is None:
-            own_ray.start(folder)
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, namespace="headway")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, namespace="headway")
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return f"launcher.address: no Ray answers at {address!r} ({said}); start one, or leave it out"
     return ""
+
+
+def start(folder: Path, job: Job) -> str:
+    """Starts one in the folder. What went wrong, in a line; empty if nothing. Raises KeyboardInterrupt when told to leave."""
+
+    def again(words: str) -> None:
+        if read_hint(job.dir / ORDER):
+            raise KeyboardInterrupt
+        stand(job, reason=words)
+
+    os.environ.update({**own_ray.ALONE, "RAY_AUTH_TOKEN": own_ray.token()})
+    for name, value in own_ray.PATIENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        own_ray.start(folder, tell=again)
+    except HeadwayError as error:
+        return str(error)
+    return ""
+
+
+def stand(job: Job, **told: str) -> None:
+    """Tells those who follow the job that this process lives, and what it waits for (`reason`) or died of (`error`)."""
+    write_json(job.dir / STANDING, {"time": time.time(), "host": os.uname().nodename, "pid": os.getpid(), **told})
 
 
 def main(arguments: list[str]) -> int:
@@ -253,12 +267,23 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--resource", action="append", default=[], type=_resource, help="KIND=AMOUNT, of each node")
     parser.add_argument("--address", help="the cluster's; else one is started")
     args = parser.parse_args(arguments)
+    for number in ASKS:
+        signal.signal(number, _leave)
     job = Job(args.job)
+    try:
+        return drive(job, args)
+    except KeyboardInterrupt:
+        leave(job)
+        return 75
+
+
+def drive(job: Job, args: argparse.Namespace) -> int:
+    """The exit code. Raises KeyboardInterrupt when told to leave before the cluster is there."""
     with own_ray.private_folder() if args.address is None else nullcontext(Path()) as folder:
-        wrong = connect(args.address, folder)
+        os.environ.update(own_ray.QUIET)
+        wrong = start(folder, job) if args.address is None else connect(args.address)
         if wrong:
-            about = {"time": time.time(), "host": os.uname().nodename, "pid": os.getpid(), "error": wrong}
-            write_json(job.dir / STANDING, about)
+            stand(job, error=wrong)
             print(wrong)
             return 2
         import ray
@@ -267,6 +292,16 @@ def main(arguments: list[str]) -> int:
             return Driver(job, args).run()
         finally:
             ray.shutdown()
+
+
+def leave(job: Job) -> None:
+    """Says that it left before any agent began."""
+    stopped = bool(read_hint(job.dir / ORDER).get("what"))
+    job.add_event(State.STOPPED if stopped else State.INTERRUPTED, reason="left before it began")
+
+
+def _leave(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def _resource(text: str) -> tuple[str, float]:

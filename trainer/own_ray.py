@@ -9,11 +9,16 @@ import functools
 import os
 import secrets
 import shutil
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
+
+from trainer.errors import HeadwayError
+from trainer.leaving import Leave
 
 PREFIX, LOCK = "headway-ray-", ".lock"
 INSIDE = "r"  # Ray opens its folder to everybody: it is one within ours
@@ -21,6 +26,9 @@ YOUNG_SECONDS = 2.0  # a folder that was just made may not have its lock yet
 PATH_LENGTH = 20  # of a folder for temporary files: Ray's sockets in it must stay below 107 bytes
 STORE_BYTES = 80 << 20  # of the object store: nothing of size passes through it
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+# On a busy machine its parts take longer to find each other than Ray waits for them; of the raylet it waits for 30 s in any case
+PATIENT = {"RAY_gcs_server_port_wait_time_s": "90", "RAY_gcs_rpc_server_connect_timeout_s": "30"}
+TRIES = 4
 # An actor's children get SIGKILL from Ray when it ends; without that, agents hear by themselves that they are alone, and
 # save what they train
 SPARED = {"RAY_kill_child_processes_on_worker_exit": "false"}
@@ -34,8 +42,41 @@ def token() -> str:
     return secrets.token_hex(16)
 
 
-def start(folder: Path, processors: int | None = None) -> None:
-    """Starts it, in the folder. The environment has `ALONE` and the token."""
+def start(folder: Path, processors: int | None = None, tell: Callable[[str], None] = print) -> None:
+    """Starts it, in the folder, and again if it comes up too slowly. The environment has `ALONE` and the token.
+
+    tell: gets a line when it is tried again. Raises HeadwayError if it doesn't start, Leave at SIGTERM; then none of its
+    processes is left.
+    """
+    import ray
+
+    before, in_main = set(children()), threading.current_thread() is threading.main_thread()
+    usual = signal.getsignal(signal.SIGTERM)
+    try:
+        for left in reversed(range(TRIES)):
+            try:
+                _init(folder, processors)
+                return
+            except Exception as error:  # Ray raises no narrower one of a node that is slow
+                ray.shutdown()
+                _end([pid for pid in children() if pid not in before])
+                said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                if left:
+                    tell(f"Ray did not start, as on a busy machine; it is tried again ({said})")
+        raise HeadwayError(
+            f"Ray did not start in {TRIES} tries ({said}); see that processors, memory and /dev/shm are free, and try again"
+        )
+    except (SystemExit, KeyboardInterrupt) as asked:
+        _end([pid for pid in children() if pid not in before])
+        if isinstance(asked, SystemExit):  # by a handler of Ray's own
+            raise Leave(signal.SIGTERM) from None
+        raise
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, usual)
+
+
+def _init(folder: Path, processors: int | None) -> None:
     import ray
 
     ray.init(
@@ -47,6 +88,28 @@ def start(folder: Path, processors: int | None = None) -> None:
         object_store_memory=STORE_BYTES,
         _temp_dir=str(folder / INSIDE),
     )
+
+
+def children(of: int | None = None) -> list[int]:
+    """The processes that this one, or another, has started."""
+    found = []
+    with contextlib.suppress(OSError):  # it has ended
+        for task in Path(f"/proc/{of or os.getpid()}/task").iterdir():
+            found += [int(pid) for pid in (task / "children").read_text().split()]
+    return found
+
+
+def _end(pids: list[int]) -> None:
+    """Kills processes with all that they have started, and waits for these."""
+    tree = list(pids)
+    for pid in tree:  # grows meanwhile
+        tree += children(pid)
+    for pid in tree:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for pid in pids:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
 
 
 @contextlib.contextmanager

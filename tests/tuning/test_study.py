@@ -27,6 +27,23 @@ def test_a_study_goes_on_with_its_trials(tmp_path: Path) -> None:
     assert [t.values for t in read(tmp_path / "s").trials] == points
 
 
+def test_a_new_study_that_ends_in_an_error_before_it_has_begun_leaves_nothing(tmp_path: Path) -> None:
+    def breaks(folder: Path, *events: str) -> None:
+        with pytest.raises(UserError, match="no room"), study_in(folder, space_of()) as study:
+            for event in events:
+                study.add_event(event)
+            raise UserError("no room")
+
+    breaks(tmp_path / "studies/s")
+    assert not (tmp_path / "studies").exists()
+    (tmp_path / "mine").mkdir()
+    breaks(tmp_path / "mine")
+    assert not list((tmp_path / "mine").iterdir())
+    breaks(tmp_path / "studies/s", "started")
+    breaks(tmp_path / "studies/s")  # it is there to go on with
+    assert find(str(tmp_path / "studies/s"))
+
+
 def test_a_second_driver_is_refused_and_told_who_drives(tmp_path: Path) -> None:
     with study_in(tmp_path / "s", space_of()):
         code = f"from pathlib import Path; from trainer.tuning.study import held\nwith held(Path({str(tmp_path / 's')!r})): pass"

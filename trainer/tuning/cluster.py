@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from trainer.errors import HeadwayError, UserError
 ANSWER_SECONDS = 5.0
 QUIET = {
     **own_ray.QUIET,
+    **own_ray.PATIENT,
     "RAY_TUNE_RESULT_BUFFER_LENGTH": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the job directories have it all
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # nothing of Tune's own state is needed again
@@ -51,8 +52,9 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def connected(address: str | None) -> Iterator[Cluster]:
-    """A Ray to run trials on. Raises UserError if there is none at the address."""
+def connected(address: str | None, tell: Callable[[str], None] = print) -> Iterator[Cluster]:
+    """A Ray to run trials on. tell: gets a line while one of this command's own is slow to start. Raises UserError if there is none
+    at the address, HeadwayError if none can be started."""
     alone = {} if address else {**own_ray.ALONE, "RAY_AUTH_TOKEN": own_ray.token()}
     asked = {key: os.environ.get(key, value) for key, value in QUIET.items()}
     with variables({**asked, **alone}), own_ray.private_folder() as folder:
@@ -61,7 +63,7 @@ def connected(address: str | None) -> Iterator[Cluster]:
         ours = not ray.is_initialized()  # whoever calls from Python may be connected already
         try:
             if ours and address is None:
-                own_ray.start(folder, int(own_processors()["CPU"]))
+                own_ray.start(folder, int(own_processors()["CPU"]), tell)
             elif ours and address is not None:
                 _join(address)
             yield Cluster(folder, ray.cluster_resources(), _started() if ours and address is None else {})
@@ -73,10 +75,9 @@ def connected(address: str | None) -> Iterator[Cluster]:
 def _started() -> dict[str, int]:
     """The processes of a Ray that this one has started."""
     found = {}
-    for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            with contextlib.suppress(OSError):  # it has just ended
-                found[Path(f"/proc/{pid}/comm").read_text().strip()] = int(pid)
+    for pid in own_ray.children():
+        with contextlib.suppress(OSError):  # it has just ended
+            found[Path(f"/proc/{pid}/comm").read_text().strip()] = pid
     return {name: found[name] for name in ("raylet", "gcs_server") if name in found}
 
 

@@ -123,7 +123,7 @@ def _drive(engine: Engine, launcher: Any, recommended: bool, asks: leaving.Asks)
     if options["ray"]["address"] is None:
         bundles(many, here, options["ray"], {"GPU": math.inf, **own_processors()})  # before anything is started
     board.header(engine, recommended)
-    with connected(options["ray"]["address"]) as cluster:
+    with connected(options["ray"]["address"], partial(make_console().print, soft_wrap=True)) as cluster:
         leaving.hear_again()
         from trainer.tuning.driver import drive  # Ray reads its environment when it is imported
 

@@ -10,9 +10,10 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import socket
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -88,12 +89,15 @@ class Study:
 
 @contextlib.contextmanager
 def held(directory: Path, facts: Mapping[str, Any] | None = None) -> Iterator[Study]:
-    """The study in a directory, a new one if `facts` are given and there is none yet; this process drives it meanwhile.
+    """The study in a directory, a new one if `facts` are given and there is none yet; this process drives it meanwhile. A new one
+    that ends in an error before it has begun leaves nothing.
 
     Raises UserError if another process does, if its files are damaged, or if it is another study than `facts` tell.
     """
+    missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     lock = _lock(directory)
+    new = False
     try:
         described = directory / DESCRIPTION
         if described.is_file():
@@ -107,7 +111,7 @@ def held(directory: Path, facts: Mapping[str, Any] | None = None) -> Iterator[St
         elif set(os.listdir(directory)) - {LOCK}:
             raise UserError(f"study.dir: {directory} exists and is not a study's directory; choose another")
         else:
-            known = dict(facts)
+            known, new = dict(facts), True
             _write(described, known)
         (directory / TRIALS).mkdir(exist_ok=True)
         journal = Journal(directory / JOURNAL)
@@ -115,8 +119,21 @@ def held(directory: Path, facts: Mapping[str, Any] | None = None) -> Iterator[St
             yield Study(directory, known, _optuna(journal, known, directory), journal)
         finally:
             journal.close()
+    except BaseException:
+        if new and not (directory / EVENTS).exists():
+            _remove(directory, missing)
+        raise
     finally:
         lock.close()
+
+
+def _remove(directory: Path, made: Sequence[Path]) -> None:
+    """Takes away what is in a directory, and the folders that were made for it, the innermost first."""
+    for path in directory.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for folder in made:
+        with contextlib.suppress(OSError):  # another's is in it by now
+            folder.rmdir()
 
 
 def _lock(directory: Path) -> IO[str]:
