@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.tuning.studies import DEPTH, LR, ask_and_tell, asker, facts, space_of
 from trainer.errors import UserError
 from trainer.tuning.record import read
 from trainer.tuning.spaces.parameter import Parameter
-from trainer.tuning.study import find, folder_of, held
+from trainer.tuning.study import Study, find, folder_of, held
 
 
 def test_a_study_goes_on_with_its_trials(tmp_path: Path) -> None:
@@ -28,11 +29,14 @@ def test_a_study_goes_on_with_its_trials(tmp_path: Path) -> None:
 
 
 def test_a_new_study_that_ends_in_an_error_before_it_has_begun_leaves_nothing(tmp_path: Path) -> None:
+    def fail(study: Study, events: Sequence[str]) -> None:
+        for event in events:
+            study.add_event(event)
+        raise UserError("no room")
+
     def breaks(folder: Path, *events: str) -> None:
         with pytest.raises(UserError, match="no room"), study_in(folder, space_of()) as study:
-            for event in events:
-                study.add_event(event)
-            raise UserError("no room")
+            fail(study, events)
 
     breaks(tmp_path / "studies/s")
     assert not (tmp_path / "studies").exists()
