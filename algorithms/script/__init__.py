@@ -255,7 +255,7 @@ class Script(Estimator):
                     (context.job / "output" / "success").touch()
             if code is None and not _has_files(container.checkpoints):
                 self._note(context, "would start over")
-            if code is not None and (unmatched := self._account.unmatched(self._metrics, context.job)):
+            if unmatched := self._account.unmatched(self._metrics, context.job, so_far=code is None):
                 context.note(unmatched)
         reason = context.broadcast(reason)
         if reason:

@@ -199,12 +199,14 @@ class Account:
             found[-1][1][name] = value
         return found
 
-    def unmatched(self, metrics: Sequence[Metric], job: Path) -> str:
-        """A line that names the metrics of which no line told a figure, in earlier sessions of the job neither; "" without any."""
+    def unmatched(self, metrics: Sequence[Metric], job: Path, *, so_far: bool = False) -> str:
+        """A line that names the metrics of which no line told a figure, in earlier sessions of the job neither; "" without any.
+        so_far: the script was stopped, and may go on."""
         path = job / "metrics.jsonl"
         before = path.read_text("utf-8", "replace") if self._began and path.is_file() else ""
         lacking = [one for one in metrics if one.name not in self._told and f"{json.dumps(one.name)}:" not in before]
         if self._began:  # counters are no figures of a report
             lacking = [one for one in lacking if one.name not in COUNTERS]
         shown = ", ".join(f"{one.name} ({one.text!r})" for one in lacking)
-        return f"no line of the log told a figure of {shown}: see to the expression" if shown else ""
+        told = "has so far told" if so_far else "told"
+        return f"no line of the log {told} a figure of {shown}: see to the expression" if shown else ""

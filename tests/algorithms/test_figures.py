@@ -110,6 +110,7 @@ def test_expressions_that_never_matched_are_named_but_not_those_of_an_earlier_se
         "no line of the log told a figure of acc ('acc: (.*)'), epoch ('epoch (.*)'): see to the expression"
     )
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"values": {"acc": 1}}, separators=(",", ":")))
+    assert "no line of the log has so far told a figure of" in account.unmatched(known[2:], tmp_path, so_far=True)
     later = Account(3)
     reported(later, [[{"loss": 1.0}]])
     assert later.unmatched(known, tmp_path) == ""

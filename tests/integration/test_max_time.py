@@ -73,11 +73,14 @@ def stopped(job: Job) -> dict[str, object]:
 
 def test_a_script_on_two_hosts_is_stopped_with_what_it_has_and_goes_on_with_more_time(folder: Path) -> None:
     write(folder, "src/train.py", TRAINS)
-    command = ["train", *SCRIPT, LOSS, "launcher.nodes=2", "launcher.workers=1", "job.name=one", "train.max_time=1.5s"]
+    lacking = '+algorithm.metrics.acc="acc=([0-9.]+)"'
+    where = ["launcher.nodes=2", "launcher.workers=1", "job.name=one"]
+    command = ["train", *SCRIPT, LOSS, lacking, *where, "train.max_time=1.5s"]
     done = headway(*command)
     assert done.returncode == 130, done.stdout + done.stderr
     assert "MaxRuntimeExceeded: train.max_time=1.5s is over" in done.stdout
     assert "next   headway resume runs/one train.max_time=TIME" in done.stdout
+    assert "no line of the log has so far told a figure of acc" in " ".join(done.stdout.split())
     job = Job(folder / "runs/one")
     stopped(job)
     assert 2 < len(job.metrics()) < 30
