@@ -357,6 +357,27 @@ def test_it_goes_on_with_three_workers_and_with_one(begin: Start, plain: Job) ->
     assert_same_curve(run.job, plain)
 
 
+def test_more_than_twenty_notices_in_a_row_lose_nothing_whatever_the_workers(begin: Start, tmp_path: Path) -> None:
+    notice, given = tmp_path / "notice", 21
+    longer = ["+algorithm.dropout=0.0", "train.epochs=20"]
+    told = [*longer, f"launcher.notices=[file:{notice}]"]
+    step, workers = 0, [(1, 2)[number % 2] for number in range(given + 1)]
+    for count in workers[:-1]:
+        run = begin(*told, f"launcher.workers={count}")
+        run.wait_for_step(step + 2)
+        notice.write_text('{"reason": "maintenance", "seconds": 60}')
+        run.ends(75)
+        notice.unlink()
+        step = result_of(run.job)["steps"]
+        assert checkpoint.newest(run.job.checkpoints).checkpoint == checkpoint.folder(run.job.checkpoints, step)
+    begin(*told, f"launcher.workers={workers[-1]}").ends()
+    assert [event["world_size"] for event in states(run.job, State.RUNNING)] == workers
+    result = result_of(run.job)
+    assert [line["steps_lost"] for line in result["interruptions"]] == [0] * given
+    assert (result["attempts"], result["seconds"]["lost"]) == (given + 1, 0)
+    assert_same_curve(run.job, undisturbed(tmp_path / "whole", *longer))
+
+
 def assert_same_curve(job: Job, whole: Job) -> None:
     ours, theirs = job.metrics(), whole.metrics()
     for name in ("step", "samples", "epoch"):
