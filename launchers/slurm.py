@@ -210,10 +210,13 @@ class Slurm(Launcher):
             return Status(state, known["id"] is not None, "being submitted")
         if state.is_final or known["id"] is None or on_its_way:
             return Status(State.INTERRUPTED if state.is_active else state, False)
-        record, silence = slurm_queue.record(str(known["id"]), since=float(known["time"]))
+        left = (
+            since if state is State.INTERRUPTED else 0.0
+        )  # a look from before tells of the batch job that ended with it
+        record, silence = slurm_queue.record(str(known["id"]), since=max(float(known["time"]), left))
         if silence:  # a controller that restarts has lost no job
             return Status(state, True, silence)
-        status = status_of(record, state)
+        status = status_of(record, state, again=0.0 < left < float(known["time"]))
         if not status.alive:
             bring(job, every=0.0)
         if not status.alive and job.state() is not state:  # the agents' last word came meanwhile

@@ -1,18 +1,16 @@
 """SLURM's commands, asked gently: all of this user's processes on this machine share one look at the queue.
 
-The look, a table of all the user's batch jobs, lies in a folder of the user's own and is taken anew when it is older than
+The look, a table of all the user's batch jobs, lies in the user's cache folder and is taken anew when it is older than
 `EVERY` seconds, by one process while the others wait for it: however many jobs are followed, one call every few seconds.
 """
 
 from __future__ import annotations
 
 import fcntl
-import functools
 import getpass
 import hashlib
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,17 +52,22 @@ def record(number: str, *, since: float) -> tuple[Record | None, str]:
 
 
 def _table(since: float) -> dict[str, list[str]]:
-    path = _place() / f"queue-{hashlib.sha1(os.environ.get('SLURM_CONF', '').encode()).hexdigest()[:8]}.json"
-    known = _read(path)
-    if known is not None and _is_fresh(known, since):
-        return known["jobs"]
-    with open(path.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        known = _read(path)  # another process may have looked meanwhile
-        if known is None or not _is_fresh(known, since):
-            known = {"time": time.time(), "jobs": _look()}
-            write_json(path, known)
-    return known["jobs"]
+    try:
+        path = _place() / f"queue-{hashlib.sha1(os.environ.get('SLURM_CONF', '').encode()).hexdigest()[:8]}.json"
+        with open(path.with_suffix(".lock"), "a") as lock:
+            known = _read(path)
+            if known is not None and _is_fresh(known, since):
+                return known["jobs"]
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = _read(path)  # another process may have looked meanwhile
+            if known is None or not _is_fresh(known, since):
+                known = {"time": time.time(), "jobs": _look()}
+                write_json(path, known)
+            return known["jobs"]
+    except FileNotFoundError:
+        raise  # there is no squeue
+    except OSError:  # a home that can't be written, or locked, on this machine
+        return _look()
 
 
 def _is_fresh(known: Mapping[str, Any], since: float) -> bool:
@@ -78,13 +81,10 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-@functools.lru_cache(maxsize=1)
 def _place() -> Path:
-    """A folder of this user's on this machine, that nobody else can write to."""
-    folder = Path(tempfile.gettempdir()) / f"headway-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        folder = Path(tempfile.mkdtemp(prefix="headway-"))
+    """A folder that nobody else can write to, made if it isn't there."""
+    folder = Path(os.environ.get("HEADWAY_CACHE") or "~/.cache/headway").expanduser() / "slurm"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 

@@ -23,14 +23,14 @@ ENDED = {
 }
 
 
-def status_of(record: Record | None, told: State) -> Status:
-    """told: the job's state by its directory, not a final one."""
+def status_of(record: Record | None, told: State, *, again: bool = False) -> Status:
+    """told: the job's state by its directory, not a final one; again: its batch job has begun anew since, and no agent yet."""
     if record is None:
         return Status(State.INTERRUPTED, False, "SLURM knows nothing of it any more")
     if record.state in WAITING:
         return Status(State.PENDING, True, waits_for(record))
     if record.state in AT_WORK:
-        if told is State.PENDING:
+        if told is State.PENDING or again:
             on = f" on {record.nodes}" if record.nodes else ""
             return Status(State.STARTING, True, "" if record.state == "RUNNING" else f"{record.state.lower()}{on}")
         return Status(told, True, "suspended in SLURM" if record.state in ("SUSPENDED", "STOPPED") else "")

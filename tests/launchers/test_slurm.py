@@ -97,6 +97,15 @@ def test_what_slurm_says_of_a_job_is_told_apart(record: Record | None, told: Sta
 
 
 @pytest.mark.parametrize(
+    ("word", "again", "state"),
+    [("PENDING", False, State.PENDING), ("RUNNING", False, State.INTERRUPTED), ("RUNNING", True, State.STARTING)],
+)
+def test_a_job_that_was_interrupted_is_where_its_batch_job_is(word: str, again: bool, state: State) -> None:
+    """In the queue, in its last moment before that, or at work again."""
+    assert status_of(Record(word), State.INTERRUPTED, again=again) == Status(state, True)
+
+
+@pytest.mark.parametrize(
     ("word", "state", "words"),
     [
         ("OUT_OF_MEMORY", State.FAILED, "raise launcher.mem"),

@@ -23,10 +23,8 @@ cat "{folder}/queue"
 def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder whose file `queue` squeue prints."""
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("HEADWAY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(slurm_queue, "_ended", {})
-    slurm_queue._place.cache_clear()
     for name, text in (("squeue", SQUEUE.format(folder=tmp_path)), ("sacct", "#!/bin/sh\nexit 1\n")):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
@@ -69,3 +67,21 @@ def test_a_controller_that_gives_no_answer_has_lost_no_job(queue: Path) -> None:
 def test_where_there_is_no_slurm_that_is_said(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(queue / "nowhere"))
     assert record("7", since=0.0) == (None, "there is no squeue here to ask")
+
+
+def test_where_the_cache_folder_cannot_be_written_slurm_is_asked_each_time(queue: Path) -> None:
+    (queue / "cache").write_text("a file")
+    for _ in range(2):
+        assert record("7", since=0.0) == (Record("RUNNING", "None", "n[1-2]"), "")
+    assert asked(queue) == 2
+
+
+def test_the_look_lies_in_the_users_cache_folder(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HEADWAY_CACHE")
+    monkeypatch.setenv("HOME", str(queue / "home"))
+    (queue / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(queue / "tmp"))
+    assert record("7", since=0.0)[0]
+    [look] = (queue / "home/.cache/headway/slurm").glob("*.json")
+    assert look.parent.stat().st_mode & 0o777 == 0o700
+    assert not list((queue / "tmp").iterdir())
