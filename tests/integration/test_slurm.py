@@ -252,3 +252,63 @@ def test_a_sweep_is_one_array_of_which_so_many_run_at_a_time() -> None:
     moments = sorted([(job.events()[1]["time"], 1) for job in jobs] + [(job.events()[-1]["time"], -1) for job in jobs])
     running = [sum(change for _, change in moments[: i + 1]) for i in range(len(moments))]
     assert max(running) <= 4
+
+
+def test_a_task_of_an_array_that_others_take_the_node_of_goes_on_to_the_same_end_and_the_others_stay() -> None:
+    options = [*SLOW, "job.name=sweep"]
+    sweep = start("train", "-m", ON, "launcher.array=true", "launcher.partition=low", "launcher.exclusive=true", *options,
+                  "seed=1,2", "hydra/launcher=headway")  # fmt: skip
+    until(lambda: len(list(Path("runs/sweep").glob("*/slurm.json"))) == 2)
+    first, second = (Job(path.parent) for path in sorted(Path("runs/sweep").absolute().glob("*/slurm.json")))
+    reaches(first, 10)
+    reaches(second, 10)
+    number, [node] = number_of(first), nodes_of(first)
+    run(
+        "sbatch",
+        "--partition=high",
+        f"--nodelist={node}",
+        "--exclusive",
+        "--time=1",
+        "--output=/dev/null",
+        "--wrap=sleep 3",
+    )
+    until(lambda: interruptions(first), first)
+    until(
+        lambda: first.name in headway("ls", "--json").stdout and "BeginTime" in headway("show", str(first.dir)).stdout,
+        first,
+    )
+    said, _ = sweep.communicate(timeout=200)
+    assert sweep.returncode == 0, said
+    assert (interruptions(first), interruptions(second)) == (["preempted"], [])
+    assert (number_of(first), worlds(second)) == (number, [1])
+    assert (first.result() or {})["interruptions"][0]["steps_lost"] == 0
+    for job, seed in ((first, 1), (second, 2)):
+        assert weights(job) == weights(trained_here(f"calm-{seed}", *SLOW, f"seed={seed}"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_machine_that_ends_the_command_that_follows_a_job_leaves_the_job_to_slurm(number: signal.Signals) -> None:
+    follower = start("train", ON, *SLOW, "job.name=followed")
+    job = Job(Path("runs/followed").absolute())
+    reaches(job, 5)
+    follower.send_signal(number)
+    said, _ = follower.communicate(timeout=60)
+    assert follower.returncode == 128 + number, said
+    assert "goes on without this command; `headway stop followed` stops it" in said
+    reaches(job, 10)
+    assert headway("stop", "followed").returncode == 0
+    until(lambda: job.state() is State.STOPPED, job)
+    assert interruptions(job) == []
+
+
+def test_ctrl_c_at_the_command_that_follows_a_job_stops_it_with_its_state() -> None:
+    follower = start("train", ON, *SLOW, "job.name=followed")
+    job = Job(Path("runs/followed").absolute())
+    reaches(job, 5)
+    follower.send_signal(signal.SIGINT)
+    said, _ = follower.communicate(timeout=60)
+    assert follower.returncode == 130, said
+    assert job.state() is State.STOPPED
+    done = headway("resume", "followed")
+    assert done.returncode == 0, done.stderr
+    assert weights(job) == weights(trained_here("calm", *SLOW))
