@@ -68,6 +68,10 @@ def _verb(arguments: list[str]) -> int:
         return _complete(rest)
     if verb not in VERBS:
         raise UserError(f"{verb!r} is not a verb of headway; {did_you_mean(verb, VERBS)}")
+    if {"-m", "--multirun"} & set(rest):
+        from trainer import in_turn
+
+        in_turn.register()
     verbs = {"train": _train, "resume": _resume, "predict": _predict, "ls": _ls, "show": _show, "logs": _logs}
     return {
         **verbs,
@@ -112,7 +116,8 @@ def _train_all(arguments: list[str]) -> int:
         from trainer.running import run
 
         begun.append(True)
-        job, code = run(config, begin=terminal.header, follow=terminal.follow, announce=print)
+        beside = InTurn.configs if sweeps else ()
+        job, code = run(config, begin=terminal.header, follow=terminal.follow, announce=print, beside=beside)
         if not config["job"]["dry_run"] and not config["job"]["detach"]:
             terminal.closing(job)
             finished.append(job)
@@ -123,6 +128,7 @@ def _train_all(arguments: list[str]) -> int:
     studies: list[int] = []
     if sweeps := bool({"-m", "--multirun"} & set(arguments)):
         from trainer import sweep
+        from trainer.in_turn import InTurn
         from trainer.tuning import sweeper
 
         sweep.register(studies)

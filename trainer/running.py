@@ -99,14 +99,14 @@ def run(
     follow: Follow,
     begin: Begin = lambda job, config: None,
     announce: Announce = lambda text: None,
+    beside: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[Job, int]:
-    """Runs a composed config's job to its end on the configured launcher. Returns the job and the exit code.
-
-    begin is shown the job once it is submitted, follow watches it while it is alive, announce says what else happens.
+    """Runs a composed config's job to its end on the configured launcher. Returns the job and the exit code. begin is shown the
+    job once it is submitted, follow watches it while it is alive, announce says what else happens. beside: its sweep's configs.
     """
     one = prepare(schema.check(config))
     if not one.is_done:
-        refuse_unused([one.config], None if one.is_new else schema.load_job(one.job.config_path))
+        refuse_unused([one.config], None if one.is_new else schema.load_job(one.job.config_path), beside)
     with private.kept(one.config):
         return _run(one, follow, begin, announce)
 

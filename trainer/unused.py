@@ -33,16 +33,20 @@ BESIDE = {
 }
 
 
-def refuse(configs: Sequence[Mapping[str, Any]], begun: Mapping[str, Any] | None = None) -> None:
+def refuse(
+    configs: Sequence[Mapping[str, Any]],
+    begun: Mapping[str, Any] | None = None,
+    beside: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Raises UserError for a setting that none of these checked configs, one or those of a sweep, makes use of.
 
-    begun: the config of the job that goes on, whose own settings were taken when it began.
+    begun: the config of the job that goes on, whose own settings were taken when it began. beside: other jobs of its sweep.
     """
     for config in configs:
         for key in idle(config):
             value = _value(config, key)
             taken = begun is not None and _value(begun, key) == value
-            if not taken and not any(_value(c, key) == value and told(c, key) is None for c in configs):
+            if not taken and not any(_value(c, key) == value and told(c, key) is None for c in (*configs, *beside)):
                 raise UserError(str(told(config, key)))
 
 
