@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests.jobs import make_job, start
-from trainer import busy
+from trainer import busy, moment
 from trainer.job import Job, State, Status
 from trainer.terminal import Follower, follow
 from trainer.worker.extensions import VARIABLE, Turn, compiling
@@ -69,9 +69,23 @@ def test_who_waits_is_told_once_in_lines_and_all_the_while_in_a_terminal(
         console.print(follower._bar(120))
         assert COMPILING in console.file.getvalue()  # type: ignore[attr-defined]
     assert capsys.readouterr().out.count(COMPILING) == 1
+    busy.write_json(busy.path_of(job), {**moment.now(), "words": COMPILING})
     start(job)  # they train now: what a killed worker has left is not shown
-    busy.write_json(busy.path_of(job), {"words": COMPILING})
     follower = Follower(job)
     follower._poll(Console(file=open(os.devnull, "w")))  # noqa: SIM115
+    follower._look(Status(State.RUNNING, True))
+    assert follower._busy == ""
+
+
+def test_what_takes_long_besides_training_is_told_as_well(job: Job) -> None:
+    start(job)
+    follower = Follower(job)
+    follower._poll(Console(file=open(os.devnull, "w")))  # noqa: SIM115
+    with busy.busy(job, lambda: "worker 0 is packing the model"):
+        until(job, "worker 0 is packing the model")
+        follower._look(Status(State.RUNNING, True))
+        console = Console(file=io.StringIO(), width=120)
+        console.print(follower._bar(120))
+        assert "packing the model" in console.file.getvalue()  # type: ignore[attr-defined]
     follower._look(Status(State.RUNNING, True))
     assert follower._busy == ""

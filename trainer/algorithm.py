@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -146,6 +147,9 @@ class Context(Protocol):
 
     def note(self, text: str) -> None:
         """A line that who looks after the job should read: it goes to the log, and stands with the job's interruption."""
+
+    def busy(self, what: str) -> AbstractContextManager[None]:
+        """Meanwhile who waits for the job is told what rank 0 is at, "installing requirements.txt", if it takes longer than a moment."""
 
     def bring(self, names: Sequence[str]) -> None:
         """Has rank 0 find in its job's directory what this node has there by these names, files or folders. Nothing is to be

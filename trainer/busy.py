@@ -1,12 +1,14 @@
-"""What a job's workers are busy with before their first step, where that takes long: logs/busy.json, while it lasts."""
+"""What a job's workers are busy with besides training, where that takes long: logs/busy.json, while it lasts."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from trainer import moment, shapes
 from trainer.job import Job, read_hint, write_json
 
 LOOK_SECONDS = 0.5
@@ -17,10 +19,13 @@ def path_of(job: Job) -> Path:
     return job.logs / "busy.json"
 
 
-def words_of(job: Job) -> str:
-    """What they are busy with now; empty if with nothing that takes long."""
-    found = read_hint(path_of(job)) or {}
-    return str(found.get("words") or "") if isinstance(found, dict) else ""
+def words_of(job: Job, since: Mapping[str, Any] | None = None) -> str:
+    """What they are busy with now; empty if with nothing that takes long. since: the event with which they began; what was told
+    before it is what a killed worker has left."""
+    found = read_hint(path_of(job))
+    if since is not None and (shapes.wrong(found, {"time": shapes.moment}, {}) or not moment.earlier(since, found)):
+        return ""
+    return str(found.get("words") or "")
 
 
 @contextlib.contextmanager
@@ -46,5 +51,5 @@ def _tell(job: Job, ask: Callable[[], str], ended: threading.Event) -> None:
             since = since + LOOK_SECONDS if now == words else 0.0
             words = now
             if words != said and (since >= PATIENCE or not words):
-                write_json(path_of(job), {"words": words})
+                write_json(path_of(job), {**moment.now(), "words": words})
                 said = words

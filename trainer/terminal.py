@@ -105,7 +105,7 @@ class Follower:
     _running: dict[str, Any] | None = field(default=None, init=False)  # since when workers have trained
     _digits: int = field(default=0, init=False)  # of the last step, so that lines stand below each other
     _facts_shown: bool = field(default=False, init=False)
-    _busy: str = field(default="", init=False)  # what the workers are at before they train, where that takes long
+    _busy: str = field(default="", init=False)  # what the workers are at besides training, where that takes long
     _reason: str = field(default="", init=False)  # what the backend says of a job that waits
     _trouble: bool = field(default=False, init=False)  # whether S3 can't be written
     _progress: dict[str, Any] = field(default_factory=dict, init=False)
@@ -163,7 +163,7 @@ class Follower:
     def _look(self, status: Status) -> bool:
         """Whether it is alive."""
         self._reason = visible(status.reason) if status.alive else ""
-        self._busy = visible(words_of(self.job)) if status.alive and self._running is None else ""
+        self._busy = visible(words_of(self.job, self._running)) if status.alive else ""
         return status.alive
 
     def _poll(self, console: Console) -> None:
@@ -285,7 +285,7 @@ class Follower:
         from rich.text import Text
 
         now = self._progress
-        if self._running is None or not now:
+        if self._running is None or not now or self._busy:
             waiting = "starting the workers" if self._running is None else "the first step"
             waiting = self._busy or waiting
             waiting = f"waiting: {self._reason}" if self._reason else waiting

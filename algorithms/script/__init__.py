@@ -250,7 +250,8 @@ class Script(Estimator):
             if failed is not None:
                 reason = self._fail(failed, hosts, command)
             if has_time:
-                self._pack(context, hosts, with_model=failed is None)
+                with context.busy("packing what the script has left"):
+                    self._pack(context, hosts, with_model=failed is None)
                 if failed is None and code is not None:
                     (context.job / "output" / "success").touch()
             if code is None and not _has_files(container.checkpoints):

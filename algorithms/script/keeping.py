@@ -63,7 +63,9 @@ class Kept:
         self._uploads: list[Any] = []
         if script.checkpoint_s3_uri and fetches:
             folder = Path(os.path.realpath(one.checkpoints))
-            self._uploads.append(context.upload(folder, script.checkpoint_s3_uri.rstrip("/"), fetch=True, exact=True))
+            url = script.checkpoint_s3_uri.rstrip("/")
+            with context.busy(f"bringing the script's checkpoints from {url}"):
+                self._uploads.append(context.upload(folder, url, fetch=True, exact=True))
         output = str(script.hyperparameters.get(OUTPUT) or "")
         if output.startswith(S3):
             url = f"{output.rstrip('/')}/{one.job_name}/output/intermediate"
@@ -73,7 +75,9 @@ class Kept:
         """Once the scripts have ended."""
         for upload in self._uploads:
             left = context.seconds_left()
-            if problem := upload.finish(FINISH_SECONDS if left is None else max(1.0, left - 1.0)):
+            with context.busy("bringing what the script has left to S3"):
+                problem = upload.finish(FINISH_SECONDS if left is None else max(1.0, left - 1.0))
+            if problem:
                 context.note(problem)
         self._uploads.clear()
 

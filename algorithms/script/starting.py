@@ -111,15 +111,17 @@ def prepare(script: Any, context: Context, one: Container, host: Host, stop: thr
     name_python(_names(one))
     inputs: Any = context.train
     for name in one.channels:
-        feed, told = inputs.lay(name, one.data, host.node, host.nodes)
+        with context.busy(f"bringing the channel {name} to this machine"):
+            feed, told = inputs.lay(name, one.data, host.node, host.nodes)
         if feed is not None:
             script.feeds.append(feed)
         if told and host.node == 0:
             context.note(told)
     if not is_command(one.entry, one.code, one.dialect):
-        installing.requirements(one.code, stop)
-        if is_package(one.entry, one.code, one.dialect):
-            installing.package(one.code, one.root / "lib", stop)
+        with context.busy("installing what the script requires"):
+            installing.requirements(one.code, stop)
+            if is_package(one.entry, one.code, one.dialect):
+                installing.package(one.code, one.root / "lib", stop)
 
 
 def remove(path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from trainer import codepath, node
+from trainer.busy import busy
 from trainer.data.samples import Samples
 from trainer.data.schema import Schema
 from trainer.job import Job
@@ -104,6 +106,9 @@ class JobContext:
     def note(self, text: str) -> None:
         print(text)
         self.notes.append(text)
+
+    def busy(self, what: str) -> AbstractContextManager[None]:
+        return busy(self._session.job, lambda: f"worker 0 is {what}") if self.rank == 0 else nullcontext()
 
     def bring(self, names: Sequence[str]) -> None:
         if url := os.environ.get(node.APART):
