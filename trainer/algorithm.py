@@ -185,6 +185,7 @@ class Algorithm:
     uses: what it goes by of the config's groups `train`, `strategy` and `checkpoint`: whole groups, or keys. What a user sets of
     them beside these is refused before anything starts. Written as a literal, as it is read from the source.
     instead: settings of its own that do what keys of these groups do for others: {"train.epochs": "rounds"}.
+    checks: whether `check` can tell before anything starts.
     travels: the name of a setting that is a folder of the user's own code, if there is one: it is copied into the job's
     directory, where the workers find it by `Context.code`, and `check` is called before anything starts.
     """
@@ -194,6 +195,7 @@ class Algorithm:
     imports: ClassVar[tuple[str, ...]] = ()
     uses: ClassVar[frozenset[str]] = frozenset({"train", "strategy", "checkpoint"})
     instead: ClassVar[Mapping[str, str]] = {}
+    checks: ClassVar[bool] = False
     travels: ClassVar[str] = ""
     maximize: ClassVar[frozenset[str]] = frozenset(
         {"accuracy", "auc", "aucpr", "f1", "precision", "recall", "r2", "map", "ndcg"}

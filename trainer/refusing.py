@@ -34,7 +34,7 @@ def has_time_left(config: Mapping[str, Any], job: Job) -> bool:
 
 
 def check_algorithm(config: Mapping[str, Any], job: Job) -> None:
-    """What an algorithm that brings a folder of its own can tell of its settings. Raises UserError."""
+    """What an algorithm can tell of its settings, and of the folder that it brings. Raises UserError."""
     from trainer import codepath
     from trainer.signature import class_constant
 
@@ -43,6 +43,8 @@ def check_algorithm(config: Mapping[str, Any], job: Job) -> None:
         algorithm = build(node, "algorithm")
         folder = Path(str(getattr(algorithm, key)))
         algorithm.check(folder if folder.is_dir() else codepath.copy_of(job.dir, folder) or folder)
+    elif class_constant(str(node["_target_"]), "checks"):
+        build(node, "algorithm").check(Path())
 
 
 def refuse_changed(job: Job, content: str, changed: str) -> None:

@@ -7,7 +7,7 @@ import multiprocessing
 import multiprocessing.synchronize
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -409,6 +409,110 @@ def test_the_librarys_other_objectives_predict_what_they_can(objective: str, cla
     assert columns.keys() == names
     if classes:
         assert (columns["prediction"] == y[300:]).mean() > 0.7
+
+
+OWN = [
+    ("count:poisson", {}, "poisson-nloglik"),
+    ("reg:gamma", {}, "gamma-nloglik"),
+    ("reg:tweedie", {"tweedie_variance_power": 1.3}, "tweedie-nloglik@1.3"),
+    ("reg:quantileerror", {"quantile_alpha": 0.9}, "quantile"),
+    ("reg:squaredlogerror", {}, "rmsle"),
+    ("reg:absoluteerror", {}, "mae"),
+    ("survival:cox", {}, "cox-nloglik"),
+]
+
+
+@pytest.mark.parametrize(("objective", "params", "metric"), OWN)
+def test_an_objective_reports_stops_and_is_tuned_by_its_own_metric(objective: str, params: dict, metric: str) -> None:
+    x, y, schema = table(0)
+    y = np.abs(y) + 0.5
+    label = replace(schema.label, min=float(y.min()), max=float(y.max()))
+    context = Alone(replace(schema, label=label), Rows(x[:300], y[:300]), Rows(x[300:], y[300:]))
+    algorithm = XGBoost(rounds=5, objective=objective, params=params)
+    algorithm.fit(context)
+    values = context.reports[-1][1]
+    assert values["validation_loss"] == values[f"validation_{metric}"]
+    kinds = {"feature_types": ["q", "q", "q", "c"], "enable_categorical": True}
+    known = xgboost.DMatrix(x[:300], label=y[:300], **kinds)
+    theirs = xgboost.train({"objective": objective, **params, "seed": 7, "nthread": 1}, known, 5)
+    expected = theirs.predict(xgboost.DMatrix(x[300:], **kinds))
+    np.testing.assert_allclose(algorithm.predict(batch_of(x[300:]))["prediction"], expected, rtol=1e-4)
+
+
+def test_several_quantiles_are_a_column_each_and_the_middle_one_is_the_prediction() -> None:
+    algorithm, _, x, _ = fitted(0, objective="reg:quantileerror", params={"quantile_alpha": [0.1, 0.5, 0.9]})
+    columns = algorithm.predict(batch_of(x[300:]))
+    assert columns.keys() == {"prediction", "quantile_0.1", "quantile_0.5", "quantile_0.9"}
+    assert (columns["prediction"] == columns["quantile_0.5"]).all()
+    assert (columns["quantile_0.1"] <= columns["quantile_0.9"]).mean() > 0.9
+
+
+BEFORE = [
+    ({"objective": "rank:ndcg"}, "rank:ndcg learns the order within groups of rows"),
+    ({"objective": "survival:aft"}, "survival:aft learns from two bounds"),
+    ({"objective": "reg:quantileerror"}, "needs algorithm.params.quantile_alpha"),
+    ({"objective": "reg:nonsense"}, "Unknown objective function: `reg:nonsense`"),
+    ({"eval_metric": "accuracy"}, "Unknown metric function accuracy"),
+    (
+        {"params": {"max_leafs": 31}},
+        "algorithm.params.max_leafs: xgboost makes nothing of it; did you mean 'max_leaves'",
+    ),
+    ({"params": {"grow_policy": "deep"}}, "'deep', valid values are"),
+    ({"params": {"max_leaves": "many"}}, "max_leaves"),
+]
+
+
+@pytest.mark.parametrize(("settings", "says"), BEFORE)
+def test_what_the_library_will_not_take_is_told_before_anything_starts(settings: dict, says: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        XGBoost(**settings).check(Path())
+    assert says in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_the_library_takes_passes() -> None:
+    XGBoost(params={"monotone_constraints": {"a": 1}, "max_leaves": 31, "grow_policy": "lossguide"}).check(Path())
+    XGBoost(objective="multi:softprob", eval_metric=["mlogloss"]).check(Path())
+    XGBoost(objective="reg:gamma").check(Path())
+    XGBoost(params={"device": "cuda"}).check(Path())
+
+
+@pytest.mark.parametrize(
+    ("objective", "low", "says"),
+    [
+        ("count:poisson", -1.0, "takes numbers 0 or more"),
+        ("reg:gamma", 0.0, "takes numbers above 0"),
+        ("reg:tweedie", -0.5, "takes numbers 0 or more"),
+        ("reg:logistic", -0.1, "takes numbers from 0 to 1"),
+        ("reg:squaredlogerror", -1.0, "takes numbers above -1"),
+    ],
+)
+def test_labels_that_an_objective_cannot_learn_are_refused(objective: str, low: float, says: str) -> None:
+    x, y, schema = table(0)
+    label = replace(schema.label, min=low, max=1.0)
+    with pytest.raises(UserError, match=says):
+        XGBoost(objective=objective).fit(Alone(replace(schema, label=label), Rows(x, y)))
+
+
+def test_constraints_may_name_the_columns() -> None:
+    x, y, schema = table(0)
+    names = [column.name for column in schema.features]
+    named = XGBoost(rounds=5, params={"monotone_constraints": {names[1]: 1}, "interaction_constraints": [names[:2]]})
+    signs = [0, 1, *([0] * (len(names) - 2))]
+    placed = XGBoost(rounds=5, params={"monotone_constraints": signs, "interaction_constraints": "[[0, 1]]"})
+    for algorithm in (named, placed):
+        algorithm.fit(Alone(schema, Rows(x, y)))
+    one, other = (algorithm.predict(batch_of(x))["prediction"] for algorithm in (named, placed))
+    assert (one == other).all()
+    for wrong, says in [
+        ({"monotone_constraints": {"nothing": 1}}, "there is no column 'nothing'"),
+        ({"monotone_constraints": {names[0]: 2}}, "2 is none of -1, 0 and 1"),
+        ({"monotone_constraints": [1]}, "has 1 entries, and there are"),
+        ({"interaction_constraints": [["nothing"]]}, "there is no column 'nothing'"),
+        ({"interaction_constraints": ["a"]}, "give groups of columns"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            XGBoost(params=wrong).fit(Alone(schema, Rows(x, y)))
 
 
 REFUSED = [

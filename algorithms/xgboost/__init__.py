@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
+from algorithms.xgboost import parameters
 from trainer.algorithm import Batch, Context, Estimator, Range
 from trainer.data.schema import Schema
 from trainer.errors import LostWorker, UserError
@@ -79,6 +80,7 @@ class XGBoost(Estimator):
     params: dict[str, Any] = field(default_factory=dict)
 
     takes: ClassVar[frozenset[str]] = frozenset({"numeric", "categorical", "missing", "sparse"})
+    checks: ClassVar[bool] = True
     imports: ClassVar[tuple[str, ...]] = ("xgboost", "scipy.sparse")
     instead: ClassVar[dict[str, str]] = {"train.epochs": "rounds", "train.max_steps": "rounds"}
 
@@ -91,6 +93,17 @@ class XGBoost(Estimator):
                 raise UserError(f"algorithm.params.{key} {REFUSED[key]}")
         if self.params.get("booster") == "gblinear":
             raise UserError("algorithm.params.booster: gblinear grows no trees; use algorithm=linear")
+
+    def check(self, folder: Path) -> None:
+        if self.objective:
+            parameters.check_objective(self.objective, self.params)
+        if not (self.objective or self.eval_metric or self.params):
+            return
+        try:
+            library = _library()
+        except UserError:
+            return  # this machine only submits
+        parameters.try_out(library, self._library_settings("regression" if self.task == "auto" else self.task))
 
     def target(self, schema: Schema) -> str | None:
         return "number" if self._task(schema) == "regression" else "class"
@@ -115,7 +128,7 @@ class XGBoost(Estimator):
         except xgboost.core.XGBoostError as error:
             lost_a_worker = "/collective/" in str(error)
             kind = LostWorker if lost_a_worker else UserError
-            raise kind(f"algorithm=xgboost: {_first_line(error)}") from error
+            raise kind(f"algorithm=xgboost: {parameters.first_line(error)}") from error
 
     def _boost(self, context: Context, settings: dict[str, Any], evaluated: list[tuple[Any, str]]) -> Any:
         """The library's own loop, round by round, from wherever an earlier session came to:
@@ -169,6 +182,14 @@ class XGBoost(Estimator):
             threshold = 0.0 if objective == "binary:logitraw" else 0.5
             columns = {"prediction": (outputs > threshold).astype(np.int64)}
             return columns | ({"probability": outputs} if objective == "binary:logistic" else {})
+        if outputs.ndim == 2:  # a column for each of several quantiles
+            alphas = json.loads(self._booster.save_config())["learner"]["objective"]["quantile_loss_param"][
+                "quantile_alpha"
+            ]
+            levels = [float(alpha) for alpha in json.loads(alphas)]
+            nearest = int(np.argmin(np.abs(np.array(levels) - 0.5)))
+            named = {f"quantile_{level:g}": outputs[:, i] for i, level in enumerate(levels)}
+            return {"prediction": outputs[:, nearest], **named}
         return {"prediction": outputs}
 
     def save(self, folder: Path) -> None:
@@ -201,11 +222,22 @@ class XGBoost(Estimator):
         return task
 
     def _settings(self, context: Context) -> dict[str, Any]:
-        """The library's parameters."""
-        task = self._task(context.schema)
-        metrics = METRICS[task] if self.eval_metric is None else self.eval_metric
+        """The library's parameters for this job. Raises UserError for what does not fit its data."""
+        task, schema = self._task(context.schema), context.schema
+        settings = self._library_settings(task)
+        parameters.check_objective(settings["objective"], self.params)
+        parameters.check_label(settings["objective"], schema)
+        settings |= parameters.by_position(self.params, schema)
+        if task == "multiclass":
+            settings["num_class"] = schema.classes
+        parameters.try_out(_library(), settings)
+        return settings | {"nthread": context.threads, "seed": context.seed}
+
+    def _library_settings(self, task: str) -> dict[str, Any]:
+        objective = self.objective or OBJECTIVES[task]
+        metrics = self.eval_metric or parameters.own_metrics(objective, self.params) or METRICS[task]
         settings = {
-            "objective": self.objective or OBJECTIVES[task],
+            "objective": objective,
             "eval_metric": [metrics] if isinstance(metrics, str) else list(metrics),
             "eta": self.lr,
             "max_depth": self.max_depth,
@@ -216,14 +248,10 @@ class XGBoost(Estimator):
             "alpha": self.l1,
             "lambda": self.l2,
             "tree_method": self.tree_method,
-            "nthread": context.threads,
-            "seed": context.seed,
             "seed_per_iteration": True,
         }
         if self.tree_method != "exact":
             settings["max_bin"] = self.max_bin
-        if task == "multiclass":
-            settings["num_class"] = context.schema.classes
         return settings | self.params
 
     def _matrix(self, context: Context, samples: Samples, train: Any = None) -> Any:
@@ -352,9 +380,3 @@ def _figures(scores: dict[str, dict[str, list[float]]]) -> dict[str, float]:
         if error is not None:
             figures[f"{data}_accuracy"] = 1 - error
     return figures
-
-
-def _first_line(error: Exception) -> str:
-    """The library's message without its time stamp, source position and stack."""
-    line = str(error).strip().partition("\n")[0]
-    return line.rpartition(".cc:")[2].partition(": ")[2] or line if ".cc:" in line else line
