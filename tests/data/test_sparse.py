@@ -137,3 +137,35 @@ def test_the_line_is_the_files_in_a_large_file_too(write, monkeypatch):
     path = write("rows.svm", "# text\n" + "1 1:1 2:2\n" * 50 + "1 2:1 1:1\n")
     with pytest.raises(UserError, match="line 52: index 1 comes after 2"):
         open_data(Libsvm(train=path, validation=None), Everything(), seed=1)
+
+
+def test_a_few_columns_far_apart_take_no_more_room_than_they_are(write):
+    """Indices near 2^31 of which three are there: nothing is as wide as the largest."""
+    text = "1 5:1 2000000000:2\n0 7:3\n1 2000000000:4\n0 5:5 7:6\n"
+    found = open_data(Libsvm(train=write("rows.svm", text), validation=None), Everything(), seed=1)
+    assert (found.schema.columns, found.schema.sparse_columns) == (3, (5, 7, 2000000000))
+    (batch,) = found.train.sequential(batch_size=10)
+    rows = [[1, 0, 2], [0, 3, 0], [0, 0, 4], [5, 6, 0]]
+    assert to_dense(batch.x).tolist() == rows
+    assert found.schema.sparse_mean == pytest.approx(np.mean(rows, 0))
+    again = type(found.schema).from_dict(found.schema.to_dict())
+    new = write("new.svm", "0 6:9 7:8 1999999999:1\n1 2000000000:7\n")
+    (batch,) = encode(Libsvm(test=new), again, Everything()).sequential(batch_size=10)
+    assert to_dense(batch.x).tolist() == [[0, 8, 0], [0, 0, 7]]
+
+
+def test_a_validation_file_has_the_training_files_columns(write):
+    train = write("rows.svm", "1 5:1 2000000000:2\n0 7:3\n1 5:4\n")
+    held = write("held.svm", "1 7:1 8:2\n0 2000000000:3\n")
+    found = open_data(Libsvm(train=train, validation=held), Everything(), seed=1)
+    (batch,) = found.validation.sequential(batch_size=10)
+    assert to_dense(batch.x).tolist() == [[0, 1, 0], [0, 0, 3]]
+
+
+def test_what_32_bits_do_to_values_and_labels_is_told(write):
+    text = "".join(f"{i} 3:{1_700_000_000 + i} 4:{i / 8}\n" for i in range(100))
+    (note,) = open_data(Libsvm(train=write("rows.svm", text), validation=None), Everything(), seed=1).notes
+    assert "column 3: of 100 different values 32 bits tell 2 apart" in note
+    labels = "".join(f"{2**60 + 1024 * (i % 3)} 1:{i}\n" for i in range(100))
+    with pytest.raises(UserError, match=r"labels beyond 2\^53 are not told apart in this format"):
+        open_data(Libsvm(train=write("ids.svm", labels), validation=None), Everything(), seed=1)

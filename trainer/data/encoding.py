@@ -318,10 +318,19 @@ def _sparse_pieces(rows: Any, schema: Schema) -> Pieces:
     from scipy.sparse import csr_matrix
 
     matrix = rows.tocsr() if _is_sparse(rows) else csr_matrix(np.asarray(rows))
+    if (kept := _kept(schema)) is not None:  # column j of the matrix is the file's j-th
+        block = SparseBlock(
+            matrix.indptr.astype(np.int64), matrix.indices + schema.sparse_base, matrix.data.astype(np.float32)
+        )
+        return lambda: iter([fitted(block, 0, schema.columns, kept)])
     if matrix.shape[1] != schema.columns:
         raise _wrong_width("the rows", matrix.shape[1], schema, schema.columns, schema.columns)
     block = SparseBlock(matrix.indptr.astype(np.int64), matrix.indices, matrix.data.astype(np.float32))
     return lambda: iter([block])
+
+
+def _kept(schema: Schema) -> np.ndarray | None:
+    return np.array(schema.sparse_columns) if schema.sparse_columns else None
 
 
 def _libsvm_pieces(source: Source, schema: Schema) -> Iterator[SparseBlock]:
@@ -330,4 +339,4 @@ def _libsvm_pieces(source: Source, schema: Schema) -> Iterator[SparseBlock]:
         raise UserError("data.test is not set: give the path of the rows to predict")
     for piece in source.batches(files):
         block = table.sparse_block(piece.batch.column("indices"), piece.batch.column("values"))
-        yield fitted(block, schema.sparse_base, schema.columns)
+        yield fitted(block, schema.sparse_base, schema.columns, _kept(schema))

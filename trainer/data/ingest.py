@@ -15,16 +15,17 @@ from trainer.data.cells import Place
 from trainer.data.columns import Feature
 from trainer.data.labels import Label
 from trainer.data.naming import column
-from trainer.data.narrowing import Narrowed, Watch
+from trainer.data.narrowing import Narrowed, Watch, lost_in_sparse
 from trainer.data.order import BLOCK
 from trainer.data.sources import Piece, Source
-from trainer.data.table import DATA, META, Table, of_folder
+from trainer.data.table import DATA, KEPT, META, Table, of_folder
 from trainer.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_VERSION = 2  # of what the cache holds
+_VERSION = 3  # of what the cache holds
+_WIDE, _FEW_AMONG = 1 << 20, 4  # of more sparse columns only those that are there get a place, if they are so few
 
 
 def ingest(source: Source, files: Sequence[str], like: Table | None = None) -> Table:
@@ -195,8 +196,9 @@ def followers(like: Table) -> tuple[list[Feature], Label | None]:
 def _sparse(source: Source, files: Sequence[str], like: Table | None, folder: Path) -> None:
     from trainer.data.reading import libsvm_line
 
-    label = Label(name="label")
+    label, watch = Label(name="label"), Watch()
     base, width, rows = 1, 0, 0
+    seen, notes = np.empty(0, np.int64), []
     with _Writer(folder, None, labelled=True) as writer:
         for piece in source.batches(files):
             batch, place = piece.batch, _place(source, piece)
@@ -207,16 +209,30 @@ def _sparse(source: Source, files: Sequence[str], like: Table | None, folder: Pa
                 at = int(np.searchsorted(batch.column("indices").offsets.to_numpy(), entry, side="right")) - 1
                 where = f"{piece.path}, line {libsvm_line(piece.path, piece.first + at)}, index {indices[entry]}"
                 raise UserError(f"{where}: {values[entry]} is no finite number of single precision; mend it")
+            if not rows:
+                notes = lost_in_sparse(indices, batch.column("exact").flatten().to_numpy(zero_copy_only=False))
             y = label.encode(_whole(batch.column("label")), place)
+            watch.see(y)
             if len(indices):
                 base, width = min(base, int(indices.min())), max(width, int(indices.max()) + 1)
+                seen = np.union1d(seen, indices)
             writer.add_sparse(batch, y)
             rows += len(y)
     if not rows:
         raise UserError(f"{', '.join(files)}: there are no rows")
+    if label.beyond and label.candidates():
+        raise UserError(f"{files[0]}: labels beyond 2^53 are not told apart in this format; number the classes from 0")
+    if not label.coded:
+        found = watch.verdict()
+        label.origin, label.distinct, label.left = found.origin, found.distinct, found.plain
+    columns, kept = width - base, None
     if like:
-        base, width = like.base, like.columns + like.base
-    _describe(folder, [], label, rows, width - base, sparse=True, base=base)
+        base, columns, kept = like.base, like.columns, like.kept
+    elif columns > _WIDE and _FEW_AMONG * len(seen) < columns:
+        kept, columns = seen, len(seen)
+    if kept is not None:
+        np.save(folder / KEPT, kept)
+    _describe(folder, [], label, rows, columns, sparse=True, base=base, notes=notes)
 
 
 def _whole(labels: pa.Array) -> pa.Array:
@@ -244,6 +260,7 @@ def _describe(
     left_out: Sequence[str] = (),
     sparse: bool = False,
     base: int = 0,
+    notes: Sequence[str] = (),
 ) -> None:
     target = None
     if label:
@@ -259,6 +276,7 @@ def _describe(
         "left_out": list(left_out),
         "sparse": sparse,
         "base": base,
+        "notes": list(notes),
     }
     (folder / META).write_text(json.dumps(meta))
 

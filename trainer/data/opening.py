@@ -86,7 +86,7 @@ def _open_table(source: Source, algorithm: Algorithm, seed: int) -> Opened:
     opened = Opened(schema, samples(whole, train, schema, labels_for(schema, target, whole.label)), None)
     opened.label = said(schema, target, whole.label)
     opened.left_out = whole.left_out
-    opened.notes = [*_narrowed(whole.features), *worth_a_line(whole.features)]
+    opened.notes = [*whole.notes, *_narrowed(whole.features), *worth_a_line(whole.features)]
     if validation is not None:
         if held is not None and target == "class" and schema.label is not None:
             check_classes(source, held, whole, schema.label.classes)
@@ -178,6 +178,7 @@ def _schema(source: Source, whole: Table, part: Part) -> tuple[Schema, dict[floa
         names=whole.names,
         sparse=whole.sparse,
         sparse_base=whole.base,
+        sparse_columns=() if whole.kept is None else tuple(whole.kept.tolist()),
         impute=source.missing == "mean",
         sparse_mean=tuple(features.mean.tolist()) if whole.sparse else (),
         sparse_std=tuple(features.std.tolist()) if whole.sparse else (),
@@ -242,7 +243,7 @@ def _sparse_in_memory(one: Table, part: Part, schema: Schema, labels: Labels) ->
     y = []
     for number in range(part.blocks):
         block, local = one.block(number), part.local(number)
-        pieces.append(fitted(block.x if local is None else block.x.rows(local), one.base, schema.columns))
+        pieces.append(fitted(block.x if local is None else block.x.rows(local), one.base, schema.columns, one.kept))
         y.append(block.y if local is None or block.y is None else block.y[local])
     return Sparse(
         joined(pieces), schema.columns, torch.from_numpy(labels(np.concatenate([v for v in y if v is not None])))

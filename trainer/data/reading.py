@@ -120,7 +120,8 @@ def read_text(path: str) -> Iterator[Piece]:
 
 
 def read_libsvm(path: str) -> Iterator[Piece]:
-    """Columns `indices` list<int32>, `values` list<float32> and `label` float64. Indices as they stand in the file."""
+    """Columns `indices` list<int32>, `values` list<float32>, `exact` list<float64>, the same before they were narrowed, and
+    `label` float64. Indices as they stand in the file."""
     import numpy as np
     import pyarrow as pa
 
@@ -131,7 +132,9 @@ def read_libsvm(path: str) -> Iterator[Piece]:
         indices = pa.ListArray.from_arrays(offsets, pa.array(matrix.indices.astype(np.int32)))
         with np.errstate(over="ignore"):  # infinities are told with their line
             values = pa.ListArray.from_arrays(offsets, pa.array(matrix.data.astype(np.float32)))
-        batch = pa.RecordBatch.from_arrays([indices, values, pa.array(labels)], names=["indices", "values", "label"])
+        exact = pa.ListArray.from_arrays(offsets, pa.array(matrix.data))
+        columns = {"indices": indices, "values": values, "exact": exact, "label": pa.array(labels)}
+        batch = pa.RecordBatch.from_pydict(columns)
         yield Piece(path, first, batch)
         first += len(labels)
         line += block.count(b"\n")

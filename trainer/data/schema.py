@@ -42,7 +42,8 @@ class Schema:
 
     sparse: x is `SparseRows`; `features` is then empty and `columns` alone says the width (mean and std of
     column j, over all training rows, zeros included, are in `sparse_mean[j]`, `sparse_std[j]`); `sparse_base` is
-    what the file's indices count from, 0 or 1.
+    what the file's indices count from, 0 or 1; `sparse_columns[j]` the file's index of column j, where the file's
+    indices are few among very many.
     text: x is tokens.
     impute: missing numeric cells were replaced by the training mean.
     """
@@ -56,6 +57,7 @@ class Schema:
     text: bool = False
     impute: bool = False
     sparse_base: int = 0
+    sparse_columns: tuple[int, ...] = field(default=(), repr=False)
     sparse_std: tuple[float, ...] = field(default=(), repr=False)
     sparse_mean: tuple[float, ...] = field(default=(), repr=False)
 
@@ -82,6 +84,7 @@ class Schema:
                 "features": tuple(column(c) for c in data["features"]),
                 "label": label,
                 "names": tuple(data.get("names", ())),
+                "sparse_columns": tuple(data.get("sparse_columns", ())),
                 "sparse_std": tuple(data["sparse_std"]),
                 "sparse_mean": tuple(data["sparse_mean"]),
             }

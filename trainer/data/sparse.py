@@ -64,7 +64,7 @@ class SparseStreaming(Sparse):
         runs, inverse = by_block(ids, self.part)
         for number, run, rows in runs:
             block = self.table.block(number)
-            pieces.append(fitted(block.x.rows(rows), self.table.base, self.columns))
+            pieces.append(fitted(block.x.rows(rows), self.table.base, self.columns, self.table.kept))
             if block.y is not None:
                 y[run] = block.y[rows]
         gathered = joined(pieces).rows(inverse)
@@ -81,10 +81,17 @@ def tensors(rows: SparseBlock, columns: int) -> SparseRows:
     )
 
 
-def fitted(rows: SparseBlock, base: int, columns: int) -> SparseBlock:
-    """Indices that count from 0; those of columns that training never saw are dropped."""
-    indices = rows.indices - base
-    keep = (indices >= 0) & (indices < columns)
+def fitted(rows: SparseBlock, base: int, columns: int, kept: np.ndarray | None = None) -> SparseBlock:
+    """Indices that count from 0; those of columns that training never saw are dropped.
+
+    kept: the file's indices of the columns, sorted, where they are few among very many.
+    """
+    if kept is None:
+        indices = rows.indices - base
+        keep = (indices >= 0) & (indices < columns)
+    else:
+        indices = np.minimum(np.searchsorted(kept, rows.indices), columns - 1).astype(rows.indices.dtype)
+        keep = kept[indices] == rows.indices
     if keep.all():
         return SparseBlock(rows.offsets, indices, rows.values)
     kept = np.concatenate([[0], np.cumsum(keep)])

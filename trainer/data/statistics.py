@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from trainer.data.part import Part
+from trainer.data.sparse import fitted
 from trainer.data.table import SparseBlock, Table
 
 
@@ -94,7 +95,7 @@ def measure(table: Table, part: Part) -> tuple[Moments, Moments | None]:
         y = block.y if local is None or block.y is None else block.y[local]
         if isinstance(block.x, SparseBlock):
             x = block.x if local is None else block.x.rows(local)
-            features.add_sparse(x, x.indices - table.base)
+            features.add_sparse(x, fitted(x, table.base, table.columns, table.kept).indices)
         else:
             x = block.x if local is None else block.x[local]
             if len(x):

@@ -16,7 +16,7 @@ from trainer.data.order import BLOCK
 if TYPE_CHECKING:
     import pyarrow as pa
 
-DATA, META = "data.arrow", "schema.json"
+DATA, META, KEPT = "data.arrow", "schema.json", "columns.npy"
 
 
 @dataclass
@@ -49,7 +49,8 @@ class Table:
     """Encoded rows. `block(i)` gives the i-th BLOCK of them, without a copy where they are memory-mapped.
 
     features: one for each column of x; empty if sparse. base: what sparse indices count from, 0 or 1.
-    names: of all of the file's columns, in its order; left_out: those that are neither.
+    names: of all of the file's columns, in its order; left_out: those that are neither. kept: the file's indices of sparse
+    columns, sorted, where they are few among very many. notes: what a person should hear of how it was read.
     bytes: of all rows. entry: the cache's folder of it, if there is one.
     """
 
@@ -64,6 +65,8 @@ class Table:
     entry: Path | None = None
     names: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    kept: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def blocks(self) -> int:
@@ -111,6 +114,8 @@ def of_folder(entry: Path) -> Table:
         entry=entry,
         names=tuple(meta["names"]),
         left_out=tuple(meta["left_out"]),
+        kept=np.load(entry / KEPT) if (entry / KEPT).exists() else None,
+        notes=tuple(meta["notes"]),
     )
 
 
