@@ -50,5 +50,8 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     if name in _LAZY:
+        from trainer.interpreter import pin
+
+        pin()
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'trainer' has no attribute {name!r}")

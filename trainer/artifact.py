@@ -109,7 +109,7 @@ class Model:
         for columns in self.predict_batches(rows):
             for name, values in columns.items():
                 parts.setdefault(name, []).append(values)
-        return {name: np.concatenate(values) for name, values in parts.items()}
+        return {name: np.concatenate(values) for name, values in parts.items()} or {"prediction": np.empty(0)}
 
     def predict_batches(self, rows: Any) -> Iterator[dict[str, np.ndarray]]:
         """As `predict`, in parts of bounded size."""

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
 
 from trainer import plugins
+from trainer.interpreter import ROOT
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Key:
 
 
 def conf_folder() -> Path:
-    return Path(str(files("conf")))
+    return ROOT / "conf"
 
 
 _joined: list[Path] = []  # the folders of the command at hand

@@ -7,6 +7,7 @@ from scipy.sparse import csr_matrix
 from tests.data.conftest import Everything, Numbers
 from trainer.data.encoding import encode
 from trainer.data.opening import open_data
+from trainer.data.schema import Column, Schema
 from trainer.data.sources import Csv, Digits, Libsvm
 from trainer.errors import UserError
 
@@ -121,3 +122,20 @@ def test_sparse_rows_fit_a_sparse_model_alone(write, schema):
     with pytest.raises(UserError, match="has 2 columns, and the model learned from 3"):
         encode(csr_matrix(np.ones((1, 2))), sparse, Everything())
     assert "sparse matrix, and the model learned from a table" in refused(matrix, schema)
+
+
+def test_rows_may_be_records():
+    schema = Schema(features=(Column(name="a", kind="numeric"), Column(name="b", kind="numeric")), columns=2)
+    rows = [{"b": 2.0, "a": 1}, {"a": 3}]
+    (batch,) = encode(rows, schema, Everything()).sequential(batch_size=5)
+    assert np.array_equal(batch.x.numpy(), [[1, 2], [3, np.nan]], equal_nan=True)
+    for wrong in (None, "rows.csv"):
+        with pytest.raises(UserError, match="the rows are a DataFrame, a dict of columns or an array; of a file"):
+            encode(wrong, schema, Everything())
+
+
+def test_times_are_no_numbers_where_training_had_numbers():
+    schema = Schema(features=(Column(name="a", kind="numeric"),), columns=1)
+    times = pa.table({"a": pa.array([0], pa.timestamp("s"))})
+    with pytest.raises(UserError, match="column 'a': holds times, and training had numbers there"):
+        list(encode(times, schema, Everything()).sequential(batch_size=5))

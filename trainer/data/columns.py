@@ -99,6 +99,8 @@ class Feature:
     def _numbers(self, cells: pa.Array, place: Place) -> np.ndarray:
         import pyarrow as pa
 
+        if self.frozen and not self.time and pa.types.is_temporal(cells.type):
+            raise UserError(f"{place(0)}, column {self.name!r}: holds times, and training had numbers there")
         if pa.types.is_temporal(cells.type) or (self.time and pa.types.is_string(cells.type)):
             return cell.seconds(cells, self.name, place)
         return cell.numbers(cells, self.name, place, self._advice(), self._spelling)

@@ -191,6 +191,10 @@ def _columns(rows: Any, schema: Schema) -> dict[str, Any]:
     if _is_sparse(rows):
         raise UserError("the rows are a sparse matrix, and the model learned from a table; give it rows.toarray()")
     named: dict[str, Any]
+    if rows is None or isinstance(rows, (str, bytes)):
+        raise UserError("the rows are a DataFrame, a dict of columns or an array; of a file, a data source")
+    if isinstance(rows, (list, tuple)) and rows and all(isinstance(row, dict) for row in rows):
+        rows = {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
     if isinstance(rows, dict):
         named = {str(k): _column_of(v, str(k)) for k, v in rows.items()}
         lengths = {name: len(v) for name, v in named.items()}
@@ -233,6 +237,8 @@ def _column_of(cells: Any, name: str) -> Any:
         )
     if isinstance(cells, np.ma.MaskedArray):
         return pa.array(native(cells.data), mask=np.ma.getmaskarray(cells))
+    if isinstance(cells, (list, tuple)) and any(cell is None for cell in cells):
+        return pa.array(cells)
     array = np.asarray(cells)
     return native(array) if array.dtype.kind in "iuf" else array
 
