@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer import secret
 from trainer.errors import UserError
 from trainer.interpreter import safe
 from trainer.job import Job
@@ -84,7 +85,7 @@ def script(
         tell=TELL_S3 if job.url else TELL,
         python=shlex.quote(python),
         environment="".join(f"export {k}={shlex.quote(v)}\n" for k, v in {**environment(), **env}.items()),
-        setup="\n# launcher.setup\n" + "\n".join(setup) + "\n" if setup else "",
+        setup="\n# launcher.setup\n" + "\n".join([*needed(setup), *setup]) + "\n" if setup else "",
         number=NUMBER,
         srun=given,
         task=SURVIVOR.format(agent=TASK.removeprefix("exec "), number=NUMBER) if options.get("no-kill") else TASK,
@@ -172,6 +173,12 @@ def check_setup(lines: Sequence[str]) -> None:
     if done.returncode:
         told = re.sub(r"^\S*bash: (line (\d+): )?", r"", done.stderr.strip().splitlines()[0])
         raise UserError(f"launcher.setup: bash can't read it: {told}")
+
+
+def needed(setup: Sequence[str]) -> list[str]:
+    """Lines that end the script where a variable with a secret of the setup is not set, as when it is started by hand."""
+    names = dict.fromkeys(name for _, name in secret.references(list(setup)))
+    return [f': "${{{name}:?it is a secret, of which the job keeps no copy; set this variable}}"' for name in names]
 
 
 def environment() -> dict[str, str]:

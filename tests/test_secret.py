@@ -125,6 +125,35 @@ def test_a_diff_is_masked_where_it_assigns_to_such_a_name() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ("export HF_TOKEN=VALUE", "export HF_TOKEN=$HEADWAY_SECRET_HF_TOKEN"),
+        ("export A=1 HF_TOKEN='VALUE'; run", "export A=1 HF_TOKEN=$HEADWAY_SECRET_HF_TOKEN; run"),
+        ('HF_TOKEN="VALUE" login', "HF_TOKEN=$HEADWAY_SECRET_HF_TOKEN login"),
+        ("export HF_TOKEN=$(cat token)", "export HF_TOKEN=$(cat token)"),
+        ("export HF_TOKEN=$OTHER", "export HF_TOKEN=$OTHER"),
+        ("export MAX_TOKENS=VALUE", "export MAX_TOKENS=VALUE"),
+        ("run --hf_token=VALUE", "run --hf_token=VALUE"),
+    ],
+)
+def test_lines_of_setup_refer_to_the_secrets_that_they_assign(
+    line: str, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HEADWAY_SECRET_HF_TOKEN", raising=False)
+    made = secret.taken({"launcher": {"setup": [line.replace("VALUE", VALUE)]}})
+    assert made == {"launcher": {"setup": [kept.replace("VALUE", VALUE)]}}
+    assert secret.taken(made) == made
+    assert secret.environment(made) == ({"HEADWAY_SECRET_HF_TOKEN": VALUE} if "SECRET" in kept else {})
+    override = f'launcher.setup=["{line.replace("VALUE", VALUE)}"]'
+    if '"' not in line:
+        assert secret.referring([override]) == [f'launcher.setup=["{kept.replace("VALUE", VALUE)}"]']
+    monkeypatch.delenv("HEADWAY_SECRET_HF_TOKEN", raising=False)
+    if "SECRET" in kept:
+        with pytest.raises(UserError, match=r"launcher\.setup: it is a secret, .* HEADWAY_SECRET_HF_TOKEN"):
+            secret.refuse_missing(made)
+
+
 def test_a_jobs_config_and_plan_hold_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

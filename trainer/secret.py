@@ -23,6 +23,9 @@ OF_DATA = {
     *("metric", "public", "data", "column", "dict", "json", "index", "cache", "row", "batch", "sample", "kms", "video"),
 }
 REFERENCE = re.compile(r"\$\{oc\.env:(\w+)\}")
+SHELL = "setup"  # the key of a list of lines of shell
+IN_SHELL = re.compile(r"""(?<![\w$.-])([A-Za-z_]\w*)=('[^']+'|"[^"$`\\]+"|[^\s;&|()<>"'$`\\]+)""")
+REFERRED = re.compile(rf"\$({PREFIX}\w+)")
 ASSIGNED = re.compile(r"""([\w.-]+)(["']?\s*[:=]\s*["'])([^"'\n]+)(?=["'])""")
 IN_URL = re.compile(r"(://)[^/@\s'\"]+@")
 SHORTEST = 4  # characters of a value that is looked for in other text
@@ -53,9 +56,23 @@ def taken(node: T, place: str = "") -> T:
 
 
 def _taken(key: str, value: Any, place: str) -> Any:
+    if key == SHELL and isinstance(value, list):
+        return [_shell(one, place) if isinstance(one, str) else one for one in value]
     if not isinstance(value, str) or not value or value == "???" or key.startswith("_") or not looks_secret(key):
         return taken(value, place)
     return value if REFERENCE.fullmatch(value) else f"${{oc.env:{_variable(key, value, place)}}}"
+
+
+def _shell(line: str, place: str) -> str:
+    """A line of shell with variables in place of the secrets that it assigns."""
+
+    def refer(match: re.Match[str]) -> str:
+        value = match[2][1:-1] if match[2][0] in "'\"" else match[2]
+        return (
+            f"{match[1]}=${_variable(match[1], value, f'{place}.{match[1]}')}" if looks_secret(match[1]) else match[0]
+        )
+
+    return IN_SHELL.sub(refer, line)
 
 
 def _variable(key: str, value: str, place: str) -> str:
@@ -81,6 +98,8 @@ def references(node: Any, place: str = "") -> Iterator[tuple[str, str]]:
             yield from references(one, place)
     elif isinstance(node, str) and (found := REFERENCE.fullmatch(node)):
         yield place, found[1]
+    elif isinstance(node, str):
+        yield from ((place, name) for name in REFERRED.findall(node))
 
 
 def refuse_missing(node: Any) -> None:
@@ -138,6 +157,8 @@ def referring(overrides: Sequence[str]) -> list[str]:
             value = match[3][1:-1] if match[3][:1] in "'\"" and match[3][:1] == match[3][-1:] else match[3]
             key = match[2].lstrip("+~")
             one = f"{match[1]}${{oc.env:{_variable(key.rpartition('.')[2], value, key)}}}"
+        elif (key := one.partition("=")[0].lstrip("+")).rpartition(".")[2] == SHELL:
+            one = _shell(one, key)
         found.append(one)
     return found
 

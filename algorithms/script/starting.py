@@ -209,7 +209,8 @@ def name_python(folder: Path) -> None:
     for name, command in commands.items():
         beside = folder / f".{name}.{os.getpid()}"
         beside.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
-        beside.chmod(0o755)
+        mode = beside.stat().st_mode  # as the umask says
+        beside.chmod((mode | (mode & 0o444) >> 2) & 0o7777)
         os.replace(beside, folder / name)
 
 

@@ -215,6 +215,48 @@ def test_several_hosts_train_one_job_together(folder: Path) -> None:
     assert not (second / "model").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("told", [(1,), (0, 1)], ids=["the second", "all"])
+def test_sigterm_to_a_host_has_all_of_them_leave_and_the_next_containers_end_as_if_there_had_been_none(
+    folder: Path, told: Sequence[int]
+) -> None:
+    def containers(place: str, s3: Server) -> list[subprocess.Popen[str]]:
+        started = []
+        for host in hosts:
+            base = folder / place / host / "ml"
+            if not base.exists():
+                lay_out(base)
+            configure(
+                base, hosts=hosts, host=host, checkpoints=f"s3://bucket/{place}", algorithm="linear",
+                **{"algorithm._target_": "faulty.Faulty", "algorithm.seconds": "0.1", "data.label": "price",
+                   "train.epochs": "12", "checkpoint.every": "100", "train.log_every": "1"},
+            )  # fmt: skip
+            own = {"SAGEMAKER_BASE_DIR": str(base), "HEADWAY_CACHE": str(folder / place / host / "cache")}
+            started.append(start({**own, **s3.environment()}))
+        return started
+
+    hosts = ["127.0.0.1", "127.0.0.2"]
+    with Server("bucket", seed=1) as s3:
+        processes = containers("there", s3)
+        until = time.monotonic() + 90
+        while "there.headway/metrics.jsonl" not in s3.stored("bucket"):
+            assert time.monotonic() < until
+            assert not [process for process in processes if process.poll() is not None], ended(processes[0])
+            time.sleep(0.1)
+        for number in told:
+            processes[number].send_signal(signal.SIGTERM)
+        codes = [ended(process) for process in processes]
+        assert [code for code, _ in codes] == [75, 75], codes
+        codes = [ended(process) for process in containers("there", s3)]
+        assert [code for code, _ in codes] == [0, 0], codes
+        result = json.loads(s3.stored("bucket")["there.headway/result.json"].data)
+        assert [line["steps_lost"] for line in result["interruptions"]] == [0]
+        codes = [ended(process) for process in containers("calm", s3)]
+        assert [code for code, _ in codes] == [0, 0], codes
+    there, calm = (folder / place / hosts[0] / "ml/model/model.safetensors" for place in ("there", "calm"))
+    assert there.read_bytes() == calm.read_bytes()
+
+
 def test_elsewhere_nothing_is_changed(folder: Path) -> None:
     assert "SAGEMAKER_BASE_DIR" not in os.environ
     assert sagemaker.found({"SAGEMAKER_BASE_DIR": str(folder)}) is None

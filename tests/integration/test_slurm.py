@@ -312,3 +312,26 @@ def test_ctrl_c_at_the_command_that_follows_a_job_stops_it_with_its_state() -> N
     done = headway("resume", "followed")
     assert done.returncode == 0, done.stderr
     assert weights(job) == weights(trained_here("calm", *SLOW))
+
+
+TELLS = """
+import os, pathlib
+wanted = {"HF_TOKEN": "hunter2-and" + "-more", "OTHER_TOKEN": "hunter3-and" + "-more"}
+told = all(os.environ.get(name) == value for name, value in wanted.items())
+pathlib.Path(os.environ["SM_MODEL_DIR"], "told").write_text(str(told))
+"""
+
+
+def test_secrets_reach_the_nodes_and_no_file_and_a_private_job_is_its_users_alone(folder: Path) -> None:
+    (folder / "src").mkdir()
+    (folder / "src/train.py").write_text(TELLS)
+    given = ["algorithm=script", "algorithm.source_dir=src", "+algorithm.environment.HF_TOKEN=hunter2-and-more"]
+    given += ['launcher.setup=["export OTHER_TOKEN=hunter3-and-more"]', "job.private=true", "job.name=secret"]
+    done = headway("train", ON, *given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    job = Job(Path("runs/secret").absolute())
+    assert (job.model / "told").read_text() == "True"
+    files = [path for path in job.dir.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert not [path for path in files if b"and-more" in path.read_bytes()]
+    assert "and-more" not in done.stdout + done.stderr
+    assert not [path for path in [job.dir, *files] if path.stat().st_mode & 0o077]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,15 @@ def test_an_array_is_named_as_its_sweep_is() -> None:
     whole = array_script('my "sweep"', [("/shared/my sweep/a b/job.sbatch", script)], 1)
     assert r'#SBATCH --job-name="my \"sweep\""' in whole
     assert "'/shared/my sweep/a b/job.sbatch'" in whole
+
+
+def test_a_script_that_is_started_without_its_secrets_says_so() -> None:
+    line = next(line for line in text(setup=["export A=$HEADWAY_SECRET_A"]).splitlines() if line.startswith(": "))
+    done = subprocess.run(["bash", "-c", f"{line}; echo on"], env={}, capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert "HEADWAY_SECRET_A: it is a secret, of which the job keeps no copy" in done.stderr
+    given = {"HEADWAY_SECRET_A": "x"}
+    assert (
+        subprocess.run(["bash", "-c", f"{line}; echo on"], env=given, capture_output=True, check=False).stdout
+        == b"on\n"
+    )
