@@ -42,8 +42,30 @@ def scalars(job_dir: Path, tag: str) -> list[tuple[int, float]]:
 
 def test_tensorboard_reads_back_every_figure(tmp_path: Path):
     track(TensorBoard(), tmp_path, [(s, {"train_loss": 1 / s, "lr": 0.1}) for s in range(1, 301)])
-    assert scalars(tmp_path, "train_loss") == [(s, 1 / s) for s in range(1, 301)]
+    assert scalars(tmp_path, "train/loss") == [(s, 1 / s) for s in range(1, 301)]
     assert len(scalars(tmp_path, "lr")) == 300
+
+
+def test_tensorboards_hparams_tab_compares_jobs_by_what_was_chosen(tmp_path: Path):
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    for name, lr, state in (("one", 0.1, "Completed"), ("two", 0.2, "Failed")):
+        tracker = TensorBoard()
+        tracker.start(tmp_path / name, {**CONFIG, "algorithm": {**CONFIG["algorithm"], "lr": lr}})
+        tracker.log(1, {"validation_loss": lr})
+        tracker.finish({"state": state, "step": 1, "reason": None})
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
+    multiplexer.Reload()
+    found = {}
+    for run, tags in multiplexer.PluginRunToTagToContent("hparams").items():
+        told = [plugin_data_pb2.HParamsPluginData.FromString(content) for content in tags.values()]
+        start = next(one.session_start_info for one in told if one.HasField("session_start_info"))
+        end = next(one.session_end_info for one in told if one.HasField("session_end_info"))
+        found[run.split("/")[0]] = (start.hparams["algorithm.lr"].number_value, end.status)
+        assert start.hparams["algorithm"].string_value == "linear"
+    assert found == {"one": (0.1, 1), "two": (0.2, 2)}
+    assert scalars(tmp_path / "two", "validation/loss") == [(1, 0.2)]
 
 
 def test_tensorboard_sees_a_resumed_job_once(tmp_path: Path):

@@ -25,11 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.errors import UserError
 from trainer.job import State, read_hint, write_json
+from trainer.worker import hparams
 
 if TYPE_CHECKING:
     from io import BufferedWriter
 
 logger = logging.getLogger(__name__)
+GROUPS = ("train", "validation", "test")
 FINISH_SECONDS = 60.0  # how long the end of a job waits for a tracker that doesn't answer
 
 
@@ -116,7 +118,8 @@ class Tracker(NoTracker):
 
 @dataclass
 class TensorBoard(Tracker):
-    """TensorBoard's event files in the job's logs/tensorboard/.
+    """TensorBoard's event files in the job's logs/tensorboard/: `train_loss` as the tag `train/loss`, and the config's
+    hyperparameters for the HParams tab.
 
     Only the protocol buffers are tensorboard's: its own writer takes 0.25 s to import, ten times as long. A
     record is its length, the length's checksum, the bytes, and theirs.
@@ -134,6 +137,7 @@ class TensorBoard(Tracker):
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._file = (folder / name).open("wb")
         self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._add(Event(wall_time=time.time(), summary=hparams.started(config, job_dir.name, time.time())))
         self._flush()
 
     def _write(self, when: float, step: int, values: dict[str, float]) -> None:
@@ -143,7 +147,7 @@ class TensorBoard(Tracker):
         if self._resumed:  # what an earlier attempt wrote of steps from here on is done again: it is dropped
             self._add(Event(wall_time=when, step=step, session_log=SessionLog(status=SessionLog.START)))
             self._resumed = False
-        scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        scalars = [Summary.Value(tag=_tag(name), simple_value=value) for name, value in values.items()]
         self._add(Event(wall_time=when, step=step, summary=Summary(value=scalars)))
 
     def _add(self, event: Any) -> None:
@@ -157,8 +161,18 @@ class TensorBoard(Tracker):
         self._file.flush()
 
     def _close(self, result: dict[str, Any]) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
         assert self._file is not None
+        completed = (result.get("status") or result.get("state")) == State.COMPLETED.value
+        self._add(Event(wall_time=time.time(), summary=hparams.ended(completed, time.time())))
         self._file.close()
+
+
+def _tag(name: str) -> str:
+    """TensorBoard shows tags of one group, such as `validation/…`, together."""
+    group, _, rest = name.partition("_")
+    return f"{group}/{rest}" if group in GROUPS and rest else name
 
 
 @dataclass
