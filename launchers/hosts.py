@@ -5,7 +5,6 @@ The job is on S3, where the hosts' agents meet; only the first host's command wr
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -17,9 +16,9 @@ from launchers import child
 from launchers.base import Launcher, Plan, check_nodes
 from launchers.local import gpus
 from trainer.algorithm import Range
-from trainer.errors import HeadwayError, UserError
+from trainer.errors import UserError
 from trainer.job import Job, State, Status
-from trainer.pulling import bring
+from trainer.pulling import tried
 
 
 @dataclass(kw_only=True)
@@ -71,11 +70,10 @@ class Hosts(Launcher):
 
     def status(self, job: Job) -> Status:
         alive = self._agent is not None and self._agent.poll() is None
-        with contextlib.suppress(HeadwayError):  # what is known here counts meanwhile
-            bring(job) if alive else bring(job, every=0.0)
+        trouble = tried(job) if alive else tried(job, every=0.0)
         state = job.state()
         if alive:
-            return Status(State.STARTING if state is State.PENDING else state, True)
+            return Status(State.STARTING if state is State.PENDING else state, True, trouble)
         return Status(state if state.is_final else State.INTERRUPTED, False)
 
     def stop(self, job: Job, *, now: bool = False) -> None:

@@ -6,12 +6,11 @@ again (see `launchers.slurm_end`), and goes on from its newest checkpoint.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from launchers import slurm_queue
@@ -35,7 +34,7 @@ from trainer.algorithm import Range
 from trainer.config import seconds
 from trainer.errors import DamagedFile, HeadwayError, UserError
 from trainer.job import Job, State, Status, read_json, write_json
-from trainer.pulling import bring
+from trainer.pulling import bring, tried
 
 NUMBER = "slurm.json"  # in the job's directory: the batch job that has it, and since when
 # longer than SLURM takes to see that a node is gone, which is 300 s if not set otherwise: until then it would choose it again
@@ -199,8 +198,11 @@ class Slurm(Launcher):
             self._keep(job, f"{number}_{task}", before)
 
     def status(self, job: Job) -> Status:
-        with contextlib.suppress(HeadwayError):  # what is known here counts meanwhile
-            bring(job)
+        trouble = tried(job)
+        status = self._status(job)
+        return replace(status, reason=trouble) if trouble and status.alive and not status.reason else status
+
+    def _status(self, job: Job) -> Status:
         event = job.last_event()
         state = job.state_of(event)
         known = self._known(job)
@@ -220,7 +222,7 @@ class Slurm(Launcher):
         if not status.alive:
             bring(job, every=0.0)
         if not status.alive and job.state() is not state:  # the agents' last word came meanwhile
-            return self.status(job)
+            return self._status(job)
         return status
 
     def stop(self, job: Job, *, now: bool = False) -> None:

@@ -44,15 +44,33 @@ def storage_of(job: Job) -> S3:
     return of_job({**options, "dir": job.url})
 
 
-_brought: dict[str, float] = {}
+_brought: dict[str, tuple[float, HeadwayError | None]] = {}
 
 
 def bring(job: Job, *, every: float = LOOK_SECONDS) -> None:
-    """Brings what is known of a job whose agents work elsewhere, unless that was done a moment ago. Nothing for a local job.
-    Raises HeadwayError if S3 can't be reached."""
-    if job.url is not None and time.monotonic() - _brought.get(job.url, -every) >= every:
-        pull_small(storage_of(job), job.dir)
-        _brought[job.url] = time.monotonic()
+    """Brings what is known of a job whose agents work elsewhere, unless that was tried a moment ago. Nothing for a local job.
+    Raises HeadwayError if S3 can't be reached, or could not then."""
+    if job.url is None:
+        return
+    when, error = _brought.get(job.url, (-every, None))
+    if time.monotonic() - when >= every:
+        error = None
+        try:
+            pull_small(storage_of(job), job.dir)
+        except HeadwayError as failed:
+            error = failed
+        _brought[job.url] = (time.monotonic(), error)
+    if error is not None:
+        raise error
+
+
+def tried(job: Job, *, every: float = LOOK_SECONDS) -> str:
+    """The same, for those for whom what is known here counts meanwhile: what was in the way, in a line, or ""."""
+    try:
+        bring(job, every=every)
+    except HeadwayError as error:
+        return f"{error}; shown is what was known before"
+    return ""
 
 
 def pull_small(storage: S3, folder: Path, *, logs: bool = False) -> bool:

@@ -285,7 +285,7 @@ class Follower:
         from rich.text import Text
 
         now = self._progress
-        if self._running is None or not now or self._busy:
+        if self._running is None or not now or self._busy or self._reason:
             waiting = "starting the workers" if self._running is None else "the first step"
             waiting = self._busy or waiting
             waiting = f"waiting: {self._reason}" if self._reason else waiting
