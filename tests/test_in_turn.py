@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,16 @@ def test_a_directory_is_shared_in_the_same_way() -> None:
 def test_jobs_that_have_names_of_their_own_keep_them() -> None:
     assert placed(*([f"job.name=lr-{lr}", f"algorithm.lr={lr}"] for lr in (0.1, 0.2))) == []
     assert placed(["job.name=x", "algorithm.lr=0.1"]) == []
-    assert placed(["algorithm.lr=0.1"], ["algorithm.lr=0.2"]) == []
+
+
+def test_without_a_name_they_are_called_by_what_differs_in_a_folder_of_the_sweeps_own() -> None:
+    places = placed(["algorithm.lr=0.1"], ["algorithm.lr=0.2"])[1::2]
+    folders = {place.rpartition("/")[0] for place in places}
+    assert [place.rpartition("/")[2] for place in places] == ["lr=0.1'", "lr=0.2'"]
+    assert len(folders) == 1
+    assert re.search(r"runs/linear-digits-\d{4}-\d{6}$", folders.pop())
+    both = placed(["algorithm=linear"], ["algorithm=gpt", "data=text", "data.train=x"])[1]
+    assert re.search(r"runs/linear-gpt-digits-text-\d{4}-\d{6}/algorithm=linear", both)
 
 
 def test_a_sweep_under_one_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

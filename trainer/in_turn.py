@@ -1,7 +1,7 @@
 """`headway train -m …`: the jobs of a sweep one after the other, as Hydra's own launcher runs them.
 
-Before the first starts all of them are looked at: what one gets wrong, and what none makes use of, is refused. Those that
-one literal job.name or job.dir would put into one directory get a directory each in it, named by what tells them apart.
+Before the first starts all of them are looked at: what one gets wrong, and what none makes use of, is refused. Each has a
+directory named by what tells it from the others, in that of job.name or job.dir, or in a new one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from trainer import config as schema
 from trainer import unused
 from trainer.errors import UserError
 from trainer.plugging import register as plug
+from trainer.running import fresh
 from trainer.sweep import directory, names_of
 from trainer.sweep_loader import SweepLoader
 
@@ -58,11 +59,16 @@ def apart(jobs: list[list[str]], configs: Sequence[dict[str, Any]]) -> list[list
     found = list(jobs)
     for place in dict.fromkeys(places):
         numbers = [number for number, one in enumerate(places) if one == place]
-        if place == (None, None) or len(numbers) < 2:
+        if len(numbers) < 2:
             continue
+        given = [configs[number] for number in numbers]
+        if place == (None, None):
+            folder = str(fresh(*given))
+            given = [{**config, "job": {**config["job"], "dir": folder}} for config in given]
         taken: list[str] = []
-        for number, name in zip(numbers, names_of([jobs[number] for number in numbers]), strict=True):
-            taken.append(directory(configs[number], name, taken))
+        names = names_of([jobs[number] for number in numbers])
+        for number, name, config in zip(numbers, names, given, strict=True):
+            taken.append(directory(config, name, taken))
             found[number] = [*jobs[number], "job.name=null", f"job.dir={_quoted(taken[-1])}"]
     return found
 

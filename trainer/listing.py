@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from trainer.figures import age, clock, count, duration, figure, middle, plural,
 from trainer.job import Job, State
 from trainer.logs import logs as logs
 from trainer.looking import notes
-from trainer.result import summarize
+from trainer.result import more_is_better, summarize
 from trainer.seen import Seen, StatusOf, is_job, see
 from trainer.signature import read_signature
 from trainer.summary import (
@@ -30,6 +30,7 @@ from trainer.summary import (
     tell,
     times,
 )
+from trainer.varying import varying
 from trainer.visible import shown, visible
 
 if TYPE_CHECKING:
@@ -104,13 +105,26 @@ def list_jobs(root: Path = RUNS, *, as_json: bool = False, status_of: StatusOf =
 
 
 def table(jobs: Iterable[Job], status_of: StatusOf = Job.status, root: Path = RUNS) -> None:
-    """A table of these jobs."""
-    _print_table([see(job, status_of) for job in jobs], root)
+    """A table of these jobs, of a sweep: with the settings in which they differ, and the best marked."""
+    seen = [see(job, status_of) for job in jobs]
+    _print_table(seen, root, varying([one.config for one in seen]), _best(seen, root))
 
 
-def _print_table(seen: Iterable[Seen], root: Path) -> None:
+def _best(seen: Sequence[Seen], root: Path) -> int | None:
+    """The one with the best value of the metric that they have all; None where they have none, or all the same."""
+    rows = [_summary(one, root) for one in seen]
+    found = [i for i, row in enumerate(rows) if row["metric"] and isinstance(row["best"], int | float)]
+    if len({rows[i]["metric"] for i in found}) != 1 or len({rows[i]["best"] for i in found}) < 2:
+        return None
+    more = more_is_better(rows[found[0]]["metric"], seen[found[0]].running.get("maximize", ()))
+    return (max if more else min)(found, key=lambda i: rows[i]["best"])
+
+
+def _print_table(
+    seen: Iterable[Seen], root: Path, columns: Mapping[str, Sequence[str]] | None = None, best: int | None = None
+) -> None:
     console, rows = make_console(), [shown(_summary(one, root)) for one in seen]
-    console.print(_jobs_table(rows, console.width))
+    console.print(_jobs_table(rows, console.width, shown(dict(columns or {})), best))
     for note in notes(rows):
         console.print(note, style="dim", soft_wrap=True, markup=False, highlight=False)
 
@@ -150,7 +164,9 @@ def _summary(seen: Seen, root: Path) -> dict[str, Any]:
     }
 
 
-def _jobs_table(rows: list[dict[str, Any]], width: int) -> Table:
+def _jobs_table(
+    rows: list[dict[str, Any]], width: int, columns: Mapping[str, Sequence[str]] | None = None, best: int | None = None
+) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -169,16 +185,17 @@ def _jobs_table(rows: list[dict[str, Any]], width: int) -> Table:
     texts = [
         {
             "job": middle(r["name"], max(34, width - 70)),
+            **{name: values[i] for name, values in (columns or {}).items()},
             "state": r["state"] or "-",
             "algorithm": r["algorithm"],
             "data": r["data"],
             "workers": str(r["workers"] or "-"),
-            "best": metric(r),
+            "best": metric(r) + (" best" if i == best else ""),
             "steps": steps(r),
             "time": seconds(r),
             "age": age(now - r["started"]),
         }
-        for r in rows
+        for i, r in enumerate(rows)
     ]
     notes = [f"damaged: {r['damaged']}" if r["damaged"] else "" for r in rows]
     widths = {name: max(len(name), *(len(t[name]) for t in texts)) for name in texts[0]}

@@ -343,7 +343,7 @@ def place(config: dict[str, Any]) -> tuple[Job, bool]:
     if url is not None:
         directory = _staged(url, options)
     elif options["dir"] is None and name is None:
-        directory = _fresh(config)
+        directory = fresh(config)
     else:
         directory = Path(options["dir"]).expanduser() if options["dir"] else ROOT / str(name)
     job = Job(directory.absolute(), url)
@@ -369,9 +369,10 @@ def _staged(url: str, options: Mapping[str, Any]) -> Path:
     return folder
 
 
-def _fresh(config: Mapping[str, Any]) -> Path:
-    """A name that no job has yet: algorithm, data, time."""
-    nouns = [short_name(config[noun]["_target_"]) for noun in ("algorithm", "data")]
+def fresh(*configs: Mapping[str, Any]) -> Path:
+    """A name that no job, or sweep of these configs, has yet: algorithm, data, time."""
+    targets = dict.fromkeys(c[noun]["_target_"] for noun in ("algorithm", "data") for c in configs)
+    nouns = [short_name(target) for target in targets]
     name = "-".join([*nouns, time.strftime("%m%d-%H%M%S")])
     directory, number = ROOT / name, 1
     while directory.exists():
