@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.jobs import end, make_job, start, validate
+from tests.jobs import make_job, start, validate
 from trainer.listing import table
 from trainer.varying import varying
 
@@ -38,7 +38,6 @@ def test_a_sweeps_table_has_the_swept_values_and_marks_the_best(
         job.config_path.write_text(yaml.safe_dump(config))
         start(job)
         validate(job, 10, validation_accuracy=accuracy)
-        end(job)
         jobs.append(job)
     table(jobs)
     header, *rows = capsys.readouterr().out.splitlines()
