@@ -133,6 +133,27 @@ BEFORE_A_JOB = {
     "no model": (["predict", "model=nothing", "data=digits"], ["nothing"]),
     "model not given": (["predict", "data=digits"], ["model"]),
     "nothing to predict": (["predict", "model=x"], ["prompt"]),
+    "an output for a prompt": (["predict", "model=x", "prompt=a", "output=x.csv"], ["output", "leave it out"]),
+    "columns kept of a prompt": (
+        ["predict", "model=x", "prompt=a", "predict.keep=[id]"],
+        ["predict.keep", "leave it out"],
+    ),
+    "a prompt's options for rows": (
+        ["predict", "model=x", "data=digits", "+generate.tokens=3"],
+        ["generate.tokens", "prompt"],
+    ),
+    "rows to train on": (
+        ["predict", "model=x", "data=csv", "data.train=x.csv", "data.test=x.csv"],
+        ["data.train", "data.test"],
+    ),
+    "a label that has its place": (
+        ["predict", "model=x", "data=libsvm", "data.test=x", "data.label=0"],
+        ["data=libsvm doesn't use data.label"],
+    ),
+    "a trial's own name": (["tune", "job.name=x"], ["job.name", "study.name"]),
+    "a trial's own folder": (["tune", "job.dir=x"], ["job.dir", "study.dir"]),
+    "a dry run of trials": (["tune", "job.dry_run=true"], ["job.dry_run", "study.dry_run"]),
+    "a study that is left": (["tune", "job.detach=true"], ["job.detach", "leave it out"]),
     "unknown output": (["predict", "model=x", "data=digits", "output=x.xls"], ["x.xls", ".csv"]),
 }
 

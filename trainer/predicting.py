@@ -27,6 +27,7 @@ def predict(config: dict[str, Any]) -> int:
 
     if ("data" in config) == (config["prompt"] is not None):
         raise UserError("predict: give either data=NAME data.test=FILE or prompt=TEXT")
+    _refuse_unused(config)
     output = Path(config["output"]) if config["output"] else None
     if output is not None and output.suffix not in FORMATS:
         raise UserError(f"output: {output} has none of the known endings; {did_you_mean(output.suffix, FORMATS)}")
@@ -49,6 +50,22 @@ def predict(config: dict[str, Any]) -> int:
             rows = write(tables, output)
             print(f"{rows:,} predictions in {output}")
     return 0
+
+
+def _refuse_unused(config: Mapping[str, Any]) -> None:
+    """Raises UserError for what is set and would do nothing."""
+    from trainer.unused import refuse_of_source
+
+    if "data" not in config:
+        for key, value in (("output", config["output"]), ("predict.keep", config["predict"]["keep"])):
+            if value:
+                raise UserError(f"{key} is for rows of data=NAME; a prompt's continuation is printed: leave it out")
+        return
+    if config["generate"]:
+        raise UserError(f"generate.{next(iter(config['generate']))} is for prompt=TEXT; leave it out")
+    if config["data"].get("train") is not None:
+        raise UserError("data.train: rows to predict are those of data.test; set that, and leave data.train out")
+    refuse_of_source(config["data"])
 
 
 def _kept(source: Any, keep: Sequence[str | int]) -> Iterator[pa.Table]:

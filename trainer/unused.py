@@ -26,6 +26,7 @@ NAMES = {
     "epochs": ("epochs", "num_epochs", "rounds", "n_estimators", "iterations", "max_iter", "max_steps", "steps"),
     "max_steps": ("max_steps", "steps", "rounds", "n_estimators", "iterations", "max_iter", "epochs"),
 }
+OF_TABLES = ("categorical", "missing", "decimal", "thousands")  # of whose cells only text is read by who takes text
 # settings that count only beside another: that they do, and what is said otherwise
 BESIDE = {
     "train.early_stopping.min_delta": ("train.early_stopping.patience", "set train.early_stopping.patience too"),
@@ -114,16 +115,33 @@ def _instead(target: str, key: str) -> str:
 
 
 def _of_data(config: Mapping[str, Any], key: str) -> str | None:
-    target, last = str(config["data"]["_target_"]), key.partition(".")[2]
-    named = f"data={class_constant(target, 'name') or short_name(target)}"
-    if last in (class_constant(target, "unused") or ()):
-        return f"{named} doesn't use {key}; {class_constant(target, 'instead')}"
+    last = key.partition(".")[2]
+    if line := _of_source(config["data"], last):
+        return line
     algorithm = str(config["algorithm"]["_target_"])
-    if last in ("categorical", "missing", "decimal", "thousands") and "text" in (
-        class_constant(algorithm, "takes") or ()
-    ):
+    if last in OF_TABLES and "text" in (class_constant(algorithm, "takes") or ()):
         return f"algorithm={short_name(algorithm)} doesn't use {key}: it reads the column of text alone; leave it out"
     return None
+
+
+def refuse_of_source(node: Mapping[str, Any]) -> None:
+    """Raises UserError for a setting of `data` that the source makes nothing of, whatever it is read for."""
+    for key, default in _source_defaults(node).items():
+        if node.get(key, default) != default and (line := _of_source(node, key)):
+            raise UserError(line)
+
+
+def _of_source(node: Mapping[str, Any], key: str) -> str | None:
+    target = str(node["_target_"])
+    if key not in (class_constant(target, "unused") or ()):
+        return None
+    named = f"data={class_constant(target, 'name') or short_name(target)}"
+    return f"{named} doesn't use data.{key}; {class_constant(target, 'instead')}"
+
+
+def _source_defaults(node: Mapping[str, Any]) -> dict[str, Any]:
+    signature = read_signature(str(node["_target_"]))
+    return {p.name: p.default for p in signature.parameters if not p.required} if signature else {}
 
 
 def _value(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
@@ -137,8 +155,7 @@ def _value(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
 
 def _defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that are looked at, each with its default."""
-    signature = read_signature(str(config["data"]["_target_"]))
-    of_data = {f"data.{p.name}": p.default for p in signature.parameters if not p.required} if signature else {}
+    of_data = {f"data.{key}": default for key, default in _source_defaults(config["data"]).items()}
     return {**_of_groups(), **of_data, "job.encryption": None, "job.kms_key": None}
 
 

@@ -95,6 +95,7 @@ def planned(
     base = {noun: node for noun, node in config.items() if noun not in study_options.NODES}
     usual = recommended(base)
     base = schema.check(base)
+    study_options.refuse_of_trials(base["job"])
     metrics, goals = study_options.metrics_of(options["tune"], base)
     refuse_impossible(base, built(base["launcher"], "launcher"))
     check_data(base)

@@ -119,6 +119,15 @@ def check(options: Mapping[str, Any]) -> None:
         raise UserError(f"ray.gpus_per_worker: {gpus:g} is more than 1, and a worker uses one GPU")
 
 
+def refuse_of_trials(job: Mapping[str, Any]) -> None:
+    """Raises UserError for what of a job's own settings a study's trials can't have from it."""
+    for key in ("name", "dir", "dry_run"):
+        if job[key]:
+            raise UserError(f"job.{key}: each trial has its own; set study.{key} instead")
+    if job["detach"]:
+        raise UserError("job.detach: a study is followed to its end; leave it out")
+
+
 def metrics_of(tune: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """The metrics that a study looks at, and for each `min` or `max`. Raises UserError."""
     from trainer.result import more_is_better
