@@ -150,12 +150,13 @@ class Bench:
         from trainer.composing import compose
         from trainer.unused import told
 
-        if not self._config:
-            try:
-                self._config = compose(list(self.overrides))
-            except UserError:
-                return True  # the first point says what is wrong
-        return told(self._config, override.partition("=")[0]) is None
+        if os.getcwd() not in sys.path:  # where the command looks, too
+            sys.path.append(os.getcwd())
+        try:
+            self._config = self._config or compose(list(self.overrides))
+            return told(self._config, override.partition("=")[0]) is None
+        except UserError:
+            return True  # the first point says what is wrong
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "trainer", *arguments]
