@@ -144,3 +144,10 @@ def test_an_array_of_another_byte_order_is_read(tmp_path):
     found = open_data(Npy(train=str(tmp_path / "rows.npy"), validation=None), Numbers(), seed=1)
     (batch,) = found.train.sequential(batch_size=9)
     assert batch.x.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
+
+
+def test_whole_numbers_that_even_64_bits_merge_are_told(write):
+    lines = "".join(f"{2**60 + i},{i % 2}\n" for i in range(100))
+    found = open_data(Csv(train=write("ids.csv", "id,y\n" + lines), label="y", validation=None), Numbers(), seed=1)
+    (note,) = found.notes
+    assert "column 'id': of 100 different values 32 bits tell 1 apart" in note

@@ -106,6 +106,13 @@ def present(cells: pa.Array) -> pa.Array:
     return pc.if_else(pc.is_in(trimmed, pa.array(MISSING)), pa.scalar(None, pa.string()), trimmed)
 
 
+def different(cells: pa.Array) -> int:
+    """How many different cells there are, missing ones apart."""
+    import pyarrow.compute as pc
+
+    return int(pc.count_distinct(cells).as_py())
+
+
 def some_words(cells: pa.Array) -> list[str]:
     """Distinct words of a column of strings, missing ones apart, enough to tell what it holds."""
     import pyarrow.compute as pc

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer.data import cache, partitions, paths
-from trainer.data.cells import Place
+from trainer.data.cells import Place, different
 from trainer.data.columns import Feature
 from trainer.data.labels import Label
 from trainer.data.naming import column
-from trainer.data.narrowing import Narrowed, Watch, lost_in_sparse
+from trainer.data.narrowing import EXACT, Narrowed, Watch, lost_in_sparse
 from trainer.data.order import BLOCK
 from trainer.data.sources import Piece, Source
 from trainer.data.table import DATA, KEPT, META, Table, of_folder
@@ -164,6 +164,8 @@ def _pass(
                 if watches is not None:
                     watches[j].time = feature.time
                     watches[j].see(values)
+                    if watches[j].largest >= EXACT:
+                        watches[j].merges(different(piece.batch.column(feature.name)), values)
                 with np.errstate(over="ignore"):  # seen by its watch
                     x[:, j] = values
             y = label.encode(piece.batch.column(label.name), place) if label else None

@@ -12,6 +12,7 @@ from trainer.data import cells as cell
 from trainer.data import spelling
 from trainer.data.cells import At, Place
 from trainer.data.columns import MOST_CATEGORIES
+from trainer.data.narrowing import EXACT
 from trainer.data.spelling import Spelling
 from trainer.errors import UserError
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _FEW = 20  # whole numbers, at most so many different ones, are classes if most occur more than once
 _SHARE = 0.05  # more of them are if they are 0, 1, 2, … without a gap, and so few among the rows
-_EXACT = 2**53  # float64 tells all whole numbers below apart
 
 
 @dataclass(kw_only=True)
@@ -73,7 +73,7 @@ class Label:
             raise _no_label(place(int(np.isnan(values).argmax())), self.name)
         if not whole:
             self.kind = "float"
-        if whole and len(values) and float(np.abs(values).max()) >= _EXACT:
+        if whole and len(values) and float(np.abs(values).max()) >= EXACT:
             self.beyond = True
             self._note_exactly(cells, place)
         else:

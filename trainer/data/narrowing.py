@@ -14,6 +14,7 @@ import numpy as np
 _SAMPLE = 1 << 16  # distinct values of a column that are looked at
 _LOST = 0.01  # share of them that may fall together: continuous values do so by chance
 _COARSE = 1e-2
+EXACT = 2.0**53  # float64 tells all whole numbers below apart
 _LARGEST, _SMALLEST = 1e30, 1e-30  # beyond these squares and products of float32 are far from reliable
 
 
@@ -42,6 +43,7 @@ class Watch:
 
     time: bool = False
     largest: float = 0.0
+    merged: tuple[int, int] = (0, 0)  # different cells of a block, and how many float64 leaves of them
     _blocks: int = 0
     _next: int = 0
     _sample: np.ndarray = field(default_factory=lambda: np.empty(0))
@@ -57,8 +59,18 @@ class Watch:
             self._next = 2 * self._next + 1
         self._blocks += 1
 
+    def merges(self, different: int, values: np.ndarray) -> None:
+        """Hears how many different cells a block of whole numbers beyond 2^53 has, which are these in float64."""
+        left = len(np.unique(values[values == values]))
+        if different - left > self.merged[0] - self.merged[1]:
+            self.merged = different, left
+
     def verdict(self) -> Narrowed:
         """The values as they are where float32 holds them, else whatever keeps most of them apart."""
+        found, (distinct, left) = self._verdict(), self.merged
+        return replace(found, distinct=distinct, left=min(left, found.left)) if distinct > left else found
+
+    def _verdict(self) -> Narrowed:
         known = self._sample
         plain = self._with(0.0, 1.0)
         if not len(known) or not (
