@@ -75,6 +75,7 @@ def _verb(arguments: list[str]) -> int:
     verbs = {"train": _train, "resume": _resume, "predict": _predict, "ls": _ls, "show": _show, "logs": _logs}
     return {
         **verbs,
+        "compare": _compare,
         "stop": _stop,
         "plan": _plan,
         "check": _check,
@@ -250,6 +251,20 @@ def _show(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(arguments)
     show(find_job(args.job), as_json=args.json, status_of=status_of)
+    return 0
+
+
+def _compare(arguments: list[str]) -> int:
+    from trainer.comparing import compare
+    from trainer.looking import status_of
+
+    parser = new_parser("compare", "Shows jobs side by side: the keys that differ, metrics, the best marked *, curves.")
+    parser.add_argument(
+        "jobs", nargs="+", help="their names or directories; a sweep's or a study's means all of its jobs"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args(arguments)
+    compare(args.jobs, as_json=args.json, status_of=status_of)
     return 0
 
 

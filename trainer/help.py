@@ -31,6 +31,7 @@ VERBS = {
     "predict": "predict with a trained model, or continue a prompt",
     "ls": "list jobs",
     "show": "show one job: state, metrics, timeline, files",
+    "compare": "show jobs side by side: keys that differ, metrics, curves",
     "logs": "print a job's logs; -f follows them",
     "stop": "stop a running job in order, its state saved",
     "chaos": "run a job under faults, and see that nothing is lost",

@@ -63,7 +63,8 @@ def _folders(root: Path) -> list[Path]:
         return []
 
 
-def _name(job: Job, root: Path) -> str:
+def name_under(job: Job, root: Path) -> str:
+    """What a job is called among those of a folder: its path from there, or its own name if it lies elsewhere."""
     directory, root = job.dir.absolute(), root.absolute()
     return str(directory.relative_to(root)) if directory.is_relative_to(root) else job.name
 
@@ -79,7 +80,7 @@ def find_job(name_or_path: str, root: Path = RUNS) -> Job:
             return Job(directory.absolute())
     if Path(name_or_path).is_dir():
         raise UserError(f"{name_or_path} is not a job's directory: it has no config.yaml")
-    known = [_name(job, root) for job in all_jobs(root)]
+    known = [name_under(job, root) for job in all_jobs(root)]
     hint = did_you_mean(name_or_path, known)
     if hint.startswith("there is ") and len(known) > 5:
         hint = "`headway ls` lists them"
@@ -147,7 +148,7 @@ def _summary(seen: Seen, root: Path) -> dict[str, Any]:
         seconds = round(max(0.0, time.time() - started), 3) if status and status.state.is_active else None
     metric = min(metrics, key=prominence, default=None)
     return {
-        "name": _name(seen.job, root),
+        "name": name_under(seen.job, root),
         "dir": str(seen.job.dir.absolute()),
         "state": status.state.value if status else None,
         "reason": (status and status.reason) or None,
