@@ -68,6 +68,16 @@ def test_a_folder_means_all_its_jobs_in_the_order_of_their_numbers(runs: Path):
     assert [job.name for job in jobs_of("runs/sweep")] == ["9", "10"]
 
 
+def test_a_study_means_its_trials_and_one_without_any_is_told(runs: Path):
+    (runs / "search").mkdir(parents=True)
+    (runs / "search" / "study.yaml").write_text("{}")
+    with pytest.raises(UserError, match="runs/search is a study without trials"):
+        jobs_of("search")
+    made(runs, "search/trials/0")
+    made(runs, "search/trials/1")
+    assert [job.name for job in jobs_of("search")] == ["0", "1"]
+
+
 def test_a_job_that_is_not_there_or_alone_is_one_line(runs: Path, capsys: pytest.CaptureFixture[str]):
     made(runs, "first")
     assert main(["compare", "first", "frist"]) == 2
