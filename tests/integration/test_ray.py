@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from tests.integration.studies import (
     study,
     wait_until_gone,
 )
-from trainer.job import Job
+from trainer.job import Job, State
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -97,6 +98,37 @@ def test_a_job_on_a_ray_of_its_own_is_as_private(folder: Path, temporary: Path) 
     process.communicate(timeout=60)
     wait_until_gone(temporary, 15)
     assert size(temporary) == 0
+
+
+def test_a_job_that_is_taken_away_each_time_before_its_first_step_ends_with_a_line(
+    folder: Path, temporary: Path
+) -> None:
+    (folder / "notice").touch()
+    options = ["algorithm=linear", "data=digits", "tracking=none", f"launcher.notices=['file:{folder}/notice']"]
+    done = headway("train", "launcher=ray", *options, "job.name=taken", timeout=300)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "taken failed: 5 attempts in a row made no step before they were interrupted" in done.stderr
+    wait_until_gone(temporary, 15)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "state"),
+    [(signal.SIGTERM, 75, State.INTERRUPTED), (signal.SIGINT, 130, State.STOPPED)],
+)
+def test_a_command_that_is_told_to_leave_leaves_with_the_state_saved_and_its_ray_goes_too(
+    folder: Path, temporary: Path, number: signal.Signals, code: int, state: State
+) -> None:
+    options = [FAULTY, "data=digits", "train.epochs=1", "+algorithm.seconds=0.1", "launcher=ray", "tracking=none"]
+    process = start("train", *options, "job.name=told")
+    job = Job(Path("runs/told"))
+    until(lambda: process.poll() is not None or ((job.progress() or {}).get("step") or 0) >= 5, job, seconds=240)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=120)
+    assert (process.returncode, job.state()) == (code, state), said
+    wait_until_gone(temporary, 15)
+    done = headway("resume", "told", timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line["steps_lost"] for line in (job.result() or {})["interruptions"]] == [0]
 
 
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}

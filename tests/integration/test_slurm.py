@@ -314,6 +314,15 @@ def test_ctrl_c_at_the_command_that_follows_a_job_stops_it_with_its_state() -> N
     assert weights(job) == weights(trained_here("calm", *SLOW))
 
 
+def test_a_job_that_is_taken_away_each_time_before_its_first_step_ends_with_a_line(folder: Path) -> None:
+    (folder / "notice").touch()
+    options = ["algorithm=linear", "data=digits", "tracking=none", f"launcher.notices=['file:{folder}/notice']"]
+    done = headway("train", ON, *options, "job.name=taken", timeout=200)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "taken failed: 5 attempts in a row made no step before they were interrupted" in done.stderr
+    assert len(interruptions(Job(Path("runs/taken")))) == 4
+
+
 TELLS = """
 import os, pathlib
 wanted = {"HF_TOKEN": "hunter2-and" + "-more", "OTHER_TOKEN": "hunter3-and" + "-more"}
