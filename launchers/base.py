@@ -55,6 +55,7 @@ class Launcher(ABC):
     runs_here: ClassVar[bool] = False
     # whether the agents of a job on S3 work in folders of their own, and see of this machine only what is there
     apart: ClassVar[bool] = False
+    of_sweeps: ClassVar[frozenset[str]] = frozenset()  # settings that only a sweep's jobs side by side make use of
 
     @abstractmethod
     def world_size(self) -> int | None:

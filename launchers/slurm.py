@@ -47,6 +47,7 @@ class Slurm(Launcher):
     """Workers on the nodes of a SLURM cluster. They share this machine's folders, or the job's directory is on S3."""
 
     apart: ClassVar[bool] = True
+    of_sweeps: ClassVar[frozenset[str]] = frozenset({"array"})
     # nodes of the batch job
     nodes: Annotated[int, Range(min=1)] = 1
     # workers to start on each node: a number, or auto for one per GPU asked for, else one

@@ -217,6 +217,16 @@ def test_a_job_that_goes_on_keeps_what_it_began_with() -> None:
         refuse([check(compose(["algorithm=xgboost", "train.epochs=4"]))], old)
 
 
+def test_what_only_a_sweep_side_by_side_uses() -> None:
+    line = (
+        "launcher.array is of a sweep whose jobs are submitted together; add -m hydra/launcher=headway, or leave it out"
+    )
+    config = check(compose(["launcher=slurm", "launcher.array=true"]))
+    assert said("launcher=slurm", "launcher.array=true") == line
+    assert said("launcher=slurm", "launcher.nodes=2", "launcher.exclusive=true") == ""
+    refuse([config, config], side_by_side=True)
+
+
 def test_what_built_in_algorithms_use() -> None:
     assert uses("algorithms.linear.Linear") == {"train", "strategy", "checkpoint"}
     assert "checkpoint" in (uses("algorithms.xgboost.XGBoost") or ())

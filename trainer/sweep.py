@@ -94,7 +94,7 @@ class Launcher(Base):
             found = schema.check(config, known=checked[0] if checked else None)
             found["job"].update(dir=str(directory(found, name, [c["job"]["dir"] for c in checked])), name=None)
             checked.append(found)
-        refuse_unused(checked)
+        refuse_unused(checked, side_by_side=True)
         self.codes.append(run(checked, None if at_a_time == "auto" else int(at_a_time)))
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED, _return_value=None) for o in job_overrides]
 

@@ -38,13 +38,18 @@ def refuse(
     configs: Sequence[Mapping[str, Any]],
     begun: Mapping[str, Any] | None = None,
     beside: Sequence[Mapping[str, Any]] = (),
+    *,
+    side_by_side: bool = False,
 ) -> None:
     """Raises UserError for a setting that none of these checked configs, one or those of a sweep, makes use of.
 
     begun: the config of the job that goes on, whose own settings were taken when it began. beside: other jobs of its sweep.
+    side_by_side: whether they are of a sweep whose jobs are submitted together.
     """
     for config in configs:
         for key in idle(config):
+            if side_by_side and key.startswith("launcher."):
+                continue
             value = _value(config, key)
             taken = begun is not None and _value(begun, key) == value
             if not taken and not any(_value(c, key) == value and told(c, key) is None for c in (*configs, *beside)):
@@ -64,6 +69,8 @@ def told(config: Mapping[str, Any], key: str) -> str | None:
         return _of_algorithm(config, key)
     if group == "data":
         return _of_data(config, key)
+    if group == "launcher":
+        return _of_launcher(config, key)
     if group == "job" and key in ("job.encryption", "job.kms_key"):
         remote = "://" in str(_value(config, "job.dir"))
         return None if remote else f"{key} is for a job on S3; set job.dir=s3://BUCKET/FOLDER too, or leave it out"
@@ -124,9 +131,16 @@ def _of_data(config: Mapping[str, Any], key: str) -> str | None:
     return None
 
 
+def _of_launcher(config: Mapping[str, Any], key: str) -> str | None:
+    target = str(config["launcher"]["_target_"])
+    if key.partition(".")[2] not in (class_constant(target, "of_sweeps") or ()):
+        return None
+    return f"{key} is of a sweep whose jobs are submitted together; add -m hydra/launcher=headway, or leave it out"
+
+
 def refuse_of_source(node: Mapping[str, Any]) -> None:
     """Raises UserError for a setting of `data` that the source makes nothing of, whatever it is read for."""
-    for key, default in _source_defaults(node).items():
+    for key, default in _defaults_of(node).items():
         if node.get(key, default) != default and (line := _of_source(node, key)):
             raise UserError(line)
 
@@ -139,7 +153,7 @@ def _of_source(node: Mapping[str, Any], key: str) -> str | None:
     return f"{named} doesn't use data.{key}; {class_constant(target, 'instead')}"
 
 
-def _source_defaults(node: Mapping[str, Any]) -> dict[str, Any]:
+def _defaults_of(node: Mapping[str, Any]) -> dict[str, Any]:
     signature = read_signature(str(node["_target_"]))
     return {p.name: p.default for p in signature.parameters if not p.required} if signature else {}
 
@@ -155,8 +169,9 @@ def _value(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
 
 def _defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that are looked at, each with its default."""
-    of_data = {f"data.{key}": default for key, default in _source_defaults(config["data"]).items()}
-    return {**_of_groups(), **of_data, "job.encryption": None, "job.kms_key": None}
+    of_data = {f"data.{key}": default for key, default in _defaults_of(config["data"]).items()}
+    of_launcher = {f"launcher.{key}": default for key, default in _defaults_of(config["launcher"]).items()}
+    return {**_of_groups(), **of_data, **of_launcher, "job.encryption": None, "job.kms_key": None}
 
 
 @lru_cache(maxsize=1)
