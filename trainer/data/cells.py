@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.data.spelling import MISSING, PLAIN, Spelling, duration
+from trainer.data.spelling import MISSING, PLAIN, Spelling, duration, is_time, otherwise
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -104,6 +104,26 @@ def present(cells: pa.Array) -> pa.Array:
 
     trimmed = pc.utf8_trim_whitespace(cells)
     return pc.if_else(pc.is_in(trimmed, pa.array(MISSING)), pa.scalar(None, pa.string()), trimmed)
+
+
+def kind_of(
+    cells: pa.Array, name: str, place: Place, *, typed: bool, spelling: Spelling, forced: bool = False
+) -> str | None:
+    """What a column of strings holds: "numbers", "times" or "words"; None if every cell is missing.
+
+    typed: strings are strings, and may be times. forced: they are words unless they spell numbers. Raises UserError for a
+    column most of whose words are numbers or dates in another spelling.
+    """
+    numbers = 0.0 if typed else share_of_numbers(cells, spelling)
+    if numbers is None:
+        return None
+    if numbers > 0.5:
+        return "numbers"
+    if not forced and (share(cells, is_time) or 0.0) > 0.5:
+        return "times"
+    if not typed and not forced and (problem := otherwise(name, some_words(cells), spelling)):
+        raise UserError(f"{place(0)}, {problem}")
+    return "words"
 
 
 def different(cells: pa.Array) -> int:

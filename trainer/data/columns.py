@@ -85,15 +85,10 @@ class Feature:
             self.time = pa.types.is_temporal(cells.type)
             self.kind = "categorical" if pa.types.is_boolean(cells.type) else "numeric"
             return self.kind
-        numbers = 0.0 if self.typed else cell.share_of_numbers(cells, self._spelling)
-        if numbers is None:
+        found = cell.kind_of(cells, self.name, place, typed=self.typed, spelling=self._spelling)
+        if found is None:
             return "numeric"  # every cell is missing
-        self.time = numbers <= 0.5 and (cell.share(cells, spelling.is_time) or 0.0) > 0.5
-        self.kind = "numeric" if numbers > 0.5 or self.time else "categorical"
-        if self.kind == "categorical" and not self.typed:
-            problem = spelling.otherwise(self.name, cell.some_words(cells), self._spelling)
-            if problem:
-                raise UserError(f"{place(0)}, {problem}")
+        self.time, self.kind = found == "times", "categorical" if found == "words" else "numeric"
         return self.kind
 
     def _numbers(self, cells: pa.Array, place: Place) -> np.ndarray:

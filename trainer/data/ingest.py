@@ -150,7 +150,8 @@ def _pass(
     label: Label | None,
     watches: list[Watch] | None,
 ) -> int:
-    """Encodes and writes all rows, and returns how many. watches: see what float32 does to each feature."""
+    """Encodes and writes all rows, and returns how many. watches: see what float32 does to each feature; with them it is seen of
+    the label too."""
     needed = [f.name for f in features] + ([label.name] if label else [])
     check_columns(source, files, needed)
     rows = 0
@@ -169,13 +170,13 @@ def _pass(
                 with np.errstate(over="ignore"):  # seen by its watch
                     x[:, j] = values
             y = label.encode(piece.batch.column(label.name), place) if label else None
-            if y is not None:
+            if y is not None and watches is not None:
                 watch.see(y)
             writer.add(x, y)
             rows += len(x)
     if not rows:
         raise UserError(f"{', '.join(files)}: there are no rows")
-    if label is not None and not label.coded:
+    if label is not None and not label.coded and watches is not None:
         found = watch.verdict()
         label.origin, label.distinct, label.left = found.origin, found.distinct, found.plain
     return rows

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer.data import cells as cell
-from trainer.data import spelling
 from trainer.data.cells import At, Place
 from trainer.data.columns import MOST_CATEGORIES
 from trainer.data.narrowing import EXACT
@@ -87,13 +86,8 @@ class Label:
             self.kind = "string" if pa.types.is_boolean(cells.type) else "int"
             self.time = pa.types.is_temporal(cells.type)
             return
-        numbers = 0.0 if self.typed else (cell.share_of_numbers(cells, self._spelling) or 0.0)
-        self.time = not self.forced and numbers <= 0.5 and (cell.share(cells, spelling.is_time) or 0.0) > 0.5
-        self.kind = "int" if numbers > 0.5 or self.time else "string"
-        if self.kind == "string" and not self.typed and not self.forced:
-            problem = spelling.otherwise(self.name, cell.some_words(cells), self._spelling)
-            if problem:
-                raise UserError(f"{place(0)}, {problem}")
+        found = cell.kind_of(cells, self.name, place, typed=self.typed, spelling=self._spelling, forced=self.forced)
+        self.time, self.kind = found == "times", "int" if found in ("numbers", "times") else "string"
 
     @property
     def _spelling(self) -> Spelling:
