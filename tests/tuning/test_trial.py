@@ -35,12 +35,12 @@ def test_a_job_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_launcher_that_raises_what_nobody_foresaw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "broken.py").write_text(
+    (tmp_path / "unforeseen.py").write_text(
         "from launchers.local import Local\n\n\n"
         "class Broken(Local):\n    def is_alive(self, job):\n        raise ZeroDivisionError('by nothing')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     job = make_job(tmp_path / "job")
-    job.config_path.write_text(job.config_path.read_text().replace("launchers.local.Local", "broken.Broken"))
+    job.config_path.write_text(job.config_path.read_text().replace("launchers.local.Local", "unforeseen.Broken"))
     report = reported(config_of(tmp_path / "job"))
     assert (report["ended"], report["reason"]) == ("failed", "ZeroDivisionError: by nothing")
