@@ -35,11 +35,12 @@ def main(argv: list[str] | None = None) -> int:
         if argv is None:
             leaving.hear()
             first_process.stand_by()
-            hangup.outlive()
+            hangup.outlive(goes_on=_does_something(arguments))
             working_folder_last()
-        code = _verb(arguments)
-        sys.stdout.flush()
-        return code
+        try:
+            return _verb(arguments)
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:
         # `headway ls | head` ends quietly, as commands do. Not by the signal's default: that would also kill a command
         # whose connection to S3 is closed by the other side
@@ -50,6 +51,12 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt as asked:
         return leaving.exit_code(asked, can_go_on=bool({*GO_ON} & {*arguments[:1]}))
+
+
+def _does_something(arguments: list[str]) -> bool:
+    """Whether a command is given for what it does, not for what it prints."""
+    verb, asked = arguments[:1], {"-h", "--help", *LOOKING} & {*arguments}
+    return bool({*GO_ON, "stop", "chaos"} & {*verb}) and not asked and arguments[1:2] not in (["show"], ["report"])
 
 
 def _verb(arguments: list[str]) -> int:

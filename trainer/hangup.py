@@ -1,4 +1,7 @@
-"""A terminal that is gone takes nobody with it: what is written there is lost, and the command goes on to its end."""
+"""Output that nobody can take any more: a terminal that is gone, a closed pipe, a full disk.
+
+What runs goes on to its end without it. Of a verb that only tells something, a closed pipe ends it, and a full disk is an error.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,47 @@ import os
 import sys
 from typing import Any
 
+from trainer.errors import HeadwayError
 
-class _Terminal(io.FileIO):
+GONE = (errno.EIO, errno.ENXIO)  # of a terminal
+
+
+class _Lasting(io.FileIO):
+    """A stream of which writes go nowhere once one has failed. goes_on: no failure is told."""
+
+    goes_on = True
+
     def write(self, text: Any, /) -> int:
         try:
             return super().write(text)
-        except OSError as error:
-            if error.errno not in (errno.EIO, errno.ENXIO):
+        except BrokenPipeError:
+            if not self.goes_on:
                 raise
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
-            return super().write(text)
+            self._to_nowhere()
+        except OSError as error:
+            gone = error.errno in GONE and self.isatty()
+            self._to_nowhere()
+            if not self.goes_on and not gone:
+                raise HeadwayError(f"what it prints can't be written: {error.strerror}") from None
+        return super().write(text)
+
+    def _to_nowhere(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
 
 
-def outlive() -> None:
-    """From now on, for standard output and error where they are a terminal."""
+def outlive(*, goes_on: bool) -> None:
+    """From now on, for standard output and error. goes_on: the verb does something, whether or not anybody reads of it."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None or not stream.isatty():
+        if stream is None:  # it was closed before this process began
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
             continue
         stream.flush()
-        raw = _Terminal(stream.fileno(), "w", closefd=False)
-        lasting = io.TextIOWrapper(
-            io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, line_buffering=True
-        )
+        raw = _Lasting(stream.fileno(), "w", closefd=False)
+        raw.goes_on = goes_on or name == "stderr"
+        buffered = io.BufferedWriter(raw)
+        lines = stream.line_buffering or stream.isatty()
+        lasting = io.TextIOWrapper(buffered, encoding=stream.encoding, errors=stream.errors, line_buffering=lines)
         setattr(sys, name, lasting)

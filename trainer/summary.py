@@ -32,6 +32,9 @@ def make_console(stderr: bool = False) -> Console:
     class Safe(Console):
         """No text that is printed can be one that the terminal obeys."""
 
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would leave with 1
+
         def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
             for segment in super().render(renderable, options):
                 yield segment if segment.control else Segment(visible(segment.text, lines=True), segment.style)
