@@ -11,7 +11,7 @@ from typing import Any
 from trainer import moment
 from trainer.account import running_seconds
 from trainer.build import build
-from trainer.config import seconds
+from trainer.config import load_job, seconds
 from trainer.errors import UserError
 from trainer.job import Job
 from trainer.signature import short_name
@@ -43,8 +43,13 @@ def check_algorithm(config: Mapping[str, Any], job: Job) -> None:
         algorithm = build(node, "algorithm")
         folder = Path(str(getattr(algorithm, key)))
         algorithm.check(folder if folder.is_dir() else codepath.copy_of(job.dir, folder) or folder)
-    elif class_constant(str(node["_target_"]), "checks"):
+    elif class_constant(str(node["_target_"]), "checks") and not _is_underway(job, node):
         build(node, "algorithm").check(Path())
+
+
+def _is_underway(job: Job, node: Mapping[str, Any]) -> bool:
+    """Whether a job goes on from a checkpoint with these very settings: they were taken when it began."""
+    return any(job.checkpoints.glob("step-*")) and load_job(job.config_path)["algorithm"] == node
 
 
 def refuse_changed(job: Job, content: str, changed: str) -> None:

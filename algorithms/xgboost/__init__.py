@@ -29,23 +29,6 @@ METRICS = {
 }
 # of these a constant added to all labels is added to all predictions
 SHIFT_EQUIVARIANT = ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:quantileerror")
-# what the library calls our settings: not to be given twice
-OURS = {
-    "learning_rate": "lr",
-    "eta": "lr",
-    "num_boost_round": "rounds",
-    "n_estimators": "rounds",
-    "alpha": "l1",
-    "reg_alpha": "l1",
-    "lambda": "l2",
-    "reg_lambda": "l2",
-    "min_split_loss": "gamma",
-}
-# parameters of the library with which a job could not be interrupted and end as if it had not been
-REFUSED = {
-    "seed_per_iteration": "is always true: a round draws by its number, so that a job goes on from any of them",
-    "lambdarank_unbiased": "is not to be had: what it learns is in no model file, so that a job could not go on",
-}
 SAMPLES = ("subsample", "colsample_bytree", "colsample_bylevel", "colsample_bynode")
 MODEL = "model.ubj"
 
@@ -87,23 +70,25 @@ class XGBoost(Estimator):
     def __post_init__(self) -> None:
         self._booster: Any = None
         for key in self.params:
-            if key in OURS or hasattr(self, key):
-                raise UserError(f"algorithm.params.{key}: set it as algorithm.{OURS.get(key, key)}")
-            if key in REFUSED:
-                raise UserError(f"algorithm.params.{key} {REFUSED[key]}")
+            if key in parameters.OURS or hasattr(self, key):
+                raise UserError(f"algorithm.params.{key}: set it as algorithm.{parameters.OURS.get(key, key)}")
+            if key in parameters.REFUSED:
+                raise UserError(f"algorithm.params.{key} {parameters.REFUSED[key]}")
         if self.params.get("booster") == "gblinear":
             raise UserError("algorithm.params.booster: gblinear grows no trees; use algorithm=linear")
 
     def check(self, folder: Path) -> None:
+        known = self._known_task()
+        parameters.check_names(self.params)
         if self.objective:
-            parameters.check_objective(self.objective, self.params)
+            parameters.check_objective(self.objective, self.params, known)
         if not (self.objective or self.eval_metric or self.params):
             return
         try:
             library = _library()
         except UserError:
             return  # this machine only submits
-        parameters.try_out(library, self._library_settings("regression" if self.task == "auto" else self.task))
+        parameters.try_any(library, [self._library_settings(task) for task in ([known] if known else METRICS)])
 
     def target(self, schema: Schema) -> str | None:
         return "number" if self._task(schema) == "regression" else "class"
@@ -118,6 +103,8 @@ class XGBoost(Estimator):
             raise UserError("algorithm.early_stopping_rounds needs validation data: set data.validation")
         if self.tree_method == "exact" and context.world_size > 1:
             raise UserError("algorithm.tree_method: exact knows one worker only; use hist or approx")
+        if self.objective == "survival:cox" and context.world_size > 1:
+            raise UserError("algorithm.objective: survival:cox compares all rows, so it knows one worker only")
         try:
             with _collective(context):
                 train = self._matrix(context, context.train)
@@ -204,13 +191,7 @@ class XGBoost(Estimator):
         if label is None:
             raise UserError("algorithm=xgboost learns from a label: name its column with data.label=…")
         classes = len(label.classes)
-        if self.task != "auto":
-            task: str = self.task
-        elif self.objective is not None:
-            family = self.objective.split(":")[0]
-            task = {"binary": "binary", "multi": "multiclass"}.get(family, "regression")
-        else:
-            task = "regression" if not classes else "binary" if classes == 2 else "multiclass"
+        task = self._known_task() or ("regression" if not classes else "binary" if classes == 2 else "multiclass")
         where = f"the label {label.name!r}"
         if task == "regression" and label.kind != "numeric":
             raise UserError(f"{where} is not a number, so a regression cannot learn it; use algorithm.task=auto")
@@ -221,16 +202,25 @@ class XGBoost(Estimator):
             raise UserError(f"{where} has {classes} classes, and task=binary takes 2; use algorithm.task=multiclass")
         return task
 
+    def _known_task(self) -> str | None:
+        """What is learned, where the settings say it; None where the label does."""
+        if self.task != "auto":
+            return self.task
+        return parameters.task_of(self.objective) if self.objective else None
+
     def _settings(self, context: Context) -> dict[str, Any]:
         """The library's parameters for this job. Raises UserError for what does not fit its data."""
         task, schema = self._task(context.schema), context.schema
         settings = self._library_settings(task)
-        parameters.check_objective(settings["objective"], self.params)
-        parameters.check_label(settings["objective"], schema)
+        begins = context.resume() is None  # what it began with was taken then
+        if begins:
+            parameters.check_objective(settings["objective"], self.params)
+            parameters.check_label(settings["objective"], schema)
         settings |= parameters.by_position(self.params, schema)
         if task == "multiclass":
             settings["num_class"] = schema.classes
-        parameters.try_out(_library(), settings)
+        if begins:
+            parameters.try_out(_library(), settings)
         return settings | {"nthread": context.threads, "seed": context.seed}
 
     def _library_settings(self, task: str) -> dict[str, Any]:

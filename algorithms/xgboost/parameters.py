@@ -13,6 +13,31 @@ import numpy as np
 from trainer.data.schema import Schema
 from trainer.errors import UserError, did_you_mean
 
+# what the library calls our settings: not to be given twice
+OURS = {
+    "learning_rate": "lr",
+    "eta": "lr",
+    "num_boost_round": "rounds",
+    "n_estimators": "rounds",
+    "alpha": "l1",
+    "reg_alpha": "l1",
+    "lambda": "l2",
+    "reg_lambda": "l2",
+    "min_split_loss": "gamma",
+}
+# parameters of the library with which a job could not be interrupted and end as if it had not been
+REFUSED = {
+    "seed_per_iteration": "is always true: a round draws by its number, so that a job goes on from any of them",
+    "lambdarank_unbiased": "is not to be had: what it learns is in no model file, so that a job could not go on",
+}
+# those that the job sets itself: given, they would count for nothing
+SET = {
+    "seed": "is job.seed: set that",
+    "random_state": "is job.seed: set that",
+    "nthread": "is not to be set: the workers share the cores that there are; OMP_NUM_THREADS gives each a number",
+    "n_jobs": "is not to be set: the workers share the cores that there are; OMP_NUM_THREADS gives each a number",
+    "num_class": "is not to be set: it is the number of the label's classes",
+}
 # what an objective is measured by, its own metric first: the first is what early stopping and tuning go by
 OWN_METRICS = {
     "reg:squaredlogerror": ["rmsle"],
@@ -44,8 +69,25 @@ def own_metrics(objective: str, params: Mapping[str, Any]) -> list[str] | None:
     return OWN_METRICS.get(objective)
 
 
-def check_objective(objective: str, params: Mapping[str, Any]) -> None:
-    """Raises UserError for one that learns from more than a table with a label holds, or lacks what it needs."""
+def task_of(objective: str) -> str:
+    """What an objective learns."""
+    return {"binary": "binary", "multi": "multiclass"}.get(objective.partition(":")[0], "regression")
+
+
+def check_names(params: Mapping[str, Any]) -> None:
+    """Raises UserError for a parameter that the job sets itself."""
+    for key in SET.keys() & params:
+        raise UserError(f"algorithm.params.{key} {SET[key]}")
+
+
+def check_objective(objective: str, params: Mapping[str, Any], task: str | None = None) -> None:
+    """Raises UserError for one that learns from more than a table with a label holds, lacks what it needs, or learns another
+    task."""
+    learns = task_of(objective)
+    if task is not None and task != learns:
+        raise UserError(
+            f"algorithm.objective={objective} learns task={learns}, and algorithm.task={task}; leave one of them out"
+        )
     if objective.startswith("rank:"):
         raise UserError(
             f"algorithm.objective={objective} learns the order within groups of rows, which data has no key for yet; "
@@ -73,6 +115,18 @@ def check_label(objective: str, schema: Schema) -> None:
         )
 
 
+def try_any(library: Any, tries: Sequence[Mapping[str, Any]]) -> None:
+    """`try_out` for settings of which one will be used, the label says which. Raises UserError if none can be."""
+    refusals = []
+    for settings in tries:
+        try:
+            return try_out(library, settings)
+        except UserError as error:
+            refusals.append(error)
+    # a metric that fits another task fails at the numbers, and hides what is wrong in all
+    raise min(refusals, key=lambda error: "Check failed" in str(error) or not str(error).startswith("algorithm.params"))
+
+
 def try_out(library: Any, settings: Mapping[str, Any]) -> None:
     """Has the library take the settings, and grow a tree from a few rows. Raises UserError with what it says of them."""
     if str(settings.get("device", "cpu")) != "cpu":
@@ -95,9 +149,8 @@ def try_out(library: Any, settings: Mapping[str, Any]) -> None:
     for line in map(str, (one.message for one in said)):
         if unused := re.findall(r'"([^"]+)"', line.partition("Parameters: {")[2].partition("}")[0]):
             known = sorted(set(_keys(json.loads(booster.save_config()))))
-            raise UserError(
-                f"algorithm.params.{unused[0]}: xgboost makes nothing of it; {did_you_mean(unused[0], known, [])}"
-            )
+            near = did_you_mean(unused[0], known, []).replace("there is none", "leave it out")
+            raise UserError(f"algorithm.params.{unused[0]}: xgboost makes nothing of it; {near}")
 
 
 def _keys(node: Any) -> Iterator[str]:
@@ -153,4 +206,4 @@ def _signs(signs: Sequence[Any]) -> str:
 def first_line(error: Exception) -> str:
     """The library's message without its time stamp, source position and stack."""
     line = str(error).strip().partition("\n")[0]
-    return line.rpartition(".cc:")[2].partition(": ")[2] or line if ".cc:" in line else line
+    return re.sub(r"^\[\d\d:\d\d:\d\d\] \S+\.(?:cc|cu|h|cuh):\d+: ", "", line)

@@ -457,6 +457,18 @@ BEFORE = [
         {"params": {"max_leafs": 31}},
         "algorithm.params.max_leafs: xgboost makes nothing of it; did you mean 'max_leaves'",
     ),
+    (
+        {"eval_metric": "mlogloss", "params": {"max_leafs": 31}},
+        "algorithm.params.max_leafs: xgboost makes nothing of it",
+    ),
+    ({"params": {"seed": 3}}, "algorithm.params.seed is job.seed"),
+    ({"params": {"random_state": 3}}, "algorithm.params.random_state is job.seed"),
+    ({"params": {"n_jobs": 3}}, "OMP_NUM_THREADS"),
+    ({"params": {"num_class": 3}}, "the number of the label's classes"),
+    ({"params": {"use_label_encoder": False}}, "use_label_encoder: xgboost makes nothing of it; leave it out"),
+    ({"eval_metric": "mlogloss", "objective": "reg:gamma"}, "algorithm=xgboost: Check failed: label"),
+    ({"task": "binary", "objective": "reg:squarederror"}, "learns task=regression, and algorithm.task=binary"),
+    ({"task": "regression", "objective": "binary:logistic"}, "learns task=binary, and algorithm.task=regression"),
     ({"params": {"grow_policy": "deep"}}, "'deep', valid values are"),
     ({"params": {"max_leaves": "many"}}, "max_leaves"),
 ]
@@ -474,6 +486,10 @@ def test_what_the_library_takes_passes() -> None:
     XGBoost(params={"monotone_constraints": {"a": 1}, "max_leaves": 31, "grow_policy": "lossguide"}).check(Path())
     XGBoost(objective="multi:softprob", eval_metric=["mlogloss"]).check(Path())
     XGBoost(objective="reg:gamma").check(Path())
+    for metric in ("mlogloss", "merror", "logloss", "rmse", "auc"):  # which of them fit is known from the label
+        XGBoost(eval_metric=metric).check(Path())
+    XGBoost(objective="multi:softprob").check(Path())
+    XGBoost(objective="multi:softprob", task="multiclass", params={"max_leaves": 3}).check(Path())
     XGBoost(params={"device": "cuda"}).check(Path())
 
 
@@ -492,6 +508,26 @@ def test_labels_that_an_objective_cannot_learn_are_refused(objective: str, low: 
     label = replace(schema.label, min=low, max=1.0)
     with pytest.raises(UserError, match=says):
         XGBoost(objective=objective).fit(Alone(replace(schema, label=label), Rows(x, y)))
+
+
+def test_cox_is_of_one_worker() -> None:
+    """The library would compare the rows of each worker with each other, and say nothing."""
+    x, y, schema = table(0)
+    with pytest.raises(UserError, match="one worker only"):
+        XGBoost(objective="survival:cox", eval_metric="rmse").fit(Alone(schema, Rows(x, y), world_size=2))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_job_that_goes_on_keeps_the_settings_that_it_began_with(tmp_path: Path) -> None:
+    """Begun on a version that took them."""
+    x, y, schema = table(0)
+    began = Alone(schema, Rows(x, y))
+    first = XGBoost(rounds=3)
+    first.fit(began)
+    first.save(tmp_path)
+    on = Alone(schema, Rows(x, y), resumed=tmp_path)
+    XGBoost(rounds=5, params={"use_label_encoder": False, "seed": 3}).fit(on)
+    assert [step for step, *_ in on.reports] == [4, 5]
 
 
 def test_constraints_may_name_the_columns() -> None:

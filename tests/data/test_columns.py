@@ -1,6 +1,8 @@
 """Cells as files spell them become the values that they mean, or a line says why not."""
 
 import datetime
+import re
+import shlex
 import warnings
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from tests.data.conftest import Everything
+from trainer.composing import compose
 from trainer.data.encoding import encode
 from trainer.data.opening import open_data
 from trainer.data.sources import Csv, Jsonl, Parquet
@@ -68,10 +71,11 @@ def test_numbers_are_read_as_they_are_spelled(write, cells, keys, values):
 @pytest.mark.parametrize(
     ("cell", "advice"),
     [
-        ("1,5", "set data.decimal=','"),
-        ("1,200", "set data.thousands=',' or data.decimal=','"),
-        ("1.234,50", "set data.decimal=',' and data.thousands"),
-        ("1\u202f200", "set data.thousands=' '"),
+        ("1,5", "set \"data.decimal=','\""),
+        ("1,200", "set \"data.thousands=','\" or \"data.decimal=','\""),
+        ("1.234,50", "set \"data.decimal=','\" and data.thousands"),
+        ("1\u202f200", "set \"data.thousands=' '\""),
+        ("1'200", 'set "data.thousands=\\"\'\\""'),
         ("$5", "take the sign out of the file"),
         ("12%", "take the sign out of the file"),
         ("(3.50)", "take the sign out of the file"),
@@ -82,6 +86,9 @@ def test_numbers_in_another_spelling_are_no_categories(write, cell, advice):
     message = refused(csv(write, "x;y", f"{cell};0", f"{cell};1", label="y", delimiter=";"))
     assert f"column 'x': {cell!r} looks like a number in another spelling; {advice}" in message
     assert "or set data.categorical=[x]" in message
+    for override in re.findall(r'"data\.(?:[^"\\]|\\.)*"', message):  # as it is copied to a shell
+        key, _, mark = shlex.split(override)[0].partition("=")
+        assert compose(["data=csv", f"{key}={mark}"])["data"][key.partition(".")[2]] in cell.replace("\u202f", " ")
     kept = csv(write, "x;y", f"{cell};0", f"{cell};1", label="y", delimiter=";", categorical=["x"])
     assert opened(kept).schema.features[0].categories == (cell,)
 

@@ -101,10 +101,12 @@ def _advice(word: str) -> str:
         return "take the sign out of the file"
     last = max(word.rfind("."), word.rfind(","))
     marks = {c for c in word if c in ".,' \u00a0\u202f"}
+    comma = "\"data.decimal=','\""  # in quotes for the shell, and in quotes for Hydra
     if last >= 0 and word[last] == "," and (len(marks) > 1 or len(word) - last - 1 != 3):
-        return "set data.decimal=','" + (" and data.thousands" if len(marks) > 1 else "")
+        return f"set {comma}" + (" and data.thousands" if len(marks) > 1 else "")
     mark = next(iter(sorted(marks)), ",")
-    return f"set data.thousands={' ' if mark.isspace() else mark!r}" + (" or data.decimal=','" if "," in marks else "")
+    quoted = '\\"' + mark + '\\"' if mark == "'" else f"'{' ' if mark.isspace() else mark}'"
+    return f'set "data.thousands={quoted}"' + (f" or {comma}" if "," in marks else "")
 
 
 def value(word: str) -> float | int | None:
