@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from trainer.algorithm import Batch, Module, Range
 from trainer.data.schema import Schema
-from trainer.errors import UserError, did_you_mean
+from trainer.errors import UserError, did_you_mean, pip_install
 
 BYTES = 256
 
@@ -196,7 +196,7 @@ class GPT(Module):
                 import tokenizers
             except ImportError:
                 raise UserError(
-                    'algorithm.tokenizer needs the tokenizers package: pip install "headway[tokenizers]"'
+                    f"algorithm.tokenizer needs the tokenizers package: {pip_install('tokenizers')}"
                 ) from None
             file = self._tokenizer_file
             if file is None or not file.is_file():

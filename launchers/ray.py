@@ -20,7 +20,7 @@ from launchers.base import Launcher, Plan, check_nodes
 from trainer import secret
 from trainer.algorithm import Range
 from trainer.config import load
-from trainer.errors import HeadwayError, UserError
+from trainer.errors import HeadwayError, UserError, pip_install
 from trainer.interpreter import safe
 from trainer.job import Job, State, Status, read_hint, write_json
 from trainer.node import process_lives
@@ -121,7 +121,7 @@ class Ray(Launcher):
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(
                 f"job.detach: the Ray at {self.address} takes no jobs ({said}); it needs its dashboard, "
-                'and pip install "headway[ray]" here and there'
+                f"and {pip_install('ray')} here and there"
             ) from None
         write_json(job.dir / STANDING, {"time": time.time(), "ray_job": number, "reason": "waits for the cluster"})
 

@@ -108,6 +108,17 @@ BEFORE_A_JOB = {
         ["train", "data=csv", "data.columns=[größe,a b,it's]"],
         ["write", """data.columns=["größe",a b,"it"""],
     ),
+    "a name that is too long for a folder": (
+        ["train", f"job.name={'ü' * 200}"],
+        ["job.name: üüü", "has 400 bytes, and a folder's name can have 255"],
+    ),
+    "a folder that is too long": (["train", f"job.dir=/tmp/{'x' * 300}/job"], ["job.dir: xxx", "300 bytes"]),
+    "a path that is too long": (["train", "job.dir=/tmp/" + "x/" * 2000], ["job.dir: /tmp/x/x", "give a shorter one"]),
+    "a place on S3 that is too long": (
+        ["train", f"job.dir=s3://bucket/{'x' * 900}"],
+        ["job.dir: s3://bucket/xxx", "768 can be"],
+    ),
+    "a study's name that is too long": (["tune", f"study.name={'x' * 256}"], ["study.name: xxx", "256 bytes"]),
     "broken override": (["train", "+x=[1"], ["'+x=[1'", "KEY=VALUE"]),
     "no such class": (["train", "algorithm._target_=algorithms.linear.Linaer"], ["Linaer", "did you mean 'Linear'"]),
     "no such module": (["train", "algorithm._target_=nowhere.Mine"], ["nowhere"]),

@@ -13,6 +13,12 @@ from trainer.running import write
 from trainer.sweep import directory, names_of
 
 
+def test_a_name_fits_a_folder_in_any_script() -> None:
+    long, other = names_of([[f"data.label={'価' * 200}a"], [f"data.label={'価' * 200}b"]])
+    assert long != other
+    assert max(len(name.encode()) for name in (long, other)) <= 100
+
+
 def test_jobs_are_named_by_what_tells_them_apart() -> None:
     fixed = ["algorithm=linear", "job.name=first"]
     jobs = [[*fixed, f"algorithm.lr={lr}", f"job.seed={seed}"] for lr in (0.1, 0.03) for seed in (1, 2)]

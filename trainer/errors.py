@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -50,3 +51,15 @@ def did_you_mean(name: str, known: Iterable[str], listed: Iterable[str] | None =
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     shown = options if listed is None else sorted(listed)
     return "there is " + ", ".join(shown) if shown else "there is none"
+
+
+def pip_install(extra: str) -> str:
+    """The command that installs what an optional part of Headway needs, from wherever Headway itself came."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        lines = requires("headway") or []
+    except PackageNotFoundError:
+        lines = []
+    of_extra = [line.partition(";")[0].strip() for line in lines if re.search(rf"extra == ['\"]{extra}['\"]", line)]
+    return "pip install " + " ".join(f'"{one}"' for one in of_extra or [extra])

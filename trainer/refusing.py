@@ -12,7 +12,7 @@ from trainer import moment
 from trainer.account import running_seconds
 from trainer.build import build
 from trainer.config import load_job, seconds
-from trainer.errors import UserError
+from trainer.errors import UserError, pip_install
 from trainer.job import Job
 from trainer.signature import short_name
 
@@ -24,7 +24,7 @@ def refuse_impossible(config: Mapping[str, Any], launcher: Any) -> None:
     if config["strategy"]["name"] == "single" and (launcher.world_size() or 1) > 1:
         raise UserError(f"strategy=single trains with one worker, and there are {launcher.world_size()}; choose ddp")
     if config["strategy"]["name"] == "deepspeed" and find_spec("deepspeed") is None:
-        raise UserError('strategy=deepspeed: the package is not installed; pip install "headway[deepspeed]"')
+        raise UserError(f"strategy=deepspeed: the package is not installed; {pip_install('deepspeed')}")
 
 
 def has_time_left(config: Mapping[str, Any], job: Job) -> bool:

@@ -16,6 +16,7 @@ from trainer import config as schema
 from trainer.account import between
 from trainer.build import build
 from trainer.errors import HeadwayError, UserError, did_you_mean
+from trainer.folder_name import check_folder
 from trainer.handshake import shake
 from trainer.heeding import Heeding
 from trainer.job import Job, State, Status, write_text
@@ -337,8 +338,7 @@ def place(config: dict[str, Any]) -> tuple[Job, bool]:
     """The job directory this config means, and whether it is new. Raises UserError if it is another job's."""
     options = config["job"]
     name = options["name"]
-    if name is not None and ("/" in name or name.startswith(".") or not name):
-        raise UserError(f"job.name: {name!r} can't be a folder's name; use job.dir for a path")
+    check_folder("job", name, options["dir"])
     url = str(options["dir"]) if options["dir"] is not None and "://" in str(options["dir"]) else None
     if url is not None:
         directory = _staged(url, options)

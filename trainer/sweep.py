@@ -26,7 +26,7 @@ from trainer.storage import is_remote
 from trainer.sweep_loader import SweepLoader
 from trainer.unused import refuse as refuse_unused
 
-NAME_LENGTH = 100
+NAME_LENGTH = 100  # bytes
 PLACES = ("job.name", "job.dir")
 EMPTY = "the sweep is empty: one of its keys is given no value at all, such as a glob(…) that matches nothing"
 
@@ -124,9 +124,10 @@ def names_of(jobs: list[list[str]]) -> list[str]:
 def _name(pairs: list[tuple[str, str]]) -> str:
     text = ",".join(f"{key}={value}" for key, value in pairs) or "job"
     name = re.sub(r"[^\w.,=+@%-]+", "_", text).strip("_.") or "job"
-    if len(name) <= NAME_LENGTH:
+    if len(name.encode()) <= NAME_LENGTH:
         return name
-    return f"{name[: NAME_LENGTH - 9]}-{hashlib.sha1(text.encode()).hexdigest()[:8]}"
+    shortened = name.encode()[: NAME_LENGTH - 9].decode(errors="ignore")
+    return f"{shortened}-{hashlib.sha1(text.encode()).hexdigest()[:8]}"
 
 
 def directory(config: dict[str, Any], name: str, taken: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from algorithms.xgboost import parameters
 from trainer.algorithm import Batch, Context, Estimator, Range
 from trainer.data.schema import Schema
-from trainer.errors import LostWorker, UserError
+from trainer.errors import LostWorker, UserError, pip_install
 
 if TYPE_CHECKING:
     from trainer.data.samples import Samples
@@ -266,7 +266,7 @@ def _library() -> Any:
     try:
         import xgboost
     except ImportError:
-        raise UserError('algorithm=xgboost needs the xgboost package: pip install "headway[xgboost]"') from None
+        raise UserError(f"algorithm=xgboost needs the xgboost package: {pip_install('xgboost')}") from None
     return xgboost
 
 

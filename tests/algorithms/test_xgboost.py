@@ -588,7 +588,7 @@ def test_a_setting_that_has_a_name_of_ours_is_not_given_twice() -> None:
 def test_without_the_library_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xgboost", None)
     x, y, schema = table(2)
-    with pytest.raises(UserError, match=r'pip install "headway\[xgboost\]"'):
+    with pytest.raises(UserError, match=r'pip install "xgboost'):
         XGBoost().fit(Alone(schema, Rows(x, y)))
 
 

@@ -22,6 +22,7 @@ from trainer.build import build as built
 from trainer.choosing import portable
 from trainer.composing import compose, recommended, register, run_hydra
 from trainer.errors import UserError, did_you_mean
+from trainer.folder_name import check_folder
 from trainer.looking import status_of
 from trainer.refusing import check_data, refuse_impossible
 from trainer.signature import short_name
@@ -155,8 +156,7 @@ def recomposer(overrides: Sequence[str], config_dir: str | None = None) -> Recom
 def place(study: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, Path]:
     """The study's name and directory. Raises UserError for what can be none."""
     name, directory = study["name"], study["dir"]
-    if name is not None and ("/" in name or name.startswith(".") or not name):
-        raise UserError(f"study.name: {name!r} can't be a folder's name; use study.dir for a path")
+    check_folder("study", name, directory)
     if directory is not None and "://" in str(directory):
         raise UserError(f"study.dir: {directory}: a study is driven from a local or shared folder; give a path")
     if directory is not None:

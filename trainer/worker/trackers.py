@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.errors import UserError
+from trainer.errors import UserError, pip_install
 from trainer.job import State, read_hint, write_json
 from trainer.worker import hparams
 
@@ -179,7 +179,7 @@ def _tag(name: str) -> str:
 class MLflow(Tracker):
     """A run in an MLflow store: the config as parameters, the figures, how it ended as tags.
 
-    A resumed job goes on with its run. Needs `pip install "headway[mlflow]"`.
+    A resumed job goes on with its run. Needs the package mlflow-skinny and a database's.
     """
 
     # a database or server, such as http://host:5000; null for mlflow.db in the folder mlruns beside the job
@@ -192,7 +192,7 @@ class MLflow(Tracker):
     def __post_init__(self) -> None:
         missing = [name for name in ("mlflow", "sqlalchemy", "alembic") if importlib.util.find_spec(name) is None]
         if missing:
-            raise UserError(f'tracking=mlflow needs {missing[0]}: pip install "headway[mlflow]", or choose another')
+            raise UserError(f"tracking=mlflow needs {missing[0]}: {pip_install('mlflow')}, or choose another")
 
     def _open(self, job_dir: Path, config: dict[str, Any]) -> None:
         if self.uri is not None:

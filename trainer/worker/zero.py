@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.algorithm import Batch, Module
-from trainer.errors import UserError
+from trainer.errors import UserError, pip_install
 from trainer.weights import references
 from trainer.worker import precision as numbers
 from trainer.worker.extensions import compile_apart
@@ -48,7 +48,7 @@ def initialize(
     try:
         import deepspeed
     except ImportError:
-        raise UserError('strategy: deepspeed is not installed; pip install "headway[deepspeed]"') from None
+        raise UserError(f"strategy: deepspeed is not installed; {pip_install('deepspeed')}") from None
     warnings.filterwarnings(
         "ignore", category=FutureWarning, module="torch.distributed"
     )  # of names that DeepSpeed uses
