@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     import os
 
     os.environ["HEADWAY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def _no_folder_of_an_earlier_command() -> Iterator[None]:
+    """--config-dir counts for the command that was given it: a process has one, and tests call many."""
+    from trainer.conf_files import join
+
+    yield
+    join(())
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ BEFORE_A_JOB = {
         ["write", """data.columns=["größe",a b,"it"""],
     ),
     "a name that is too long for a folder": (
-        ["train", f"job.name={'ü' * 200}"],
+        ["train", f"job.name='{'ü' * 200}'"],
         ["job.name: üüü", "has 400 bytes, and a folder's name can have 255"],
     ),
     "a folder that is too long": (["train", f"job.dir=/tmp/{'x' * 300}/job"], ["job.dir: xxx", "300 bytes"]),

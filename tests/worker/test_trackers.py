@@ -297,7 +297,7 @@ def test_mlflow_without_its_package_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "meta_path", [])  # nothing more can be found
     for name in [n for n in sys.modules if n.split(".")[0] in ("mlflow", "sqlalchemy", "alembic")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(UserError, match=r'tracking=mlflow needs mlflow: pip install "mlflow-skinny'):
+    with pytest.raises(UserError, match=r'tracking=mlflow needs mlflow: pip install "mlflow'):
         MLflow()
 
 
