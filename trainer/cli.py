@@ -240,12 +240,21 @@ def _predict(arguments: list[str]) -> int:
 def _ls(arguments: list[str]) -> int:
     from trainer.listing import list_jobs
     from trainer.looking import status_of
+    from trainer.selecting import Selection
 
     parser = new_parser("ls", "Lists the jobs of a folder, newest last.")
     parser.add_argument("root", nargs="?", type=Path, default=Path("runs"), help="folder of job directories (runs)")
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="EXPR", help="those alone, such as 'algorithm.lr<0.1'"
+    )
+    parser.add_argument("--sort", metavar="KEY", help="by a config key, metric or column; -KEY has the largest first")
+    parser.add_argument("--columns", metavar="A,B,…", help="further columns: config keys, metrics")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    args = parser.parse_args(arguments)
-    list_jobs(args.root, as_json=args.json, status_of=status_of)
+    # argparse takes a value that begins with a dash for an option
+    words = re.sub(r"(?<=\0)--sort\0-", "--sort=-", "\0" + "\0".join(arguments)).split("\0")[1:]
+    args = parser.parse_args(words)
+    selection = Selection(args.where, args.sort, [key for key in (args.columns or "").split(",") if key])
+    list_jobs(args.root, as_json=args.json, status_of=status_of, selection=selection)
     return 0
 
 

@@ -18,6 +18,7 @@ from trainer.logs import logs as logs
 from trainer.looking import notes
 from trainer.result import more_is_better, summarize
 from trainer.seen import Seen, StatusOf, is_job, see
+from trainer.selecting import Selection, cell, chosen, facts
 from trainer.signature import read_signature
 from trainer.summary import (
     choice,
@@ -90,17 +91,32 @@ def find_job(name_or_path: str, root: Path = RUNS) -> Job:
 # All of them
 
 
-def list_jobs(root: Path = RUNS, *, as_json: bool = False, status_of: StatusOf = Job.status) -> None:
-    """A table of the jobs under a folder, newest last.
+def list_jobs(
+    root: Path = RUNS,
+    *,
+    as_json: bool = False,
+    status_of: StatusOf = Job.status,
+    selection: Selection | None = None,
+) -> None:
+    """A table of the jobs under a folder, newest last, or those that are selected. Raises UserError for what can't select.
 
     status_of: tells a job that runs from one whose directory says so but nobody works on; it is asked for jobs
     without a result only.
     """
     seen = sorted((see(job, status_of) for job in all_jobs(root)), key=lambda one: one.started)
+    columns: dict[str, list[Any]] = {}
+    if selection is not None:
+        known = [facts(_summary(one, root), one.config, _metrics(one)) for one in seen]
+        kept = chosen(known, selection)
+        seen = [seen[i] for i in kept]
+        columns = {key: [known[i].get(key) for i in kept] for key in selection.columns}
     if as_json:
-        print_json([_summary(one, root) for one in seen])
+        rows = [_summary(one, root) for one in seen]
+        print_json([{**row, **{key: values[i] for key, values in columns.items()}} for i, row in enumerate(rows)])
     elif seen:
-        _print_table(seen, root)
+        _print_table(seen, root, {key: [cell(value) for value in values] for key, values in columns.items()})
+    elif selection is not None and selection.where:
+        print(f"no job in {short_path(root)} is such a one")
     else:
         print(f"no jobs in {short_path(root)}; `headway train algorithm=linear data=digits` makes one")
 
@@ -135,16 +151,21 @@ def summary(job: Job, root: Path, status_of: StatusOf) -> dict[str, Any]:
     return _summary(see(job, status_of), root)
 
 
+def _metrics(seen: Seen) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = seen.result["metrics"] if seen.result else {}
+    return found if seen.result else summarize(seen.metrics, seen.running.get("maximize", ()))
+
+
 def _summary(seen: Seen, root: Path) -> dict[str, Any]:
     result, status, started, config = seen.result, seen.status, seen.started, seen.config
+    metrics = _metrics(seen)
     if result:
         steps, total = result["steps"], None
-        metrics, workers = result["metrics"], result.get("world_size")
+        workers = result.get("world_size")
         seconds = result["seconds"]["wall"]
     else:
         progress, running = seen.progress or {}, seen.running
         steps, total, workers = progress.get("step"), progress.get("total"), running.get("world_size")
-        metrics = summarize(seen.metrics, running.get("maximize", ()))
         seconds = round(max(0.0, time.time() - started), 3) if status and status.state.is_active else None
     metric = min(metrics, key=prominence, default=None)
     return {
