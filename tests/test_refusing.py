@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from trainer.composing import compose
 from trainer.config import check
 from trainer.errors import UserError
 from trainer.job import Job
-from trainer.refusing import check_algorithm
+from trainer.refusing import check_algorithm, refuse_read_otherwise
 
 
 def test_a_job_goes_on_with_the_settings_that_another_version_took(tmp_path: Path) -> None:
@@ -26,3 +27,19 @@ def test_a_job_goes_on_with_the_settings_that_another_version_took(tmp_path: Pat
     check_algorithm(config, job)
     with pytest.raises(UserError, match=r"random_state is job\.seed"):
         check_algorithm(check(compose(["algorithm=xgboost", "data=digits", "+algorithm.params.random_state=3"])), job)
+
+
+def test_a_job_whose_columns_another_version_read_otherwise_does_not_go_on(tmp_path: Path) -> None:
+    """Times of day, which were words once: its trees would take seconds for the numbers of words."""
+    job = Job(tmp_path)
+    began = {"time": 1.0, "state": "Running", "step": 0, "content": "a", "kinds": {"categorical": 1, "numeric": 2}}
+    job.events_path.write_text(json.dumps(began) + "\n")
+    now = {"time": 1, "numeric": 2}
+    refuse_read_otherwise(job, "a", now)  # nothing is trained yet
+    (job.checkpoints / "step-00000003").mkdir(parents=True)
+    with pytest.raises(
+        UserError, match="are 1 time, 2 numeric, and when the job began they were 1 categorical, 2 numeric"
+    ):
+        refuse_read_otherwise(job, "a", now)
+    refuse_read_otherwise(job, "a", {"numeric": 2, "categorical": 1})
+    refuse_read_otherwise(job, "b", now)  # other files, as data.changed=accept takes

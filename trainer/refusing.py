@@ -65,6 +65,21 @@ def refuse_changed(job: Job, content: str, changed: str) -> None:
         )
 
 
+def refuse_read_otherwise(job: Job, content: str, kinds: Mapping[str, int]) -> None:
+    """Raises UserError if a job with a checkpoint would go on with columns of other kinds than it was trained on, though the
+    files are the same, as another version reads them.
+
+    kinds: how many columns there are of each kind.
+    """
+    told = [event["kinds"] for event in job.events() if event.get("kinds") and event.get("content") == content]
+    if told and told[-1] != kinds and any(job.checkpoints.glob("step-*")):
+        then, now = (", ".join(f"{n} {kind}" for kind, n in found.items()) for found in (told[-1], kinds))
+        raise UserError(
+            f"data: the columns are {now}, and when the job began they were {then}: this version of Headway reads the files "
+            "otherwise; start a new job, or go on with the version that it began on"
+        )
+
+
 def _refuse_changed_here(job: Job, source: Any) -> None:
     """The same before a worker starts, where this takes no time worth speaking of; workers look in any case."""
     files = [*source.files("train"), *source.files("validation")]

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,7 +27,7 @@ from trainer.data.opening import open_data
 from trainer.errors import UserError
 from trainer.function import Function, build_algorithm
 from trainer.job import Job
-from trainer.refusing import refuse_changed
+from trainer.refusing import refuse_changed, refuse_read_otherwise
 from trainer.result import more_is_better
 from trainer.worker import failure, gpu_share
 from trainer.worker.cadence import Cadence
@@ -124,6 +125,7 @@ def train_together(
     def open_() -> Opened:
         opened = open_data(source, algorithm, seed=seed, lead=ranks.local_rank == 0, wait=ranks.barrier)
         refuse_changed(job, opened.content, source.changed)
+        refuse_read_otherwise(job, opened.content, kinds_of(opened))
         return opened
 
     with busy(job, lambda: READING) if ranks.rank == 0 else nullcontext():
@@ -188,18 +190,21 @@ def sizes(opened: Opened | Later) -> dict[str, Any]:
     if isinstance(opened, Later):
         return {"samples": 0, "validation_samples": 0, "columns": 0}
     validation = opened.validation.rows if opened.validation else 0
-    features = opened.schema.features
-    kinds = ["time" if column.time else column.kind for column in features]
     return {
         "samples": opened.train.rows,
         "validation_samples": validation,
         "columns": opened.schema.columns,
-        "kinds": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
+        "kinds": kinds_of(opened),
         "left_out": list(opened.left_out),
         "label": opened.label,
         "notes": opened.notes,
         "content": opened.content,
     }
+
+
+def kinds_of(opened: Opened) -> dict[str, int]:
+    """How many columns there are of each kind."""
+    return dict(Counter("time" if column.time else column.kind for column in opened.schema.features))
 
 
 def device_name(device: torch.device) -> str:
