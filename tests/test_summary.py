@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.jobs import end, make_job, start
+from tests.jobs import end, make_job, start, validate
 from trainer.job import Job, State
 from trainer.summary import closing, prominence
 
@@ -32,6 +33,29 @@ def test_the_closing_table_says_what_came_out_and_what_to_type_next(job: Job, ca
         "next   headway predict model=runs/first/model data=digits",
         "       headway show runs/first",
     ]
+
+
+@pytest.mark.parametrize(
+    ("losses", "says"),
+    [
+        ((0.5, 0.4), ""),
+        ((0.5, 0.9), "validation_loss ended above where it began: 0.5000 at step 10, 0.9000 at step 20;"),
+        ((0.5, float("nan")), "validation_loss is nan at step 20: the training diverged; lower algorithm.lr"),
+    ],
+)
+def test_a_training_that_diverged_does_not_end_in_green(
+    job: Job, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, losses: tuple[float, ...], says: str
+):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    for number, loss in enumerate(losses, 1):
+        validate(job, 10 * number, validation_loss=loss)
+    end(job)
+    closing(job)
+    shown = capsys.readouterr().out
+    plain = re.sub(r"\x1b\[[\d;]*m", "", shown)
+    assert says in plain
+    assert ("\x1b[1;32mCompleted" in shown) == (not says)
 
 
 def test_what_nobody_counted_is_left_out(job: Job, capsys: pytest.CaptureFixture[str]):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer import carried
+from trainer import carried, divergence
 from trainer.codepath import CODE, home
+from trainer.errors import UserError
 from trainer.figures import count, duration, figure, plural, short_path
 from trainer.job import Job, State, read_hint
 from trainer.shapes import number, record, wrong
@@ -115,10 +117,13 @@ def closing(job: Job) -> None:
     from rich.text import Text
 
     console, result = make_console(), shown(result)
+    doubtful = ""
+    with contextlib.suppress(UserError):  # the reports are damaged
+        doubtful = divergence.told(job.metrics()) if result.get("model") else ""
     console.print()
     console.print(
         Text.assemble(
-            (result["status"], "bold green" if result.get("model") else "bold yellow"),
+            (result["status"], "bold green" if result.get("model") and not doubtful else "bold yellow"),
             f"  {visible(job.name)}  in {duration(result['seconds']['wall'])}",
         ),
         soft_wrap=True,
@@ -126,6 +131,8 @@ def closing(job: Job) -> None:
     reason = job.last_event().get("reason")
     if reason and not result.get("model"):
         line(console, Text(visible(str(reason)), "yellow"))
+    if doubtful:
+        line(console, Text(visible(doubtful), "yellow"))
     if result["metrics"]:
         console.print(metrics_table(result["metrics"]))
     tell(console, result)
