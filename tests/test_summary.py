@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,8 @@ def test_the_closing_table_says_what_came_out_and_what_to_type_next(job: Job, ca
 def test_a_training_that_diverged_does_not_end_in_green(
     job: Job, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, losses: tuple[float, ...], says: str
 ):
-    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "200")
     for number, loss in enumerate(losses, 1):
         validate(job, 10 * number, validation_loss=loss)
