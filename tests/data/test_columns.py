@@ -248,3 +248,13 @@ def test_text_that_parquet_holds_as_bytes_is_text(tmp_path):
     parquet.write_table(pa.table({"a": pa.array([b"\xff\xfe"], pa.binary()), "y": [0]}), tmp_path / "bad.parquet")
     message = refused(Parquet(train=str(tmp_path / "bad.parquet"), label="y", validation=None))
     assert "row 1, column 'a': holds bytes that are no text in UTF-8" in message
+
+
+@pytest.mark.parametrize(("known", "new"), [("2024-01-02", "1:02:03"), ("1:02:03", "2024-01-02")])
+def test_dates_and_durations_are_not_taken_for_each_other(write, known, new):
+    found = opened(csv(write, "t,y", f"{known},0", f"{known},1", label="y"))
+    with pytest.raises(UserError, match=r"column 't': holds (dates|durations or times of day), and .* before"):
+        codes({"t": [new]}, found.schema)
+    moments = pa.array([0], pa.timestamp("s") if ":" in known else pa.duration("s"))
+    with pytest.raises(UserError, match=r"column 't': holds"):
+        codes(pa.table({"t": moments}), found.schema)

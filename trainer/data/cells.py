@@ -250,6 +250,19 @@ def seconds(cells: pa.Array, name: str, place: Place) -> np.ndarray:
     return pc.divide(pc.cast(whole, pa.float64(), safe=False), per_second).to_numpy(zero_copy_only=False)
 
 
+def is_span(cells: pa.Array) -> bool | None:
+    """Whether times are durations or times of day, and not dates; None where all are missing. cells: as `seconds` takes them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_string(cells.type):
+        return (
+            None if cells.null_count == len(cells) else pa.types.is_time(cells.type) or pa.types.is_duration(cells.type)
+        )
+    words = pc.drop_null(present(cells))
+    return duration(words[0].as_py()) is not None if len(words) else None
+
+
 def _durations(words: pa.DictionaryArray, name: str, place: Place) -> np.ndarray:
     known = words.dictionary.to_pylist()
     found = [duration(word) for word in known]

@@ -33,7 +33,8 @@ class Feature:
     """How one column becomes a number: numbers as they are, times as seconds, categories as codes by first appearance,
     missing as NaN; then less `origin`, in `unit`s, as `trainer.data.narrowing` found that float32 needs it.
 
-    kind: "numeric", "categorical", or None until a cell has told. time: whether its numbers are times.
+    kind: "numeric", "categorical", or None until a cell has told. time: whether its numbers are times; span: whether these
+    are durations or times of day, and not dates, once known.
     typed: strings in it are strings; else they may spell numbers, with this decimal mark and these thousands.
     frozen: no further category gets a code: it counts as missing, and as `unknown`.
     missing: the first missing cell's place; None if there is none.
@@ -44,6 +45,7 @@ class Feature:
     name: str
     kind: str | None = None
     time: bool = False
+    span: bool | None = None
     typed: bool = True
     decimal: str = "."
     thousands: str | None = None
@@ -97,8 +99,19 @@ class Feature:
         if self.frozen and not self.time and pa.types.is_temporal(cells.type):
             raise UserError(f"{place(0)}, column {self.name!r}: holds times, and training had numbers there")
         if pa.types.is_temporal(cells.type) or (self.time and pa.types.is_string(cells.type)):
+            self._same_times(cells, place)
             return cell.seconds(cells, self.name, place)
         return cell.numbers(cells, self.name, place, self._advice(), self._spelling)
+
+    def _same_times(self, cells: pa.Array, place: Place) -> None:
+        """Raises UserError for dates where others are durations or times of day: the seconds of both mean something else."""
+        span = cell.is_span(cells)
+        if None not in (span, self.span) and span != self.span:
+            kinds = ("dates", "durations or times of day")
+            raise UserError(
+                f"{place(0)}, column {self.name!r}: holds {kinds[bool(span)]}, and {kinds[bool(self.span)]} before"
+            )
+        self.span = span if self.span is None else self.span
 
     @property
     def _spelling(self) -> Spelling:

@@ -253,6 +253,7 @@ class Encoder:
                 name=known.name,
                 kind=known.kind,
                 time=known.time,
+                span=known.span,
                 typed=typed,
                 **asdict(spelling),
                 frozen=True,

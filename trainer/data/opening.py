@@ -207,7 +207,15 @@ def _column(feature: Feature, moments: Moments, j: int) -> Column:
     if feature.kind == "categorical":
         return Column(name=feature.name, kind="categorical", categories=tuple(feature.categories), missing=missing)
     origin, unit = feature.origin, feature.unit
-    column = Column(name=feature.name, kind="numeric", time=feature.time, missing=missing, origin=origin, unit=unit)
+    column = Column(
+        name=feature.name,
+        kind="numeric",
+        time=feature.time,
+        span=feature.span,
+        missing=missing,
+        origin=origin,
+        unit=unit,
+    )
     if not moments.count[j]:
         return column
     mean, std, low, high = (float(a[j]) for a in (moments.mean, moments.std, moments.min, moments.max))

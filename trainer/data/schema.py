@@ -11,7 +11,7 @@ class Column:
     """One column.
 
     kind: "numeric", "categorical" (codes are positions in `categories`) or "text". time: numbers are times: seconds since
-       1970 in UTC, of times of day since midnight.
+       1970 in UTC, of times of day since midnight. span: whether they are such or durations, and not dates; None: not known.
     classes: of a label, the values it takes, sorted, if it can be a class; a class number is a position in it.
     mean, std, min, max: over the training rows that have a value; std is of the population. Zeros for categories.
     missing: training rows without a value.
@@ -30,6 +30,7 @@ class Column:
     max: float = 0.0
     missing: int = 0
     time: bool = False
+    span: bool | None = None
     origin: float = 0.0
     unit: float = 1.0
 
