@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.jobs import make_job
+from trainer import help as pages
 from trainer.cli import main
 from trainer.conf_files import choices, groups, keys, study_groups
 
@@ -89,3 +92,36 @@ def test_the_tune_page_has_ranges_groups_and_every_key(capsys: pytest.CaptureFix
 def test_help_of_a_studys_choice_explains_its_keys(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", "scheduler=asha", "--help"]) == 0
     assert "scheduler.reduction=" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize(
+    "verb", [[], ["train"], ["tune"], ["predict"], ["plan"], ["chaos"], ["train", "algorithm=gpt"]]
+)
+def test_pages_are_as_wide_as_the_terminal(
+    verb: list[str], width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main([*verb, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > width and " " in line.strip()[: width // 2]] == []
+    commands = " ".join(lines).replace("\\ ", "")
+    assert "headway" in commands
+
+
+def test_a_command_that_is_folded_can_be_copied() -> None:
+    line = "  headway train algorithm=linear data=digits launcher.workers=2"
+    folded = pages.fitted(line, 50).splitlines()
+    assert len(folded) == 2
+    assert folded[0].endswith(" \\")
+    assert shlex.split(pages.fitted(line, 50)) == shlex.split(line)
+
+
+def test_tab_offers_jobs_and_those_of_sweeps(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "sweep/lr=0.1"):
+        make_job(folder / "runs" / name)
+    monkeypatch.setenv("COMP_LINE", "headway show ")
+    assert main(["-sc", "query=bash", "show"]) == 0
+    assert capsys.readouterr().out.split() == ["one", "sweep", "sweep/lr=0.1"]

@@ -60,10 +60,10 @@ def _does_something(arguments: list[str]) -> bool:
 
 
 def _verb(arguments: list[str]) -> int:
-    from trainer.help import VERBS, main_page
+    from trainer.help import VERBS, fitted, main_page
 
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(main_page())
+        print(fitted(main_page()))
         return 0
     verb, rest = arguments[0], arguments[1:]
     if verb == "--version":
@@ -94,10 +94,10 @@ def _verb(arguments: list[str]) -> int:
 
 
 def _train(arguments: list[str]) -> int:
-    from trainer.help import train_page
+    from trainer.help import fitted, train_page
 
     if "--help" in arguments or "-h" in arguments:
-        print(train_page(arguments))
+        print(fitted(train_page(arguments)))
         return 0
     from trainer import sagemaker
 
@@ -187,9 +187,9 @@ def _chaos(arguments: list[str]) -> int:
 
 def _check(arguments: list[str]) -> int:
     if not arguments or {"--help", "-h"} & set(arguments):
-        from trainer.help import check_page
+        from trainer.help import check_page, fitted
 
-        print(check_page())
+        print(fitted(check_page()))
         return 0
     from trainer.testing.command import check
 
@@ -198,9 +198,9 @@ def _check(arguments: list[str]) -> int:
 
 def _tune(arguments: list[str]) -> int:
     if arguments[:1] in (["--help"], ["-h"]) or ("--help" in arguments and "=" in arguments[0]):
-        from trainer.help import tune_page
+        from trainer.help import fitted, tune_page
 
-        print(tune_page(arguments))
+        print(fitted(tune_page(arguments)))
         return 0
     from trainer.tuning.command import tune
 
@@ -227,9 +227,9 @@ def _new(arguments: list[str]) -> int:
 
 def _predict(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
-        from trainer.help import predict_page
+        from trainer.help import fitted, predict_page
 
-        print(predict_page(arguments))
+        print(fitted(predict_page(arguments)))
         return 0
     from trainer.composing import run_hydra
     from trainer.predicting import predict
@@ -352,9 +352,12 @@ def _complete(arguments: list[str]) -> int:
     elif words[1] == "new":
         print("algorithm")
     else:
-        root = Path("runs")
-        names = (p.name for p in root.iterdir()) if root.is_dir() else ()
-        print(" ".join(sorted(name for name in names if name.isprintable())))
+        from trainer.listing import RUNS, all_jobs, name_under
+
+        names = {
+            name for job in all_jobs() for name in (name_under(job, RUNS), name_under(job, RUNS).partition("/")[0])
+        }
+        print(" ".join(sorted(name for name in names if name.isprintable() and " " not in name)))
     return 0
 
 

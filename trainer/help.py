@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import sys
 import textwrap
 from collections.abc import Sequence
 
@@ -234,3 +237,32 @@ def predict_page(arguments: Sequence[str]) -> str:
     lines += ["  headway predict model=runs/JOB/model data=csv data.test=new.csv output=predictions.parquet"]
     lines += ["  headway predict model=runs/JOB/model prompt='To be' +generate.tokens=100"]
     return "\n".join(lines)
+
+
+def fitted(page: str, width: int | None = None) -> str:
+    """A page of which no line is wider than the terminal; as it is where there is none. Commands to copy go on behind a
+    backslash, texts below where they began.
+
+    width: in columns; None asks the terminal, or COLUMNS.
+    """
+    if width is None:
+        if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+            return page
+        width = max(40, shutil.get_terminal_size().columns)
+    return "\n".join(part for line in page.split("\n") for part in _folded(line, width))
+
+
+def _folded(line: str, width: int) -> list[str]:
+    if len(line) <= width:
+        return [line]
+    inner = line.lstrip()
+    margin = line[: len(line) - len(inner)]
+    if inner.startswith("headway "):
+        parts = textwrap.wrap(inner, width - len(margin) - 6, break_long_words=False, break_on_hyphens=False)
+        indents = [margin, *[margin + "    "] * (len(parts) - 1)]
+        ends = [*[" \\"] * (len(parts) - 1), ""]
+        return [f"{indent}{part}{end}" for indent, part, end in zip(indents, parts, ends, strict=True)]
+    column = re.match(r"\s*\S+(?: \S+)*  +", line)
+    hang = " " * (len(column[0]) if column and len(column[0]) < width - 24 else len(margin) + 4 if margin else 0)
+    further = f"{margin}# " if inner.startswith("# ") else hang
+    return textwrap.wrap(line, width, subsequent_indent=further, break_long_words=False, break_on_hyphens=False)

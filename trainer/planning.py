@@ -35,7 +35,9 @@ class Asked:
 def plan(arguments: Sequence[str]) -> int:
     """Runs the verb. Returns the exit code."""
     if "--help" in arguments or "-h" in arguments:
-        print(page())
+        from trainer.help import fitted
+
+        print(fitted(page()))
         return 0
     from trainer.composing import run_hydra
 

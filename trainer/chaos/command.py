@@ -34,7 +34,9 @@ class Asked:
 def chaos(arguments: Sequence[str]) -> int:
     """Runs the verb. 0 if all was survived and nothing wrong, else 1."""
     if "--help" in arguments or "-h" in arguments:
-        print(page())
+        from trainer.help import fitted
+
+        print(fitted(page()))
         return 0
     asked = parse(arguments)
     from trainer.chaos.driver import Drill
