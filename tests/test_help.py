@@ -114,7 +114,7 @@ def test_a_command_that_is_folded_can_be_copied() -> None:
     folded = pages.fitted(line, 50).splitlines()
     assert len(folded) == 2
     assert folded[0].endswith(" \\")
-    assert shlex.split(pages.fitted(line, 50)) == shlex.split(line)
+    assert shlex.split(pages.fitted(line, 50).replace("\\\n", "")) == shlex.split(line)
 
 
 def test_tab_offers_jobs_and_those_of_sweeps(
