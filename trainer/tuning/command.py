@@ -9,6 +9,7 @@ headway tune report STUDY
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,14 +45,19 @@ def tune(arguments: list[str]) -> int:
     register("headway_tune_schema", study_options.StudySchema)
     overrides = [a for a in plain if not a.startswith("-") and "=" in a]
     first = [f"{p.key}={p.choices[0]}" for p in spanned if p.choices and "." not in p.key]
-    return run_hydra([*plain, *first], "tune", lambda config: begin(config, spanned, overrides), space=True)
+    return run_hydra([*plain, *first], "tune", lambda config: begin(config, spanned, overrides, arguments), space=True)
 
 
-def begin(config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: Sequence[str]) -> int:
-    """Begins a study, or goes on with the one that has this name. config: composed, a study's own nodes included."""
+def begin(
+    config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: Sequence[str], arguments: Sequence[str]
+) -> int:
+    """Begins a study, or goes on with the one that has this name. config: composed, a study's own nodes included.
+    arguments: as they were typed."""
     from trainer.tuning.running import run
 
     plan = planned(config, spanned, overrides, _config_dir())
+    told = (secret.masked(one) for one in secret.referring(arguments))
+    plan.facts["command"] = shlex.join(["headway", "tune", *told])
     if plan.facts["options"]["study"]["dry_run"]:
         print("\n".join(plan.space.describe()))
         return 0

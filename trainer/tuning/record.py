@@ -85,8 +85,8 @@ class StudyRecord:
     """A study. `goals` says of each of `metrics` whether less ("min") or more ("max") is better.
 
     space: a dict a parameter, with key, kind (float, int or choice), low, high, scale, choices, when. unit: what the
-    curves' resource is counted in: steps, epochs or seconds. base: the composed config without the space. created,
-    ended: unix times. ends: why it ended. notes: what else a reader should know, a line each.
+    curves' resource is counted in: steps, epochs or seconds. base: the composed config without the space. command: what
+    began it, secrets as references. created, ended: unix times. ends: why it ended. notes: what else a reader should know, a line each.
     """
 
     name: str
@@ -100,6 +100,7 @@ class StudyRecord:
     seed: int = 0
     trials: list[Trial] = field(default_factory=list)
     base: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
     created: float = 0.0
     ended: float | None = None
     ends: str = ""
@@ -149,7 +150,7 @@ class StudyRecord:
 
 def readable(record: StudyRecord) -> StudyRecord:
     """The same for a person's eyes: no text in it is one that a terminal would obey."""
-    texts = ("name", "metrics", "space", "search", "scheduler", "base", "ends", "notes")
+    texts = ("name", "metrics", "space", "search", "scheduler", "base", "command", "ends", "notes")
     return replace(
         record,
         trials=[
@@ -189,7 +190,9 @@ def described(directory: Path, *, to_drive: bool = False) -> dict[str, Any]:
     path = directory / DESCRIPTION
     about = load(path)
     needed, rest = ({**_NAMED, **_DRIVEN}, {}) if to_drive else (_NAMED, {k: maybe(v) for k, v in _DRIVEN.items()})
-    problem = wrong(about, needed, {**rest, "created": maybe(number), "config_dir": maybe(text)})
+    problem = wrong(
+        about, needed, {**rest, "created": maybe(number), "config_dir": maybe(text), "command": maybe(text)}
+    )
     if problem or not about["metrics"]:
         raise DamagedFile(short_path(path), problem or "it names no metric")
     return about
@@ -224,6 +227,7 @@ def read(directory: Path, state_of: Callable[[Job], State] = Job.state) -> Study
         seed=int(about.get("seed") or 0),
         trials=[_trial(directory, frozen, metrics, unit, state_of, notes) for frozen in stored],
         base=dict(about.get("base") or {}),
+        command=str(about.get("command") or ""),
         created=float(about.get("created") or (events[0]["time"] if events else 0.0)),
         ended=float(over["time"]) if over else None,
         ends=str(over.get("reason") or "") if over else "",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,11 +23,16 @@ def test_a_study_is_shown_with_its_best_trials_and_its_failures(
     monkeypatch.chdir(tmp_path)
     written(tmp_path / "digits")
     over(tmp_path / "digits", "six trials were made")
-    show(read(tmp_path / "digits"))
+    record = read(tmp_path / "digits")
+    began = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(record.created))
+    show(record)
     assert lines_of(capsys) == [
         "digits  ended  six trials were made",
-        "search  bayes, scheduler asha, seed 3",
+        "tuned   linear",
         "goal    validation_accuracy (max)",
+        "space   algorithm.lr  0.0001 … 1.0, log",
+        f"began   {began}, over after 10 min 5 s",
+        "search  bayes, scheduler asha, seed 3",
         "trials  5 trials: 1 interrupted, 2 completed, 1 stopped early, 1 failed; 1 trial of earlier studies",
         "time    10 min 5 s, 0.2178 device-hours, 5.0 s lost to 2 interruptions",
         "",

@@ -10,6 +10,7 @@ from typing import Any
 from trainer.config import load_job
 from trainer.errors import UserError
 from trainer.tuning.record import Point, StudyRecord, Trial, short_keys
+from trainer.tuning.reports.about import about
 from trainer.tuning.reports.best import command, model_of
 from trainer.tuning.reports.importance import compared, importances, is_number, scale_of, text
 from trainer.tuning.reports.show import cost, counts, nothing, value
@@ -41,6 +42,7 @@ def chart_data(record: StudyRecord) -> dict[str, Any]:
                 "metrics": record.metrics,
                 "goals": record.goals,
                 "command": command(record),
+                "about": about(record),
             },
             "params": parameters,
             "trials": [_trial(record, trial, parameters, room) for trial in record.trials],

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from trainer.tuning.record import StudyRecord, Trial
+from trainer.tuning.reports.about import about
 from trainer.tuning.reports.best import model_of
 from trainer.tuning.reports.importance import importances
 from trainer.tuning.reports.totals import failures, files, state, totals
@@ -41,6 +42,7 @@ def plain(record: StudyRecord) -> dict[str, Any]:
         "search": record.search,
         "scheduler": record.scheduler,
         "seed": record.seed,
+        "about": about(record),
         "counts": sums.states,
         "seconds": round(sums.seconds, 3),
         "device_seconds": round(sums.device_seconds, 3),

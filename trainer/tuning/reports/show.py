@@ -9,6 +9,7 @@ from trainer.figures import duration, figure, middle, plural, short_path
 from trainer.listing import print_json
 from trainer.summary import line, make_console, next_command, pair
 from trainer.tuning.record import StudyRecord, Trial, readable, short_keys
+from trainer.tuning.reports.about import about, lookup
 from trainer.tuning.reports.best import command, model_of
 from trainer.tuning.reports.importance import importances, is_number, text
 from trainer.tuning.reports.plain import plain
@@ -39,8 +40,8 @@ def show(record: StudyRecord, *, as_json: bool = False) -> None:
     _pairs(
         console,
         [
+            *about(record).items(),
             ("search", f"{record.search}, scheduler {record.scheduler}, seed {record.seed}"),
-            ("goal", ", ".join(f"{m} ({g})" for m, g in zip(record.metrics, record.goals, strict=True))),
             ("trials", counts(sums)),
             ("time", cost(sums)),
             ("weighs", matters(shares)),
@@ -176,18 +177,6 @@ def _config_table(record: StudyRecord, best: Trial) -> Table:
             known, default = lookup(record.base, key)
             table.add_row(key, value(best.values[key]), value(default) if known else "")
     return table
-
-
-def lookup(config: dict[str, Any], key: str) -> tuple[bool, Any]:
-    """Whether a config has a dotted key, and its value."""
-    node: Any = config
-    for name in key.split("."):
-        if not isinstance(node, dict) or name not in node:
-            return False, None
-        node = node[name]
-    if isinstance(node, dict):  # a group: what it chose
-        node = node.get("name") or str(node.get("_target_", "")).rpartition(".")[2].lower() or node
-    return True, node
 
 
 def _trials_table(record: StudyRecord, trials: list[Trial], shares: Mapping[str, float], width: int) -> Table:

@@ -9,6 +9,7 @@ function head() {
   document.getElementById("head").replaceChildren(
     el("h1", {}, S.name),
     el("p", { class: "lead" }, `${S.state}${S.ends ? `: ${S.ends}` : ""}. Search ${S.search}, scheduler ${S.scheduler}, seed ${S.seed}, started ${new Date(S.created * 1000).toLocaleString()}.`),
+    el("dl", { class: "about" }, Object.entries(S.about).map(([label, told]) => [el("dt", {}, label), el("dd", {}, label === "command" ? commandLine(told) : told)])),
     ...S.notes.map((note) => el("p", { class: "note" }, note)),
     ...(controls ? [controls] : []));
 }

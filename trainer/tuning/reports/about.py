@@ -1,0 +1,100 @@
+"""What a study was of: what was tuned, how it began, over which space, with which code, where and when."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from trainer import codepath
+from trainer.figures import duration
+from trainer.tuning.record import StudyRecord
+from trainer.tuning.reports.importance import text
+from trainer.visible import shown
+
+LOCK = "submission/requirements.lock"
+TOLD = ("torch", "xgboost", "ray", "optuna")  # versions of these decide what comes out
+
+
+def about(record: StudyRecord) -> dict[str, str]:
+    """Label to text, in the order they are read in; what isn't known is left out."""
+    submitted = codepath.known(record.dir)
+    rows = {
+        "tuned": _tuned(record.base),
+        "command": record.command,
+        "goal": ", ".join(f"{m} ({g})" for m, g in zip(record.metrics, record.goals, strict=True)),
+        "space": "\n".join(_spanned(parameter) for parameter in record.space),
+        "code": _code(submitted),
+        "machine": _plain(submitted.get("host")),
+        "versions": _versions(record, submitted),
+        "began": _when(record),
+    }
+    return {label: shown(told) for label, told in rows.items() if told}
+
+
+def lookup(config: Mapping[str, Any], key: str) -> tuple[bool, Any]:
+    """Whether a config has a dotted key, and its value."""
+    node: Any = config
+    for name in key.split("."):
+        if not isinstance(node, dict) or name not in node:
+            return False, None
+        node = node[name]
+    if isinstance(node, dict):  # a group: what it chose
+        node = node.get("name") or str(node.get("_target_", "")).rpartition(".")[2].lower() or node
+    return True, node
+
+
+def _plain(item: Any) -> str:
+    return item if isinstance(item, str) else ""
+
+
+def _tuned(base: Mapping[str, Any]) -> str:
+    algorithm, data = lookup(base, "algorithm")[1], lookup(base, "data")[1]
+    source = lookup(base, "data.train")[1]
+    named = data if isinstance(data, str) else ""
+    where = f"{named} {text(source)}".strip() if source is not None else named
+    return " on ".join(part for part in (_plain(algorithm), where) if part)
+
+
+def _spanned(parameter: Mapping[str, Any]) -> str:
+    """`algorithm.lr  0.0001 … 1, log`."""
+    if parameter.get("choices"):
+        told = ", ".join(text(choice) for choice in parameter["choices"])
+    else:
+        told = f"{text(parameter.get('low'))} … {text(parameter.get('high'))}"
+        scale = str(parameter.get("scale") or "linear")
+        told += f", {parameter['kind']}" if parameter.get("kind") == "int" else ""
+        told += f", {scale.replace('_', ' ')}" if scale != "linear" else ""
+    return f"{parameter['key']}  {told}" + (f", when {parameter['when']}" if parameter.get("when") else "")
+
+
+def _code(submitted: Mapping[str, Any]) -> str:
+    """The commit of the user's own code; of Headway's, if there is none."""
+    headway = submitted.get("headway")
+    for git in (submitted.get("git"), headway.get("git") if isinstance(headway, Mapping) else None):
+        if isinstance(git, Mapping) and isinstance(git.get("commit"), str):
+            branch = f" on {git['branch']}" if isinstance(git.get("branch"), str) else ""
+            return f"{git['commit'][:12]}{branch}, {'with changes' if git.get('dirty') else 'unchanged'}"
+    return ""
+
+
+def _versions(record: StudyRecord, submitted: Mapping[str, Any]) -> str:
+    headway = submitted.get("headway")
+    known = {
+        "Headway": _plain(headway.get("version")) if isinstance(headway, Mapping) else "",
+        "Python": _plain(submitted.get("python")),
+    }
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        for line in (record.dir / LOCK).read_text(encoding="utf-8").splitlines():
+            name, _, version = line.partition("==")
+            if name in TOLD:
+                known[name] = version.split(";")[0].strip()
+    return ", ".join(f"{name} {version}" for name, version in known.items() if version)
+
+
+def _when(record: StudyRecord) -> str:
+    if not record.created:
+        return ""
+    began = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(record.created))
+    return f"{began}, over after {duration(record.ended - record.created)}" if record.ended else began
