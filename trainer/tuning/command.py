@@ -49,15 +49,16 @@ def tune(arguments: list[str]) -> int:
 
 
 def begin(
-    config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: Sequence[str], arguments: Sequence[str]
+    config: Mapping[str, Any], spanned: Sequence[Parameter], overrides: Sequence[str], arguments: Sequence[str] = ()
 ) -> int:
     """Begins a study, or goes on with the one that has this name. config: composed, a study's own nodes included.
-    arguments: as they were typed."""
+    arguments: as they were typed after `headway tune`; () if it was another command."""
     from trainer.tuning.running import run
 
     plan = planned(config, spanned, overrides, _config_dir())
-    told = (secret.masked(one) for one in secret.referring(arguments))
-    plan.facts["command"] = shlex.join(["headway", "tune", *told])
+    if arguments:
+        told = (secret.masked(one) for one in secret.referring(arguments))
+        plan.facts["command"] = shlex.join(["headway", "tune", *told])
     if plan.facts["options"]["study"]["dry_run"]:
         print("\n".join(plan.space.describe()))
         return 0

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 
 from tests.tuning.written import written
+from trainer.tuning.command import Plan, begin
 from trainer.tuning.record import read
 from trainer.tuning.reports.about import about
 from trainer.tuning.reports.chart_data import chart_data
+from trainer.tuning.spaces.space import Space
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -44,3 +48,17 @@ def test_a_study_says_what_it_was_of(tmp_path: Path):
 
 def test_what_is_not_known_is_left_out(tmp_path: Path):
     assert list(about(read(written(tmp_path / "digits")))) == ["tuned", "goal", "space", "began"]
+
+
+def test_the_command_is_kept_as_it_can_be_run_again_without_its_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    facts: dict[str, Any] = {"options": {"study": {"dry_run": False}}}
+    monkeypatch.setattr("trainer.tuning.command.planned", lambda *_: Plan(tmp_path, facts, Space([]), False))
+    monkeypatch.setattr("trainer.tuning.command._config_dir", lambda: None)
+    monkeypatch.setattr("trainer.tuning.running.run", lambda *_, **__: 0)
+    begin({}, [], [], ["algorithm=linear", "algorithm.lr=interval(0.01,1)", "+algorithm.api_token=abcdef123456"])
+    command = facts["command"]
+    assert command.startswith("headway tune algorithm=linear 'algorithm.lr=interval(0.01,1)'")
+    assert "abcdef123456" not in command
+    assert "oc.env" in command
