@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.jobs import validate
 from tests.tuning.written import START, begun, big, over, written
 from trainer.errors import UserError
-from trainer.job import State
+from trainer.job import Job, State
 from trainer.tuning.record import StudyRecord, Trial, read, short_keys
 
 
@@ -137,3 +138,13 @@ def test_two_metrics_of_many_trials_have_a_front_that_nothing_dominates(tmp_path
 def test_short_names_are_used_where_they_tell_apart():
     keys = ["algorithm.lr", "train.batch_size", "a.depth", "b.depth"]
     assert list(short_keys(keys).values()) == ["lr", "batch_size", "a.depth", "b.depth"]
+
+
+def test_a_stopped_trial_has_one_figure_its_last_report(tmp_path: Path):
+    folder = written(tmp_path / "digits")
+    job = next(job for job in (folder / "trials").iterdir() if job.name.startswith("0002"))
+    validate(Job(job), 200, validation_accuracy=0.5)
+    trial = read(folder).trials[2]
+    assert trial.state == "stopped_early"
+    assert trial.objective == (0.5,)
+    assert trial.metrics["validation_accuracy"] == trial.curve[-1][2] == 0.5

@@ -300,14 +300,19 @@ def _trial(
         workers = next((event["world_size"] for event in reversed(events) if event.get("world_size")), 1)
         seconds = total_seconds(events, until) * workers
     state = _state(frozen, told, job, state_of)
+    curve = _curve(lines, metrics[0], unit, started) or _intermediate(frozen)
+    objective = None if state == "failed" else _objective(frozen, values, metrics)  # no failure has a value
+    if state == "stopped_early" and curve:  # it may have reported once more after its end was decided: the last counts
+        values[metrics[0]] = curve[-1][2]
+        objective = (values[metrics[0]], *objective[1:]) if objective else None
     return Trial(
         number=frozen.number,
         state=state,
         values=dict(told.get("config") or frozen.params),
         params=dict(frozen.params),
         metrics=values,
-        objective=None if state == "failed" else _objective(frozen, values, metrics),  # no failure has a value
-        curve=_curve(lines, metrics[0], unit, started) or _intermediate(frozen),
+        objective=objective,
+        curve=curve,
         reason=str(told.get("reason") or ""),
         job=told.get("job"),
         started=started,
