@@ -17,7 +17,9 @@ from trainer.job import Job, State
 
 pytestmark = pytest.mark.slow
 
-JOB = [FAULTY, "+algorithm.seconds=0.02", "train.epochs=4", "tracking=none", "launcher.workers=2"]
+WHAT = [FAULTY, "+algorithm.seconds=0.02", "tracking=none", "launcher.workers=2"]
+JOB = [*WHAT, "train.epochs=4"]
+LONG = [*WHAT, "train.epochs=100"]  # is under way however slow the machine is to be told of it
 
 
 def in_a_container(*arguments: str) -> subprocess.Popen[str]:
@@ -83,7 +85,7 @@ def test_told_before_its_workers_are_there_it_leaves_without_them(folder: Path) 
 def test_timeout_and_then_a_person_who_wants_it_stopped(folder: Path) -> None:
     """`timeout` tells the whole process group, and the command once more."""
     job = Job(folder / "runs/timed")
-    process = start("train", *JOB, "job.name=timed", "+algorithm.validating=3")
+    process = start("train", *LONG, "job.name=timed", "+algorithm.validating=3")
     until(lambda: has_done(job, 40), job)
     os.killpg(process.pid, signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
@@ -99,7 +101,7 @@ def test_a_terminal_that_is_gone(folder: Path) -> None:
     """The command writes to it all the time, and is a child of a shell that goes with it."""
     job = Job(folder / "runs/lost")
     shell = pexpect.spawn("bash", ["--norc"], env=environment(), timeout=60)
-    shell.sendline(f"{sys.executable} -m trainer train {' '.join(JOB)} job.name=lost; echo left $? > code")
+    shell.sendline(f"{sys.executable} -m trainer train {' '.join(LONG)} job.name=lost; echo left $? > code")
     until(lambda: shell.expect([pexpect.TIMEOUT, "no such words"], timeout=0) is not None and has_done(job, 20), job)
     os.close(shell.child_fd)
     until(lambda: job.state() is State.INTERRUPTED, job)
@@ -111,7 +113,7 @@ def test_a_terminal_that_is_gone(folder: Path) -> None:
 @pytest.mark.parametrize("how", [[], ["hydra/launcher=headway", "hydra.launcher.parallel=1"]], ids=["plain", "headway"])
 def test_a_sweep_begins_nothing_more(folder: Path, how: list[str]) -> None:
     """One job after the other, and side by side."""
-    process = start("train", "-m", *JOB[:-1], "algorithm.lr=0.1,0.2", *how)
+    process = start("train", "-m", *LONG, "launcher.workers=1", "algorithm.lr=0.1,0.2", *how)
     found = until(lambda: [path for path in Path("runs").rglob("logs") if has_done(Job(path.parent), 20)])
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
@@ -125,7 +127,7 @@ def test_a_sweep_begins_nothing_more(folder: Path, how: list[str]) -> None:
 def test_what_only_looks_leaves_at_once(folder: Path) -> None:
     """What can't go on never says 75."""
     job = Job(folder / "runs/on")
-    process = start("train", *JOB, "job.name=on")
+    process = start("train", *LONG, "job.name=on")
     until(lambda: has_done(job, 5), job)
     logs = start("logs", "-f", "on")
     time.sleep(2)

@@ -177,11 +177,6 @@ def test_a_batch_left_to_us_is_told_and_kept_when_the_job_goes_on(folder: Path) 
     assert (job.result() or {})["samples"] > 0
     config = job.config_path.read_text()
     assert "batch_size: auto" in config
-    trees = headway(
-        "train", "algorithm._target_=faulty.Means", "data=digits", "train.batch_size=auto", "job.name=means"
-    )
-    assert trees.returncode == 0, trees.stdout + trees.stderr
-    assert "batch " not in trees.stdout, "an estimator has no batches"
 
 
 def test_predictions_carry_what_is_kept_and_the_probabilities_of_all_classes(folder: Path) -> None:
