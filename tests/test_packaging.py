@@ -13,7 +13,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ("trainer", "algorithms", "launchers", "conf")
+PUBLIC = "trainer/public"  # what lies there is shipped beside them
 SOURCES = (*SHIPPED, "pyproject.toml", "README.md", "LICENSE")
+WHERE = """
+import conf, headway, headway.testing, trainer, trainer.testing
+assert headway.train is trainer.train and headway.testing is trainer.testing
+print(trainer.__file__, conf.__file__, headway.__file__)
+"""
 
 pytestmark = pytest.mark.slow
 
@@ -64,12 +70,14 @@ def test_the_wheel_holds_every_source_and_config_file_and_no_tests(wheel: Path) 
         or path.name == "py.typed"
         or path.parent.parent.name == "templates"
     }
+    public = f"{PUBLIC}/"
+    expected = {name.removeprefix(public) for name in expected}
     assert names == expected
 
 
 def test_an_installed_headway_trains_and_predicts_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
     path = str(installed)
-    where = run("-c", "import trainer, conf; print(trainer.__file__, conf.__file__)", cwd=tmp_path, PYTHONPATH=path)
+    where = run("-c", WHERE, cwd=tmp_path, PYTHONPATH=path)
     assert all(file.startswith(path) for file in where.split())
     job = ("-m", "trainer", "train", "algorithm=linear", "data=digits", "train.epochs=1", "job.name=mine")
     assert "name: mine" in run(*job, "--cfg", "job", cwd=tmp_path, PYTHONPATH=path)

@@ -1,9 +1,9 @@
 """Headway: trains and tunes models over machines that may be taken away at any moment.
 
-    import trainer
+    import headway  # the public name of this package
 
-    result = trainer.train(["algorithm=linear", "data=digits", "launcher.workers=2"])
-    model = trainer.load(result.model)
+    result = headway.train(["algorithm=linear", "data=digits", "launcher.workers=2"])
+    model = headway.load(result.model)
     model.predict(rows)
 
 Importing this imports neither torch nor hydra; what needs them imports them when it is called.
@@ -55,3 +55,7 @@ def __getattr__(name: str) -> Any:
         pin()
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'trainer' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
