@@ -6,11 +6,10 @@ import os
 import time
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer import Batch, Context, Estimator, Module, Schema
+from trainer import Batch, Module, Schema
 
 
 @dataclass(kw_only=True)
@@ -66,13 +65,3 @@ class Faulty(Module):
     def done(self) -> int:
         """The steps done since the job began: a life that went on from a checkpoint knows those before it."""
         return max((int(state["step"]) for state in self.adam.state.values()), default=0)
-
-
-class Means(Estimator):
-    """Fits by itself, in the way that a user's own algorithm may: it learns nothing and predicts zero."""
-
-    def fit(self, context: Context) -> None:
-        context.report(1, {"validation_loss": 1.0})
-
-    def predict(self, batch: Batch) -> dict[str, np.ndarray]:
-        return {"prediction": np.zeros(len(batch.x))}
