@@ -251,8 +251,8 @@ def _ls(arguments: list[str]) -> int:
     parser.add_argument("--columns", metavar="A,B,…", help="further columns: config keys, metrics")
     parser.add_argument("--json", action="store_true", help="print JSON")
     # argparse takes a value that begins with a dash for an option
-    words = re.sub(r"(?<=\0)--sort\0-", "--sort=-", "\0" + "\0".join(arguments)).split("\0")[1:]
-    args = parser.parse_args(words)
+    joined = re.sub(r"(^|\0)--sort\0-", r"\1--sort=-", "\0".join(arguments))
+    args = parser.parse_args(joined.split("\0") if arguments else [])
     selection = Selection(args.where, args.sort, [key for key in (args.columns or "").split(",") if key])
     list_jobs(args.root, as_json=args.json, status_of=status_of, selection=selection)
     return 0
