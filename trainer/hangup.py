@@ -51,7 +51,11 @@ def outlive(*, goes_on: bool) -> None:
         stream.flush()
         raw = _Lasting(stream.fileno(), "w", closefd=False)
         raw.goes_on = goes_on or name == "stderr"
-        buffered = io.BufferedWriter(raw)
-        lines = stream.line_buffering or stream.isatty()
-        lasting = io.TextIOWrapper(buffered, encoding=stream.encoding, errors=stream.errors, line_buffering=lines)
+        at_once = stream.write_through  # PYTHONUNBUFFERED: whoever reads a pipe wants each line as it is said
+        lasting = io.TextIOWrapper(
+            io.BufferedWriter(raw),
+            encoding=stream.encoding,
+            errors=stream.errors,
+            line_buffering=at_once or stream.line_buffering or stream.isatty(),
+        )
         setattr(sys, name, lasting)
