@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.dotted import leaves
 from trainer.errors import UserError
 from trainer.figures import count, figure, middle, short_path
 from trainer.job import Job
 from trainer.listing import COLORS, RUNS, all_jobs, find_job, name_under, print_json
-from trainer.result import more_is_better, summarize
+from trainer.result import more_is_better
 from trainer.seen import STUDY, Seen, StatusOf, is_job, see
 from trainer.signature import short_name
 from trainer.summary import make_console, prominence
@@ -88,22 +89,13 @@ def _natural(job: Job) -> list[tuple[bool, int, str]]:
 
 def _side(job: Job, status_of: StatusOf) -> Side:
     seen = see(job, status_of, all_of_it=True)
-    metrics = seen.result["metrics"] if seen.result else summarize(seen.metrics, seen.running.get("maximize", ()))
     curves: dict[str, dict[float, float]] = {}
     for line in seen.metrics:  # a job that went on from a checkpoint reports steps again: the later one counts
         for name, value in line["values"].items():
             if value is not None:
                 curves.setdefault(name, {})[line["step"]] = value
     points = {name: sorted(found.items()) for name, found in curves.items()}
-    return Side(name_under(job, RUNS), seen, _flat(seen.config) if seen.config else None, metrics, points)
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        dotted = f"{prefix}{key}"
-        flat |= _flat(value, f"{dotted}.") if isinstance(value, Mapping) and value else {dotted: value}
-    return flat
+    return Side(name_under(job, RUNS), seen, dict(leaves(seen.config)) if seen.config else None, seen.summed, points)
 
 
 def differing(sides: Sequence[Side]) -> list[str]:

@@ -16,7 +16,7 @@ from trainer.figures import age, clock, count, duration, figure, middle, plural,
 from trainer.job import Job, State
 from trainer.logs import logs as logs
 from trainer.looking import notes
-from trainer.result import more_is_better, summarize
+from trainer.result import more_is_better
 from trainer.seen import Seen, StatusOf, is_job, see
 from trainer.selecting import Selection, cell, chosen, facts
 from trainer.signature import read_signature
@@ -106,7 +106,7 @@ def list_jobs(
     seen = sorted((see(job, status_of) for job in all_jobs(root)), key=lambda one: one.started)
     columns: dict[str, list[Any]] = {}
     if selection is not None:
-        known = [facts(_summary(one, root), one.config, _metrics(one)) for one in seen]
+        known = [facts(_summary(one, root), one.config, one.summed) for one in seen]
         kept = chosen(known, selection)
         seen = [seen[i] for i in kept]
         columns = {key: [known[i].get(key) for i in kept] for key in selection.columns}
@@ -151,14 +151,9 @@ def summary(job: Job, root: Path, status_of: StatusOf) -> dict[str, Any]:
     return _summary(see(job, status_of), root)
 
 
-def _metrics(seen: Seen) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = seen.result["metrics"] if seen.result else {}
-    return found if seen.result else summarize(seen.metrics, seen.running.get("maximize", ()))
-
-
 def _summary(seen: Seen, root: Path) -> dict[str, Any]:
     result, status, started, config = seen.result, seen.status, seen.started, seen.config
-    metrics = _metrics(seen)
+    metrics = seen.summed
     if result:
         steps, total = result["steps"], None
         workers = result.get("world_size")
@@ -257,7 +252,7 @@ def show(job: Job, *, as_json: bool = False, status_of: StatusOf = Job.status) -
     seen = see(job, status_of, all_of_it=True)
     result, events, config, status = seen.result, seen.events, seen.config, seen.status
     state, reason = (status.state.value, status.reason) if status else (None, "")
-    metrics = result["metrics"] if result else summarize(seen.metrics, seen.running.get("maximize", ()))
+    metrics = seen.summed
     files = _files(job)
     if as_json:
         about: dict[str, Any] = {"name": job.name, "dir": str(job.dir.absolute()), "state": state}

@@ -5,7 +5,7 @@ What is damaged reads as if it weren't there, and is said: one job that is damag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from trainer import carried
 from trainer.config import load_job
 from trainer.errors import HeadwayError
 from trainer.job import Job, Lines, State, Status, lines_of, read_json
+from trainer.result import summarize
 from trainer.shapes import wrong_event, wrong_progress, wrong_report
 
 StatusOf = Callable[[Job], Status]
@@ -41,6 +42,11 @@ class Seen:
     def running(self) -> dict[str, Any]:
         """What the workers last said of themselves."""
         return next((e for e in reversed(self.events) if e["state"] == State.RUNNING), {})
+
+    @property
+    def summed(self) -> Mapping[str, Any]:
+        """The last and best value of each metric, as its result has them, or as its reports do so far."""
+        return self.result["metrics"] if self.result else summarize(self.metrics, self.running.get("maximize", ()))
 
 
 def see(job: Job, status_of: StatusOf = Job.status, *, all_of_it: bool = False) -> Seen:

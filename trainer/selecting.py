@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainer.dotted import settings
 from trainer.errors import UserError, did_you_mean
 
 _WHERE = re.compile(r"\s*([\w./@:-]+?)\s*(!=|<=|>=|==|=|<|>)\s*(.*?)\s*")
@@ -45,7 +46,7 @@ def chosen(jobs: Sequence[Mapping[str, Any]], selection: Selection) -> list[int]
         _check(key, jobs, "--sort")
         there = [i for i in kept if _is_there(jobs[i].get(key))]
         there.sort(key=lambda i: _order(jobs[i][key]), reverse=selection.sort.startswith("-"))
-        kept = [*there, *(i for i in kept if i not in set(there))]
+        kept = [*there, *(i for i in kept if not _is_there(jobs[i].get(key)))]
     for key in selection.columns:
         _check(key, jobs, "--columns")
     return kept
@@ -61,15 +62,7 @@ def cell(value: Any) -> str:
 def facts(fields: Mapping[str, Any], config: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
     """All that is known of a job by its key: the fields of the list, the config's leaves, and each metric's best value."""
     best = {name: of["best"]["value"] for name, of in metrics.items()}
-    return {**dict(_leaves(config)), **best, **fields}
-
-
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        elif key != "_target_":
-            yield f"{prefix}{key}", value
+    return {**dict(settings(config)), **best, **fields}
 
 
 def _expression(text: str) -> tuple[str, Callable[[Any], bool]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from trainer.dotted import settings
 
 MOST = 4  # columns
 PLACES = ("job.name", "job.dir", "job.tags")
@@ -12,7 +14,7 @@ PLACES = ("job.name", "job.dir", "job.tags")
 def varying(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """The values, in the jobs' order, of the few keys in which their configs differ, under short names: `lr` for
     `algorithm.lr`, unless two would be called so. Empty text where a job has no such key."""
-    leaves = [dict(_leaves(config)) for config in configs]
+    leaves = [{key: _text(value) for key, value in settings(config)} for config in configs]
     keys = [key for key in dict.fromkeys(key for of in leaves for key in of) if key not in PLACES]
     found = [key for key in keys if len({of.get(key, "") for of in leaves}) > 1][:MOST]
     lasts = [key.rpartition(".")[2] for key in found]
@@ -20,9 +22,5 @@ def varying(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     return {name: [of.get(key, "") for of in leaves] for name, key in zip(names, found, strict=True)}
 
 
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        elif key != "_target_":  # the tables have a column for what is chosen
-            yield f"{prefix}{key}", f"{value:g}" if isinstance(value, float) else str(value)
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from trainer.dotted import settings
 from trainer.signature import short_name
 
 PLUGIN = "hparams"
@@ -18,18 +19,13 @@ def chosen(config: Mapping[str, Any]) -> dict[str, bool | float | str]:
     for noun in ("algorithm", "data"):
         if target := config.get(noun, {}).get("_target_"):
             found[noun] = short_name(str(target))
-    found |= dict(_leaves(config.get("algorithm", {}), "algorithm."))
-    found |= dict(_leaves({key: config.get("train", {}).get(key) for key in TRAIN}, "train."))
+    own = settings(config.get("algorithm", {}), "algorithm.")
+    of_training = settings({key: config.get("train", {}).get(key) for key in TRAIN}, "train.")
+    for key, value in (*own, *of_training):
+        if value is not None:
+            found[key] = value if isinstance(value, bool | int | float) else str(value)
     seed = config.get("job", {}).get("seed")
     return found if seed is None else {**found, "job.seed": seed}
-
-
-def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, bool | float | str]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        elif key != "_target_" and value is not None:
-            yield f"{prefix}{key}", value if isinstance(value, bool | int | float) else str(value)
 
 
 def started(config: Mapping[str, Any], name: str, when: float) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trainer.config import load_job
+from trainer.dotted import leaves
 from trainer.errors import UserError
 from trainer.tuning.record import Point, StudyRecord, Trial, short_keys
 from trainer.tuning.reports.about import about
@@ -140,11 +141,11 @@ def thinned(curve: Sequence[Point], most: int) -> list[Point]:
 
 def _difference(record: StudyRecord, best: Trial) -> tuple[list[tuple[str, str, str]], int]:
     """The keys in which the best trial's config differs from the base, with both values, and how many don't."""
-    base, job = _flat(record.base), record.job(best)
+    base, job = dict(leaves(record.base)), record.job(best)
     config = {**base, **best.values}
     if job is not None and job.exists():
         with contextlib.suppress(UserError):  # damaged
-            config = _flat(load_job(job.config_path))
+            config = dict(leaves(load_job(job.config_path)))
     keys = [key for key in dict.fromkeys((*base, *config)) if key not in NOT_COMPARED]
     differing = [key for key in keys if base.get(key, ...) != config.get(key, ...)]
 
@@ -152,16 +153,6 @@ def _difference(record: StudyRecord, best: Trial) -> tuple[list[tuple[str, str, 
         return value(node[key]) if key in node else "–"
 
     return [(key, told(base, key), told(config, key)) for key in differing], len(keys) - len(differing)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, item in config.items():
-        if isinstance(item, Mapping) and item:
-            found |= _flat(item, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = item
-    return found
 
 
 def _plain(item: Any) -> Any:
