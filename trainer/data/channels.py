@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from trainer.data.channel import PIPE, Channel
-from trainer.data.sources import Source
+from trainer.data.source import Source
 from trainer.errors import UserError
 
 

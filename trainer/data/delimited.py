@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from trainer.data import paths
 from trainer.data.naming import column
-from trainer.data.sources import Piece
+from trainer.data.source import Piece
 from trainer.data.spelling import otherwise
 from trainer.errors import UserError
 

@@ -17,7 +17,7 @@ from trainer.data.columns import Feature, told_unknown
 from trainer.data.reading import native
 from trainer.data.samples import Samples
 from trainer.data.schema import Schema
-from trainer.data.sources import Source
+from trainer.data.source import Source
 from trainer.data.sparse import fitted, tensors
 from trainer.data.spelling import PLAIN, Spelling
 from trainer.data.table import SparseBlock

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +12,15 @@ import numpy as np
 
 from trainer.data import cache, partitions, paths
 from trainer.data.cells import Place, different
+from trainer.data.choice import Choice, check_columns, choose
 from trainer.data.columns import Feature
 from trainer.data.labels import Label
 from trainer.data.naming import column
 from trainer.data.narrowing import EXACT, Narrowed, Watch, lost_in_sparse
-from trainer.data.order import BLOCK
-from trainer.data.sources import Piece, Source
+from trainer.data.source import Piece, Source
 from trainer.data.table import DATA, KEPT, META, Table, of_folder
-from trainer.errors import UserError, did_you_mean
+from trainer.data.writer import Writer
+from trainer.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,59 +44,6 @@ def ingest(source: Source, files: Sequence[str], like: Table | None = None) -> T
         paths.check_unchanged(before)
 
     return cache.kept(cache.key(_VERSION, source.name, parsing, before, training), parse, of_folder)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What is taken of a file's columns (`names`, in its order): `features`, `label`, and what is not."""
-
-    names: list[str]
-    features: list[str]
-    label: str | None
-
-    @property
-    def left_out(self) -> list[str]:
-        return [n for n in self.names if n not in self.features and n != self.label]
-
-
-def choose(source: Source, files: Sequence[str]) -> Choice:
-    """The columns to learn from and the label. Raises UserError for those that aren't there.
-
-    What the file itself calls an index is not learned from unless it is named in data.columns.
-    """
-    path = files[0]
-    names = partitions.names(source, path)
-    label = None if source.label is None else column(source.label, names, path, "label")
-    dropped = {column(c, names, path, "drop") for c in source.drop or []}
-    if label in dropped:
-        raise UserError(f"data.drop holds the label {label!r}: take it out")
-    if source.columns is None:
-        index = set(source.index(path))
-        features = [n for n in names if n != label and n not in dropped and n not in index]
-    else:
-        features = list(dict.fromkeys(column(c, names, path, "columns") for c in source.columns))
-        if label in features:
-            raise UserError(f"data.columns holds the label {label!r}: take it out")
-        if both := [n for n in features if n in dropped]:
-            raise UserError(f"data.columns and data.drop both hold {both[0]!r}: take it out of one")
-    if not features:
-        raise UserError(f"{path} has no column to learn from besides the label {label!r}")
-    return Choice(names, features, label)
-
-
-def check_columns(source: Source, files: Sequence[str], needed: Sequence[str]) -> None:
-    """Raises UserError if a file lacks one of these columns, or all where the format may leave some out."""
-    for path in files:
-        names = partitions.names(source, path)
-        absent = [name for name in needed if name not in names]
-        if absent and not (source.optional and len(absent) < len(needed)):
-            raise UserError(
-                f"{path} has no column {absent[0]!r}, which {_others(files, path)}: {did_you_mean(absent[0], names)}"
-            )
-
-
-def _others(files: Sequence[str], path: str) -> str:
-    return "the training data has" if path == files[0] else f"{Path(files[0]).name} has"
 
 
 def _encoders(source: Source, choice: Choice, path: str) -> tuple[list[Feature], Label | None]:
@@ -156,7 +104,7 @@ def _pass(
     check_columns(source, files, needed)
     rows = 0
     watch = Watch()
-    with _Writer(folder, len(features), labelled=label is not None) as writer:
+    with Writer(folder, len(features), labelled=label is not None) as writer:
         for piece in partitions.batches(source, files, needed):
             place = _place(source, piece)
             x = np.empty((piece.batch.num_rows, len(features)), np.float32)
@@ -202,7 +150,7 @@ def _sparse(source: Source, files: Sequence[str], like: Table | None, folder: Pa
     label, watch = Label(name="label"), Watch()
     base, width, rows = 1, 0, 0
     seen, notes = np.empty(0, np.int64), []
-    with _Writer(folder, None, labelled=True) as writer:
+    with Writer(folder, None, labelled=True) as writer:
         for piece in source.batches(files):
             batch, place = piece.batch, _place(source, piece)
             indices = batch.column("indices").flatten().to_numpy(zero_copy_only=False)
@@ -282,72 +230,3 @@ def _describe(
         "notes": list(notes),
     }
     (folder / META).write_text(json.dumps(meta))
-
-
-class _Writer:
-    """Writes rows in record batches of exactly BLOCK (the last may be smaller), in the format of `datasets`."""
-
-    def __init__(self, folder: Path, columns: int | None, *, labelled: bool) -> None:
-        import pyarrow as pa
-        from datasets.arrow_writer import ArrowWriter
-
-        if columns is None:
-            fields = {"indices": pa.list_(pa.int32()), "values": pa.list_(pa.float32())}
-        else:
-            fields = {"x": pa.list_(pa.float32(), columns)}
-        if labelled:
-            fields["y"] = pa.float64()
-        self.schema = pa.schema(fields)
-        self.writer = ArrowWriter(schema=self.schema, path=str(folder / DATA), writer_batch_size=BLOCK)
-        self.waiting: list[pa.Table] = []
-        self.rows = 0
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        if kind is not None:
-            self.writer.close()
-            return
-        if self.rows:
-            self._write(self._joined())
-            self.writer.finalize()
-        else:
-            self.writer.close()
-
-    def add(self, x: np.ndarray, y: np.ndarray | None) -> None:
-        import pyarrow as pa
-
-        cells = [pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), x.shape[1])]
-        self._add(cells if y is None else [*cells, pa.array(y)])
-
-    def add_sparse(self, batch: pa.RecordBatch, y: np.ndarray) -> None:
-        import pyarrow as pa
-
-        self._add([batch.column("indices"), batch.column("values"), pa.array(y)])
-
-    def _add(self, cells: list[pa.Array]) -> None:
-        import pyarrow as pa
-
-        self.waiting.append(pa.Table.from_arrays(cells, schema=self.schema))
-        self.rows += len(cells[0])
-        if self.rows >= BLOCK:
-            table = self._joined()
-            for block in _blocks(table):
-                self._write(block)
-            rest = table.slice(len(table) - len(table) % BLOCK)
-            self.waiting, self.rows = [rest], len(rest)
-
-    def _joined(self) -> pa.Table:
-        import pyarrow as pa
-
-        return pa.concat_tables(self.waiting)
-
-    def _write(self, table: pa.Table) -> None:
-        if len(table):
-            self.writer.write_table(table.combine_chunks())
-
-
-def _blocks(table: pa.Table) -> Iterator[pa.Table]:
-    for start in range(0, len(table) - BLOCK + 1, BLOCK):
-        yield table.slice(start, BLOCK)

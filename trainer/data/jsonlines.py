@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from trainer.data import paths
-from trainer.data.sources import Piece
+from trainer.data.source import Piece
 from trainer.errors import UserError
 
 _BLOCK = 4 << 20  # bytes of text parsed at once

@@ -24,7 +24,7 @@ from trainer.data.opened import Opened
 from trainer.data.part import Part
 from trainer.data.samples import InMemory, Labels, Samples
 from trainer.data.schema import Column, Schema
-from trainer.data.sources import Source
+from trainer.data.source import Source
 from trainer.data.sparse import Sparse, SparseStreaming, fitted, joined
 from trainer.data.statistics import Moments, count_labels, measure
 from trainer.data.streaming import Streaming

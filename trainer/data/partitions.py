@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from trainer.data.sources import Piece, Source
+from trainer.data.source import Piece, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa

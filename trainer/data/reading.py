@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.data import paths
-from trainer.data.sources import Piece
+from trainer.data.source import Piece
 from trainer.errors import UserError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from trainer.data.cells import where
 from trainer.data.labels import Label
 from trainer.data.samples import Labels
 from trainer.data.schema import Column, Schema
-from trainer.data.sources import Source
+from trainer.data.source import Source
 from trainer.data.statistics import Moments
 from trainer.data.table import Table
 from trainer.errors import UserError, did_you_mean

@@ -17,7 +17,7 @@ from trainer.data.opened import Opened
 from trainer.data.order import Order
 from trainer.data.samples import Samples
 from trainer.data.schema import Schema
-from trainer.data.sources import Source
+from trainer.data.source import Source
 from trainer.errors import UserError
 
 _TOKENS, _META = "tokens.bin", "tokens.json"
