@@ -2,7 +2,8 @@
 
     import headway  # the public name of this package
 
-    result = headway.train(["algorithm=linear", "data=digits", "launcher.workers=2"])
+    result = headway.train(algorithm="linear", data="digits", launcher={"workers": 2}, verbose=True)
+    result.history()
     model = headway.load(result.model)
     model.predict(rows)
 
@@ -18,8 +19,9 @@ from trainer.data.schema import Schema
 from trainer.errors import HeadwayError, UserError
 
 if TYPE_CHECKING:
+    from trainer.api.result import Result
+    from trainer.api.training import train
     from trainer.artifact import Model, load
-    from trainer.running import Result, train
 
 __all__ = [
     "Algorithm",
@@ -39,8 +41,8 @@ __all__ = [
 ]
 
 _LAZY = {
-    "train": "trainer.running",
-    "Result": "trainer.running",
+    "train": "trainer.api.training",
+    "Result": "trainer.api.result",
     "load": "trainer.artifact",
     "Model": "trainer.artifact",
 }

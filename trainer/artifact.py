@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 PREDICT_BATCH = 4096
+REPR_METRICS = 4
 
 
 def write_module(
@@ -87,7 +88,7 @@ def _finish(
     beside.rename(folder)
 
 
-@dataclass
+@dataclass(repr=False)
 class Model:
     """A trained model. `predict` takes a table or arrays, as they were trained on."""
 
@@ -96,6 +97,23 @@ class Model:
     target: str | None
     metrics: dict[str, float]
     network: Any = None
+
+    def __repr__(self) -> str:
+        from trainer.figures import figure, plural, prominence
+
+        schema, learned = self.schema, ""
+        if label := schema.label:
+            learned = f" to {label.name}, " + (
+                f"{len(label.classes)} classes" if self.target == "class" else "a number"
+            )
+        of = "text" if schema.text else plural(schema.columns, "column") if schema.columns else "data of its own"
+        lines = [f"{type(self.algorithm).__name__} model, from {of}{learned}"]
+        if self.network is not None:
+            lines.append(plural(sum(weights.numel() for weights in self.network.parameters()), "parameter"))
+        best = sorted(self.metrics, key=prominence)[:REPR_METRICS]
+        return "\n".join(
+            [*lines, *([f"best  {', '.join(f'{m} {figure(self.metrics[m])}' for m in best)}"] if best else [])]
+        )
 
     def predict(self, rows: Any) -> dict[str, np.ndarray]:
         """Predictions, a column each: `prediction`, and what else the algorithm gives.

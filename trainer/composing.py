@@ -145,7 +145,6 @@ def run_hydra(
     from hydra.core.hydra_config import HydraConfig
 
     register()
-    arguments = [re.sub(r"^seed=", "job.seed=", argument) for argument in arguments]  # as they call it elsewhere
     completes = bool({"-sc", "--shell-completion"} & set(arguments))
     arguments = _completing(arguments) if completes else prepared(flags_first(arguments))
     codes: list[int] = []
@@ -198,6 +197,7 @@ def prepared(overrides: Sequence[str]) -> list[str]:
     from trainer.choosing import resolved
 
     plug(SearchPath, "SearchPath")
+    overrides = [re.sub(r"^seed=", "job.seed=", override) for override in overrides]  # as they call it elsewhere
     for folder in join(overrides):
         codepath.last(folder)  # a study's best.yaml names code that lies beside it
     for override in overrides:

@@ -34,6 +34,17 @@ def figure(value: float | None) -> str:
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.3e}"
 
 
+def prominence(name: str) -> tuple[int, int, str]:
+    """Sorts metrics, the one that tells most about a job first: of validation, then accuracy before loss."""
+    kind, _, rest = name.partition("_")
+    told = ("accuracy", "auc", "f1", "r2", "rmse", "mae", "perplexity", "loss")
+    return (
+        ("validation", "test", "train").index(kind) if kind in ("validation", "test", "train") else 3,
+        told.index(rest) if rest in told else len(told),
+        name,
+    )
+
+
 def clock(seconds: float) -> str:
     """A running time: 0:07, 12:30, 1:02:03."""
     minutes, rest = divmod(int(seconds), 60)

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,65 +33,10 @@ LEAVE_SECONDS = 30.0  # for an agent to leave once its job has ended
 GOES_ON = 75  # what is done can't be seen by others yet; the same command brings it to them
 
 
-@dataclass(frozen=True)
-class Result:
-    """How a job ended; the fields are those of its result.json."""
-
-    status: str
-    metrics: dict[str, dict[str, dict[str, Any]]]
-    steps: int
-    epochs: float
-    samples: int
-    world_size: int | None
-    seconds: dict[str, float]
-    samples_per_second: float | None
-    model: str | None
-    error: dict[str, Any] | None
-    attempts: int
-    interruptions: list[dict[str, Any]]
-    goodput: float | None
-    dir: str
-    energy_kwh: float | None = None
-    split: dict[str, float] = field(default_factory=dict)  # seconds that the training's parts took, {} if it tells none
-    communication_within: bool = False  # whether the workers' talk in a step is counted as part of it
-    stragglers: list[dict[str, Any]] = field(default_factory=list)  # ranks that were slow: rank, factor, since, until
-    batch_size: int | None = None
-    notes: list[str] = field(default_factory=list)  # what whoever looks after the job should read
-
-    def __getitem__(self, metric: str) -> float:
-        """The last value of a metric: `result["validation_accuracy"]`."""
-        return float(self.metrics[metric]["last"]["value"])
-
-
-def train(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> Result:
-    """Trains as `headway train OVERRIDES` does, without printing, and returns how it ended.
-
-    config_dir: a folder that joins the config search path. Raises UserError for what the config gets wrong, and
-    HeadwayError if the job fails.
-    """
-    from trainer.composing import compose
-
-    job, _ = run(compose(list(overrides), config_dir=config_dir), follow=_wait)
-    result = job.result()
-    if result is None:
-        raise HeadwayError(f"{job.dir}: the job left no result; its log is in {job.logs}")
-    if result["status"] == State.FAILED:
-        error = result["error"] or {}
-        raise HeadwayError(
-            f"{job.name}: {error.get('message', 'the job failed')} (worker {error.get('rank')}, {error.get('log')})"
-        )
-    return Result(**result, dir=str(job.dir))
-
-
 Look = Callable[[], Status]
 Follow = Callable[[Job, Look], Any]
 Begin = Callable[[Job, Mapping[str, Any]], None]
 Announce = Callable[[str], None]
-
-
-def _wait(job: Job, look: Look) -> None:
-    while look().alive:
-        time.sleep(0.02)
 
 
 def run(

@@ -13,6 +13,7 @@ from trainer import carried, divergence
 from trainer.codepath import CODE, home
 from trainer.errors import UserError
 from trainer.figures import count, duration, figure, plural, short_path
+from trainer.figures import prominence as prominence
 from trainer.job import Job, State, read_hint
 from trainer.shapes import number, record, wrong
 from trainer.signature import short_name
@@ -87,17 +88,6 @@ def remarks(console: Console, result: Mapping[str, Any]) -> None:
 def line(console: Console, text: Text) -> None:
     """One line, cut where a terminal ends."""
     console.print(text, no_wrap=True, overflow="ellipsis" if console.is_terminal else "ignore")
-
-
-def prominence(name: str) -> tuple[int, int, str]:
-    """Sorts metrics, the one that tells most about a job first: of validation, then accuracy before loss."""
-    kind, _, rest = name.partition("_")
-    told = ("accuracy", "auc", "f1", "r2", "rmse", "mae", "perplexity", "loss")
-    return (
-        ("validation", "test", "train").index(kind) if kind in ("validation", "test", "train") else 3,
-        told.index(rest) if rest in told else len(told),
-        name,
-    )
 
 
 def closing(job: Job) -> None:

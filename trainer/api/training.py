@@ -1,0 +1,62 @@
+"""Jobs trained from Python as `headway train` and `headway resume` do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer.api.overrides import Overrides, settings, written
+from trainer.api.result import Result
+from trainer.errors import HeadwayError, UserError
+from trainer.job import Job, State, Status
+from trainer.running import run
+
+LOOK_SECONDS = 0.02
+
+
+def train(
+    overrides: Overrides = (), *, config_dir: str | Path | None = None, verbose: bool = False, **keywords: Any
+) -> Result:
+    """Trains as `headway train OVERRIDES` does, and returns how it ended.
+
+        train(["algorithm=linear", "train.epochs=3"])                    as on the command line
+        train({"algorithm": "linear", "train.epochs": 3})                values are Python's, text is taken as it is
+        train(algorithm="linear", train={"epochs": 3})                   keys dotted or nested, keywords count last
+
+    config_dir: a folder that joins the config search path. verbose: show what the command shows, a live bar in a terminal or a
+    notebook. Raises UserError for what the config gets wrong, and HeadwayError if the job fails.
+    """
+    from trainer.composing import compose
+
+    return finished(compose(written(settings(overrides, keywords)), config_dir=config_dir), verbose)
+
+
+def finished(config: Mapping[str, Any], verbose: bool) -> Result:
+    """The result of a composed config's job, run to its end. Raises HeadwayError if it fails."""
+    for key in ("detach", "dry_run"):
+        if config["job"][key]:
+            raise UserError(f"job.{key}: there would be no result to return; use `headway train` for it")
+    if verbose:
+        from trainer import terminal
+
+        job, _ = run(config, begin=terminal.header, follow=terminal.follow, announce=print)
+    else:
+        job, _ = run(config, follow=_wait)
+    result = job.result()
+    if result is None:
+        raise HeadwayError(f"{job.dir}: the job left no result; its log is in {job.logs}")
+    if result["status"] == State.FAILED:
+        from trainer.summary import error_line
+
+        mistaken = bool(job.last_event().get("user_error"))
+        raise (UserError if mistaken else HeadwayError)(error_line(job, result))
+    if verbose:
+        terminal.closing(job)
+    return Result(**result, dir=str(job.dir))
+
+
+def _wait(job: Job, look: Callable[[], Status]) -> None:
+    while look().alive:
+        time.sleep(LOOK_SECONDS)
