@@ -104,7 +104,7 @@ class Control:
         elif self.leave is not None:
             return
         self._number += 1
-        self._ask = node.Ask(self._number, notice.leave, why, deadline)
+        self._ask = node.Ask(self._number, notice.leave, why, deadline, stop=notice.leave and notice.by_hand)
         node.ask(self._folder, self._ask)
         self._tell_until = time.monotonic() + (GRACE_SECONDS if notice.leave else TELL_SAVE_SECONDS)
         if notice.leave and notice.seconds is not None:

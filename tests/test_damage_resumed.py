@@ -14,7 +14,8 @@ from trainer.cli import main
 from trainer.composing import compose
 from trainer.errors import UserError
 from trainer.job import Job, State, write_json
-from trainer.running import prepare, resumed, write
+from trainer.resuming import resumed
+from trainer.running import prepare, write
 
 POWER_CUTS = [
     ("events.jsonl", "cut"),

@@ -85,12 +85,12 @@ def interruptions(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def total_seconds(events: Sequence[dict[str, Any]], now: Event) -> float:
-    """Seconds from the first start to the moment `now`; those in which the job was stopped by hand, or had failed, don't
-    count."""
+    """Seconds from the first start to the moment `now`; those in which the job was stopped by hand, had failed, or was
+    done until it was trained further, don't count."""
     ordered = [e for e in in_order(events) if e["state"] != State.PENDING]
     total = 0.0
     for i, event in enumerate(ordered):
-        if event["state"] not in (State.STOPPED, State.FAILED):
+        if event["state"] not in (State.STOPPED, State.FAILED, State.COMPLETED):
             total += between(event, ordered[i + 1] if i + 1 < len(ordered) else now)
     return total
 

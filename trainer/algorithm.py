@@ -132,8 +132,9 @@ class Context(Protocol):
     def resume(self) -> Path | None:
         """The folder with what an earlier `checkpoint` saved, or None at a fresh start. The same on every worker."""
 
-    def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
-        """Offers a checkpoint after `step`: if one is due, rank 0's `save(folder)` writes the estimator's own state.
+    def checkpoint(self, step: int, save: Callable[[Path], None], *, last: bool = False) -> None:
+        """Offers a checkpoint after `step`: if one is due, rank 0's `save(folder)` writes the estimator's own state. last: it is
+        the end, and is saved, so that the job can be trained further.
 
         Call it on every worker at each step, after `report` and before `should_stop`. When the job is asked to stop,
         the next call saves, and `should_stop` then says True. Without it an interrupted job starts over.

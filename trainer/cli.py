@@ -164,7 +164,8 @@ def _train_all(arguments: list[str]) -> int:
 def _resume(arguments: list[str]) -> int:
     from trainer import codepath, terminal
     from trainer.listing import find_job
-    from trainer.running import resumed, run
+    from trainer.resuming import resumed
+    from trainer.running import run
 
     parser = new_parser("resume", "Goes on with a job from its newest checkpoint, as the command that began it would.")
     parser.add_argument("job", help="its name, or its directory")
@@ -173,7 +174,7 @@ def _resume(arguments: list[str]) -> int:
     begun = find_job(args.job)
     codepath.last(begun.dir)
     config = resumed(begun, args.overrides)
-    job, code = run(config, begin=terminal.header, follow=terminal.follow, announce=print)
+    job, code = run(config, begin=terminal.header, follow=terminal.follow, announce=print, resumes=True)
     if not config["job"]["detach"]:
         terminal.closing(job)
     return code
@@ -305,6 +306,7 @@ def _logs(arguments: list[str]) -> int:
 
 def _stop(arguments: list[str]) -> int:
     from trainer import carried, end_of_upload
+    from trainer.figures import short_path
     from trainer.listing import find_job
     from trainer.looking import launcher_of
     from trainer.running import GOES_ON, settle, settle_left
@@ -323,6 +325,9 @@ def _stop(arguments: list[str]) -> int:
     settle_left(job, status, by_hand=1 + args.now)
     settle(job, status)
     print(f"{visible(job.name)}: {launcher.state(job).value}")
+    result = job.result() if not args.now else None
+    if result and result["status"] == "Stopped" and result.get("model"):
+        print(f"its model after step {result['steps']:,} is in {visible(short_path(result['model']))}")
     if job.url and not end_of_upload.is_there(job, job.url):
         print((carried.read(job.dir) or carried.Carried(job.url)).words(job.dir))
         return GOES_ON

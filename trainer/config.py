@@ -295,21 +295,26 @@ NOT_IDENTITY = (
 
 
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The dotted keys in which two configs are different jobs, in words."""
+    return [f"{key}: {there!r} there, {here!r} here" for key, there, here in differences(old, new)]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """The dotted keys, with both values, in which two configs are different jobs."""
-    differences: list[str] = []
+    found: list[tuple[str, Any, Any]] = []
 
     def compare(prefix: str, a: Any, b: Any) -> None:
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             for key in sorted(set(a) | set(b)):
                 compare(f"{prefix}.{key}", a.get(key), b.get(key))
         elif a != b:
-            differences.append(f"{prefix}: {a!r} there, {b!r} here")
+            found.append((prefix, a, b))
 
     for noun in IDENTITY:
         here, there = (_filled(c.get(noun) or {}) for c in (new, old))
         compare(noun, there, here)
     compare("job.seed", old.get("job", {}).get("seed"), new.get("job", {}).get("seed"))
-    return differences
+    return found
 
 
 def _filled(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     beats         16 bytes a worker: the last step done, and a count that moves whenever anything does
     at            8 bytes a worker: what it is at, a number among PARTS
-    notice.json   the newest notice of an interruption: id, leave, by_hand, deadline, why
+    notice.json   the newest notice of an interruption: id, leave, why, deadline, stop
 
 Workers write beats by plain stores to mapped memory, so that a step pays nanoseconds for being watched.
 """
@@ -29,14 +29,16 @@ JOB = "HEADWAY_JOB"  # in the environment of a job's workers, and of what they s
 class Ask:
     """What the workers of a node are asked to do at a step that all agree on.
 
-    id: counts up; leave: leave with the state saved, else save it and go on; deadline: seconds of this
-    machine's `time.monotonic()` at which they are gone anyway, None if not known; why: words for the log.
+    id: counts up; leave: leave with the state saved, else save it and go on; stop: leave, as somebody ends the job for now;
+    deadline: seconds of this machine's `time.monotonic()` at which they are gone anyway, None if not known; why: words for the
+    log.
     """
 
     id: int
     leave: bool
     why: str
     deadline: float | None = None
+    stop: bool = False
 
 
 def make(folder: Path, workers: int) -> memoryview:

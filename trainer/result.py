@@ -52,6 +52,11 @@ def energy_kwh(job: Job) -> float | None:
     return round(sum(joules) / JOULES_PER_KWH, 6) if joules else None
 
 
+def _has_model(state: State, outcome: dict[str, Any]) -> bool:
+    """Whether the model that is there is of this end, and not of an earlier one that the job went on from."""
+    return state is State.COMPLETED or (state is State.STOPPED and bool(outcome.get("has_model")))
+
+
 def write_result(
     job: Job,
     state: State,
@@ -91,7 +96,7 @@ def write_result(
         "samples_per_second": round(trained / session, 1) if session > 0 else None,
         "attempts": attempt + 1,
         "interruptions": lost,
-        "model": str(job.model) if state is State.COMPLETED and job.model.is_dir() else None,
+        "model": str(job.model) if _has_model(state, outcome) and job.model.is_dir() else None,
         "error": {k: error[k] for k in ("type", "message", "rank", "where", "log") if k in error} if error else None,
     }
     result |= {

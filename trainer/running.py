@@ -15,7 +15,7 @@ from trainer import bundle, carried, end_of_upload, leaving, moment, private, se
 from trainer import config as schema
 from trainer.account import between
 from trainer.build import build
-from trainer.errors import HeadwayError, UserError, did_you_mean
+from trainer.errors import HeadwayError, UserError
 from trainer.folder_name import check_folder
 from trainer.handshake import shake
 from trainer.heeding import Heeding
@@ -24,6 +24,7 @@ from trainer.looking import submitted
 from trainer.pulling import is_up, pull_small
 from trainer.refusing import check_algorithm, check_data, has_time_left, refuse_impossible
 from trainer.result import write_result
+from trainer.resuming import how_further, refuse_other, trains_further
 from trainer.signature import short_name
 from trainer.storage import is_remote, of_job, staging
 from trainer.unused import refuse as refuse_unused
@@ -46,11 +47,13 @@ def run(
     begin: Begin = lambda job, config: None,
     announce: Announce = lambda text: None,
     beside: Sequence[Mapping[str, Any]] = (),
+    resumes: bool = False,
 ) -> tuple[Job, int]:
     """Runs a composed config's job to its end on the configured launcher. Returns the job and the exit code. begin is shown the
     job once it is submitted, follow watches it while it is alive, announce says what else happens. beside: its sweep's configs.
+    resumes: it is a job that goes on, perhaps with other settings.
     """
-    one = prepare(schema.check(config))
+    one = prepare(schema.check(config), resumes=resumes)
     if not one.is_done:
         refuse_unused([one.config], None if one.is_new else schema.load_job(one.job.config_path), beside)
     with private.kept(one.config):
@@ -60,7 +63,9 @@ def run(
 def _run(one: Prepared, follow: Follow, begin: Begin, announce: Announce) -> tuple[Job, int]:
     job, launcher, checked = one.job, one.launcher, one.config
     if one.is_done:
-        announce(f"{job.name} is already completed; nothing was changed ({checked['job']['dir']})")
+        further = how_further(checked)
+        more = f"; `headway resume {job.name} {further}=N` trains it further" if further else ""
+        announce(f"{job.name} is already completed; nothing was changed ({checked['job']['dir']}){more}")
         _bring_up(job, checked, announce)
         return job, 0
     if checked["job"]["dry_run"]:
@@ -136,13 +141,15 @@ class Prepared:
         return told
 
 
-def prepare(checked: dict[str, Any], *, attach: bool = False) -> Prepared:
-    """Places and plans the job of a checked config. attach: one that is at work already is no mistake. Raises UserError."""
+def prepare(checked: dict[str, Any], *, attach: bool = False, resumes: bool = False) -> Prepared:
+    """Places and plans the job of a checked config. attach: one that is at work already is no mistake. resumes: nor is one that
+    is done, or began with other settings. Raises UserError."""
     launcher = build(checked["launcher"], "launcher")
-    job, is_new = place(checked)
+    job, is_new = place(checked, resumes=resumes)
     submitted(job, launcher)
     if not is_new:
-        if job.state() is State.COMPLETED and not job.result_is_lost():
+        done = job.state() is State.COMPLETED and not job.result_is_lost()
+        if done and not (resumes and trains_further(job, schema.load_job(job.config_path), checked)):
             return Prepared(job, checked, launcher, is_new)
         status = launcher.status(job)
         alive = status.alive or status.state.is_active
@@ -191,35 +198,6 @@ def _bring_up(job: Job, config: Mapping[str, Any], announce: Callable[[str], Non
     mirror.stop()
     if not done:
         raise HeadwayError(f"{config['job']['dir']}: not everything is there yet; the same command tries again")
-
-
-def resumed(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
-    """The config of a job that is to go on, with `KEY=VALUE` overrides: of keys that it has, or of a group's choice, such
-    as `strategy=fsdp`. Raises UserError."""
-    import yaml
-
-    config = schema.load_job(job.config_path)
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if equals and isinstance(config.get(key), dict):
-            from trainer.composing import compose
-
-            config[key] = compose([override])[key]
-            continue
-        *parents, last = key.lstrip("+").split(".")
-        node: Any = config
-        for name in parents:
-            node = node.get(name) if isinstance(node, dict) else None
-        if not equals or not isinstance(node, dict) or last not in node:
-            known = [f"{noun}.{name}" for noun, value in config.items() if isinstance(value, dict) for name in value]
-            raise UserError(f"{override}: the job has no such key; {did_you_mean(key, known)}")
-        try:
-            node[last] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise UserError(f"{override}: {text!r} is no value") from None
-    if "://" not in str(config["job"]["dir"]):
-        config["job"]["dir"] = str(job.dir)
-    return config
 
 
 def settle(job: Job, status: Status) -> None:
@@ -279,8 +257,9 @@ def exit_code(job: Job, status: Status | None = None) -> int:
     return 75
 
 
-def place(config: dict[str, Any]) -> tuple[Job, bool]:
-    """The job directory this config means, and whether it is new. Raises UserError if it is another job's."""
+def place(config: dict[str, Any], *, resumes: bool = False) -> tuple[Job, bool]:
+    """The job directory this config means, and whether it is new. Raises UserError if it is another job's; or, if it resumes,
+    for settings that it can't go on with."""
     options = config["job"]
     name = options["name"]
     check_folder("job", name, options["dir"])
@@ -297,10 +276,7 @@ def place(config: dict[str, Any]) -> tuple[Job, bool]:
         if url is None and job.dir.exists() and (not job.dir.is_dir() or any(job.dir.iterdir())):
             raise UserError(f"job.dir: {job.dir} exists and is not a job's directory; choose another")
         return job, True
-    differing = schema.differing_keys(schema.load_job(job.config_path), config)
-    if differing:
-        shown = "; ".join(differing[:5]) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else "")
-        raise UserError(f"{job.dir} is the directory of another job ({shown}); choose another job.name or job.dir")
+    refuse_other(job, config, resumes=resumes)
     return job, False
 
 

@@ -107,19 +107,19 @@ def closing(job: Job) -> None:
     from rich.text import Text
 
     console, result = make_console(), shown(result)
-    doubtful = ""
+    completed, doubtful = result["status"] == State.COMPLETED, ""
     with contextlib.suppress(UserError):  # the reports are damaged
         doubtful = divergence.told(job.metrics()) if result.get("model") else ""
     console.print()
     console.print(
         Text.assemble(
-            (result["status"], "bold green" if result.get("model") and not doubtful else "bold yellow"),
+            (result["status"], "bold green" if completed and not doubtful else "bold yellow"),
             f"  {visible(job.name)}  in {duration(result['seconds']['wall'])}",
         ),
         soft_wrap=True,
     )
     reason = job.last_event().get("reason")
-    if reason and not result.get("model"):
+    if reason and not completed:
         line(console, Text(visible(str(reason)), "yellow"))
     if doubtful:
         line(console, Text(visible(doubtful), "yellow"))
@@ -134,7 +134,7 @@ def closing(job: Job) -> None:
     then = [next_command(job, result["model"], trusted=True)] if result.get("model") else []
     if apart:
         pair(console, "S3", f"lacks {apart.removeprefix(carried.NOT_THERE)}")
-    if apart or not then:
+    if apart or not completed:
         more = " train.max_time=TIME" if job.out_of_time else ""
         there = "  # on this machine, brings it up" if apart else ""
         then.insert(0, f"headway resume {shlex.quote(address(job))}{more}{there}")

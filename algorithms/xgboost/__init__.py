@@ -138,7 +138,8 @@ class XGBoost(Estimator):
                 ended = stopping.after_iteration(booster, done, {"validation": scores["validation"]})
             done += 1
             context.report(done, _figures(scores), total=self.rounds, epoch=done, samples=done * context.schema.rows)
-            context.checkpoint(done, lambda folder: booster.save_model(folder / MODEL))
+            last = ended or done == self.rounds
+            context.checkpoint(done, lambda folder: booster.save_model(folder / MODEL), last=last)
             ended = context.should_stop() or ended
         return (booster if stopping is None else stopping.after_training(booster)).reset()
 

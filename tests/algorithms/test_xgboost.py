@@ -66,7 +66,7 @@ class Alone:
     def resume(self) -> Path | None:
         return self.resumed
 
-    def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
+    def checkpoint(self, step: int, save: Callable[[Path], None], *, last: bool = False) -> None:
         assert step == self.reports[-1][0]
         if self.saves is not None and self.rank == 0:
             self.saves.mkdir(exist_ok=True)

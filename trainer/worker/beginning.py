@@ -75,8 +75,8 @@ def resume(session: Session, restore: Callable[[Path, dict[str, Any]], None]) ->
             if checkpoint.ORIGIN in manifest:
                 raise UserError(f"it can't go on as {manifest[checkpoint.ORIGIN]} did: {error}") from error
             raise UserError(
-                f"{name} is whole, but {error}: the algorithm's code is another than when the job began; "
-                f"start a new job, or bring that code back"
+                f"{name} is whole, but {error}: the algorithm's code, or a setting of it, is another than then; "
+                f"start a new job, or bring that back"
             ) from error
         except (ValueError, OSError) as error:
             reason = str(error)

@@ -15,7 +15,7 @@ from trainer.data.samples import Samples
 from trainer.data.schema import Schema
 from trainer.job import Job
 from trainer.worker.carrying import bring
-from trainer.worker.interruption import LEAVE, OUT_OF_TIME, Verdict
+from trainer.worker.interruption import LEAVE, OUT_OF_TIME, STOP, Verdict
 from trainer.worker.saver import ESTIMATOR, Snapshot
 from trainer.worker.session import Session
 from trainer.worker.state import as_bytes, rank_state
@@ -79,14 +79,14 @@ class JobContext:
     def resume(self) -> Path | None:
         return self._resumed
 
-    def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
+    def checkpoint(self, step: int, save: Callable[[Path], None], *, last: bool = False) -> None:
         session = self._session
         self._offered = True
         self._session.beat[0] = step
         self._agree()
-        asked = self.verdict is not None and self.verdict.what in (LEAVE, OUT_OF_TIME)
+        asked = self.verdict is not None and self.verdict.what in (LEAVE, STOP, OUT_OF_TIME)
         due = step >= session.cadence.look_at and session.cadence.due(step, session.saver.busy)
-        if asked or due or ((self._saves or self._saves_each) and not self.verdict):
+        if asked or due or last or ((self._saves or self._saves_each) and not self.verdict):
             self._save(step, save)
         if self.verdict is not None:
             session.saver.finish()

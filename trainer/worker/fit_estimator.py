@@ -15,7 +15,7 @@ from trainer.patience import patiently
 from trainer.worker.beginning import begin, resume, seed_all, set_deadline, told_of
 from trainer.worker.context import CONTEXT, JobContext
 from trainer.worker.function_context import FunctionContext
-from trainer.worker.interruption import OUT_OF_TIME
+from trainer.worker.interruption import OUT_OF_TIME, STOP
 from trainer.worker.saver import ESTIMATOR
 from trainer.worker.session import Session
 from trainer.worker.state import read_small, restore_rank
@@ -61,19 +61,37 @@ def fit_estimator(algorithm: Estimator, session: Session, facts: dict[str, Any])
         algorithm.fit(context)
     session.saver.wait()
     step, verdict = progress.step, context.verdict
+
+    def write_model() -> None:
+        if ranks.rank == 0:
+            schema = session.opened.schema if session.opened.is_open else Schema()
+            artifact.write_estimator(job.model, algorithm, schema, config, reporter.best)
+
     if verdict is not None and verdict.what != OUT_OF_TIME:
+        stopped = verdict.what == STOP and step > 0 and _has_model(algorithm)
+        if stopped:
+            write_model()
         note = {"note": "; ".join(context.notes)} if context.notes else {}
-        return {"state": State.INTERRUPTED.value, "reason": verdict.why, "step": step, **note}
+        return {
+            "state": State.INTERRUPTED.value,
+            "reason": verdict.why,
+            "step": step,
+            "has_model": stopped,
+            **note,
+        }
     notes = {"notes": context.notes} if context.notes else {}
     if verdict is not None and not algorithm.ends_in_time:
         reason = f"{MAX_RUNTIME}: train.max_time={config['train']['max_time']} is over"
         return {"state": State.STOPPED.value, "reason": reason, "step": step, **notes}
-    if ranks.rank == 0:
-        schema = session.opened.schema if session.opened.is_open else Schema()
-        artifact.write_estimator(job.model, algorithm, schema, config, reporter.best)
+    write_model()
     early = "stopped early" if context.stopped_early else "trained to the end"
     reason = "out of time" if verdict is not None else early
     return {"state": State.COMPLETED.value, "reason": reason, "step": step, **notes}
+
+
+def _has_model(algorithm: Estimator) -> bool:
+    """Whether what it has learned before its end is a trained model."""
+    return algorithm.keep is not None if isinstance(algorithm, Function) else algorithm.ends_in_time
 
 
 def _reported(session: Session) -> int:

@@ -26,6 +26,7 @@ from trainer.worker.beginning import begin, resume, seed_all, set_deadline, told
 from trainer.worker.decision import decide
 from trainer.worker.exact import ExactGradient, parts_of, settle
 from trainer.worker.extensions import compiling
+from trainer.worker.interruption import STOP
 from trainer.worker.loop import Loop, total_steps
 from trainer.worker.mfu import mfu_of
 from trainer.worker.pace import told
@@ -59,7 +60,8 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
 
     def training_of(model: nn.Module) -> Training:
         optimizer = algorithm.optimizer(model)
-        return Training(model, optimizer, algorithm.schedule(optimizer, total), Position())
+        plan = {"algorithm": config["algorithm"], "steps": total}
+        return Training(model, optimizer, algorithm.schedule(optimizer, total), Position(), plan=plan)
 
     split = strategies.splits(strategy)
     seed = partial(seed_all, config["job"]["seed"])
@@ -101,16 +103,19 @@ def fit_module(algorithm: Module, session: Session, facts: dict[str, Any]) -> di
             "steps": total,
         }
         facts |= told_of(session, training.position.step, training.position.seconds)
+        facts["notes"] = [*facts.get("notes", []), *training.told]
         patiently(lambda: session.job.add_event(State.RUNNING, **facts))
     session.reporter.gauges += mfu_of(algorithm, session, precision)
     progress.more = told(session, spread, session.job.progress() or {})
     begin(session, training.position.step)
     profile = profile_of(session, total, training.position.step)
-    state, ended = Loop(algorithm, training, spread, session, total, exact, averages, profile=profile).run()
-    if ranks.rank == 0 and state is State.COMPLETED:
+    loop = Loop(algorithm, training, spread, session, total, exact, averages, profile=profile)
+    state, ended = loop.run()
+    stopped = loop.verdict is not None and loop.verdict.what == STOP and training.position.step > 0
+    if ranks.rank == 0 and (state is State.COMPLETED or stopped):
         weights = final_weights(session, training, averages)
         artifact.write_module(session.job.model, algorithm, weights, opened.schema, config, session.reporter.best)
-    return {"state": state.value, "reason": ended, "step": training.position.step}
+    return {"state": state.value, "reason": ended, "step": training.position.step, "has_model": stopped}
 
 
 def settle_threads(facts: dict[str, Any], session: Session, algorithm: Module, exactly: bool) -> None:

@@ -19,6 +19,7 @@ from trainer import node
 from trainer.worker.ranks import Ranks
 
 SAVE, LEAVE, LEAVE_UNSAVED, OUT_OF_TIME = "save", "leave", "leave unsaved", "out of time"
+STOP = "stop"  # leave, and what is learned so far is the model
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Interruption:
         if left is not None and left < needed:
             why = f"{ask.why}; {left:.1f} s left are too few to save in about {needed:.1f} s"
             return Verdict(LEAVE_UNSAVED, why)
-        return Verdict(LEAVE, ask.why)
+        return Verdict(STOP if ask.stop else LEAVE, ask.why)
 
     def _close(self, verdict: Verdict) -> Verdict:
         """Ends this agreement; the next one begins with nothing."""

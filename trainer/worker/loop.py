@@ -32,7 +32,7 @@ from trainer.worker.averages import Averages
 from trainer.worker.cadence import NEVER
 from trainer.worker.evaluation import evaluate
 from trainer.worker.exact import ExactGradient
-from trainer.worker.interruption import LEAVE, OUT_OF_TIME, Verdict
+from trainer.worker.interruption import LEAVE, OUT_OF_TIME, STOP, Verdict
 from trainer.worker.pace import Pace
 from trainer.worker.profile import Profile
 from trainer.worker.ranks import Ranks
@@ -86,7 +86,7 @@ class Loop:
             reason = self._epoch(left)
         verdict = self.verdict
         if verdict is not None and verdict.what != OUT_OF_TIME:
-            if verdict.what == LEAVE:
+            if verdict.what in (LEAVE, STOP):
                 self._save_last()
             return State.INTERRUPTED, verdict.why
         if reason == OUT_OF_TIME:

@@ -69,6 +69,8 @@ class Training:
 
     layout: where its numbers lie; by itself, in the model's and the optimizer's own tensors.
     extras: what else has a state. averages: running averages of the weights by name, as they lie here.
+    plan: what the optimizer's settings and the schedule follow from: "algorithm", its settings, and "steps", in all. told: what
+    a person should read of how a state was taken up.
     """
 
     model: nn.Module
@@ -78,6 +80,8 @@ class Training:
     layout: Layout | None = None
     extras: dict[str, Kept] = field(default_factory=dict)
     averages: dict[str, Held] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.layout = self.layout or Plain(self.model, self.optimizer)
@@ -104,6 +108,7 @@ class Training:
                     "schedule": plain(self.schedule.state_dict()) if self.schedule else None,
                     "extras": {name: plain(kept.state_dict()) for name, kept in self.extras.items()},
                     "position": asdict(self.position),
+                    "plan": self.plan,
                 }
             )
         return found
@@ -111,12 +116,13 @@ class Training:
     def restore(self, folder: Path, manifest: Mapping[str, Any], ranks: Ranks) -> None:
         """Takes up the state of a checkpoint, verifying every byte that it reads.
 
-        Of another job's state (`checkpoint.ORIGIN`) it goes on with what was learned, but learns on as it is told itself:
-        the optimizer's settings and the schedule are its own. Raises ValueError with what is wrong with it, Unfit if it is
+        Of another job's state (`checkpoint.ORIGIN`), or one that was trained by another plan, it goes on with what was learned,
+        but learns on as it is told itself: the optimizer's settings and the schedule are its own. Raises ValueError with what is wrong with it, Unfit if it is
         of another model or optimizer; the state is then neither the old one nor a new one.
         """
         small = read_small(folder, manifest, TRAINING)
-        own = [dict(group) for group in self.optimizer.param_groups] if ORIGIN in manifest else None
+        anew = ORIGIN in manifest or self._is_planned_anew(small)
+        own = [dict(group) for group in self.optimizer.param_groups] if anew else None
         try:
             self._take_up(folder, manifest, small)
             if self.schedule and own is None:
@@ -127,11 +133,28 @@ class Training:
             known = {f.name for f in fields(Position)}
             self.position = Position(**{k: v for k, v in small["position"].items() if k in known})
             if own is not None:
+                before = float(self.optimizer.param_groups[0]["lr"])
                 self._go_on_by(own)
+                if ORIGIN not in manifest:
+                    self._tell_of_plan(before)
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             words = " ".join(line.strip() for line in str(error).splitlines()[:2])
             raise Unfit(f"its state doesn't fit this training: {words}") from error
         restore_rank(folder, manifest, ranks, self.position)
+
+    def _is_planned_anew(self, small: Mapping[str, Any]) -> bool:
+        """Whether the settings of a checkpoint, or its schedule, follow from another plan than this training's."""
+        plan = small.get("plan") or self.plan  # older checkpoints tell none
+        scheduled = bool(self.schedule or self.extras.get(SCHEDULE) or small["schedule"])
+        return plan.get("algorithm") != self.plan.get("algorithm") or (
+            scheduled and plan.get("steps") != self.plan.get("steps")
+        )
+
+    def _tell_of_plan(self, before: float) -> None:
+        rate, steps = float(self.optimizer.param_groups[0]["lr"]), self.plan.get("steps")
+        over = f", of a schedule over {steps:,} steps" if steps and (self.schedule or SCHEDULE in self.extras) else ""
+        if rate != before:
+            self.told.append(f"the learning rate goes on at {rate:.4g}{over}; it was {before:.4g}")
 
     def _go_on_by(self, settings: list[dict[str, Any]]) -> None:
         """The optimizer's settings as they were before another's were taken up, and the schedule brought to this step."""
