@@ -5,8 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from optuna import load_study
+from optuna.distributions import FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
-from tests.jobs import validate
+from tests.jobs import make_job, validate
 from tests.tuning.written import START, begun, big, over, written
 from trainer.errors import UserError
 from trainer.job import Job, State
@@ -105,6 +109,19 @@ def test_a_job_whose_folder_is_gone_is_still_told_from_the_storage(study: Path):
     trial = read(study).trials[2]
     assert trial.objective == (pytest.approx(0.923),)
     assert [(x, y) for x, _, y in trial.curve] == [(3.0, pytest.approx(0.923))]
+
+
+def test_a_trial_that_went_on_from_another_tells_how_far_that_one_had_come(study: Path):
+    storage = JournalStorage(JournalFileBackend(str(study / "study.journal")))
+    trial = load_study(study_name="digits", storage=storage).ask(
+        {"algorithm.lr": FloatDistribution(1e-4, 1.0, log=True)}
+    )
+    job = make_job(study / "trials" / "0006-0badcafe")
+    job.add_event(State.RUNNING, step=220, world_size=1)  # validated each epoch of 50 steps, saved in the fifth
+    for key, told in {"config": {"algorithm.lr": 0.2}, "job": job.dir.name, "parent": 1}.items():
+        trial.set_user_attr(key, told)
+    found = read(study).trials[6]
+    assert (found.parent, found.branch) == (1, 4.0)
 
 
 def test_a_value_that_is_not_finite_and_a_broken_constraint_are_never_best():

@@ -22,6 +22,7 @@ from trainer.errors import DamagedFile, HeadwayError, UserError, did_you_mean
 from trainer.figures import short_path
 from trainer.job import Job, State, lines_of
 from trainer.shapes import Kind, list_of, mapping, maybe, number, text, wrong, wrong_event
+from trainer.tuning.curves import Point, curves, reached
 from trainer.visible import shown
 
 JOURNAL = "study.journal"
@@ -29,7 +30,6 @@ DESCRIPTION = "study.yaml"
 EVENTS = "events.jsonl"
 TRIALS = "trials"
 STATES = ("running", "interrupted", "completed", "stopped_early", "failed", "stopped")
-Point = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Trial:
 
     values: config key to value, of the parameters that exist in this trial. params: as the storage has them.
     metrics: the last value of each that was reported. objective: a value a metric of the study; None if it never
-    reported them all. curve: (resource in the study's unit, seconds since the trial began, first metric), in order.
+    reported them all. curve: the study's first metric while it learned; curves: every metric that it reported itself.
     job: the name of its folder under `trials/`; None for an observation of an earlier study (`prior`: that study's name).
     started, ended: unix times. events: its job's state changes. device_seconds: wall time × devices. lost_seconds: of
     training that had to be done again. feasible: whether it keeps the study's constraints.
-    parent: the trial from whose state it went on, by its number.
+    parent: the trial from whose state it went on, by its number; branch: the resource that that one had come to.
     """
 
     number: int
@@ -52,6 +52,7 @@ class Trial:
     metrics: dict[str, float] = field(default_factory=dict)
     objective: tuple[float, ...] | None = None
     curve: list[Point] = field(default_factory=list)
+    curves: dict[str, list[Point]] = field(default_factory=dict)
     reason: str = ""
     job: str | None = None
     started: float | None = None
@@ -62,6 +63,7 @@ class Trial:
     feasible: bool = True
     prior: str | None = None
     parent: int | None = None
+    branch: float | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -225,7 +227,9 @@ def read(directory: Path, state_of: Callable[[Job], State] = Job.state) -> Study
         scheduler=str(about.get("scheduler") or "none"),
         unit=unit,
         seed=int(about.get("seed") or 0),
-        trials=[_trial(directory, frozen, metrics, unit, state_of, notes) for frozen in stored],
+        trials=_branched(
+            [_trial(directory, frozen, metrics, unit, state_of, notes) for frozen in stored], directory, unit
+        ),
         base=dict(about.get("base") or {}),
         command=str(about.get("command") or ""),
         created=float(about.get("created") or (events[0]["time"] if events else 0.0)),
@@ -300,7 +304,8 @@ def _trial(
         workers = next((event["world_size"] for event in reversed(events) if event.get("world_size")), 1)
         seconds = total_seconds(events, until) * workers
     state = _state(frozen, told, job, state_of)
-    curve = _curve(lines, metrics[0], unit, started) or _intermediate(frozen)
+    found = curves(lines, unit, started)
+    curve = found.get(metrics[0]) or _intermediate(frozen)
     objective = None if state == "failed" else _objective(frozen, values, metrics)  # no failure has a value
     if state == "stopped_early" and curve:  # it may have reported once more after its end was decided: the last counts
         values[metrics[0]] = curve[-1][2]
@@ -313,6 +318,7 @@ def _trial(
         metrics=values,
         objective=objective,
         curve=curve,
+        curves=found,
         reason=str(told.get("reason") or ""),
         job=told.get("job"),
         started=started,
@@ -324,6 +330,26 @@ def _trial(
         prior=told.get("prior"),
         parent=told.get("parent"),
     )
+
+
+def _branched(trials: list[Trial], directory: Path, unit: str) -> list[Trial]:
+    """The same, with where those left their parents that went on from one."""
+    by_number = {trial.number: trial for trial in trials}
+    reports: dict[int, list[dict[str, Any]]] = {}
+
+    def branch(trial: Trial) -> float | None:
+        parent = by_number.get(trial.parent) if trial.parent is not None else None
+        step = next(
+            (e["step"] for e in trial.events if e["state"] == State.RUNNING and e.get("step") is not None), None
+        )
+        if parent is None or parent.job is None or step is None:
+            return None
+        if parent.number not in reports:
+            job = Job(below(directory / TRIALS, parent.job))
+            reports[parent.number] = _whole(job.metrics, []) if job.exists() else []
+        return reached(reports[parent.number], unit, parent.started, step)
+
+    return [replace(trial, branch=branch(trial)) if trial.parent is not None else trial for trial in trials]
 
 
 def _state(frozen: Any, told: Mapping[str, Any], job: Job | None, state_of: Callable[[Job], State]) -> str:
@@ -346,20 +372,6 @@ def _objective(frozen: Any, values: Mapping[str, float], metrics: list[str]) -> 
     if len(metrics) == 1 and frozen.intermediate_values:
         return (float(frozen.intermediate_values[max(frozen.intermediate_values)]),)
     return None
-
-
-def _curve(lines: list[dict[str, Any]], metric: str, unit: str, started: float | None) -> list[Point]:
-    """The reports that carry the metric. A trial that goes on elsewhere has its clock from its own first start."""
-    found = [line for line in lines if line["values"].get(metric) is not None]
-    if not found:
-        return []
-    first = started if started is not None else float(found[0]["time"])
-    points = []
-    for line in found:
-        seconds = float(line["time"]) - first
-        resource = seconds if unit == "seconds" else float(line["epoch" if unit == "epochs" else "step"])
-        points.append((resource, seconds, float(line["values"][metric])))
-    return points
 
 
 def _intermediate(frozen: Any) -> list[Point]:

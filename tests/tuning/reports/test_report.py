@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from tests.tuning.browser import Page, browser
+from tests.tuning.reports.test_lines import family
 from tests.tuning.written import SPACE, big, written
 from trainer.tuning.record import StudyRecord, read
-from trainer.tuning.reports.chart_data import chart_data, thinned
+from trainer.tuning.reports.chart_data import chart_data
 from trainer.tuning.reports.report import page, write_report
 
 SECTIONS = [
@@ -110,9 +111,8 @@ def test_long_curves_are_thinned_and_keep_their_ends(tmp_path: Path):
     long = [(float(i), float(i), 1 / (i + 1)) for i in range(10_000)]
     text = page(replace(record, trials=[replace(t, curve=long) for t in record.trials]))
     assert len(text) < 1_000_000
-    trial = data_of(text)["trials"][7]
-    assert (trial["x"][0], trial["x"][-1]) == (0, 9999)
-    assert thinned(long, 3) == [long[0], long[5000], long[-1]]
+    xs, ys, _ = data_of(text)["trials"][7]["c"][0]
+    assert (xs[0], xs[-1], len(xs), len(ys)) == (0, 9999, 40, 40)
 
 
 def test_it_asks_the_network_for_nothing(tmp_path: Path):
@@ -293,13 +293,41 @@ def test_the_table_sorts_and_filters(tab: Page, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_another_metric_can_be_looked_at(tab: Page, tmp_path: Path):
-    tab.open(write_report(big(tmp_path, 60, objectives=2)))
+@pytest.mark.parametrize("objectives", [1, 2])
+def test_any_metric_that_trials_reported_can_be_looked_at(objectives: int, tab: Page, tmp_path: Path):
+    tab.open(write_report(big(tmp_path, 60, objectives=objectives)))
     assert "validation_loss of every trial" in tab.run("document.querySelector('#history').innerText")
     tab.run(
         "(() => { const s = document.getElementById('metric'); s.value = '1'; s.dispatchEvent(new Event('change')); })()"
     )
-    assert "size of every trial" in tab.run("document.querySelector('#history').innerText")
+    for section in ("history", "importance", "slices", "contours"):
+        assert "size" in tab.run(f"document.querySelector('#{section} .lead').innerText")
+    assert "size" in tab.run("document.querySelector('#parallel svg').textContent")
+    assert "No trial has reported size while it learned" in tab.run("document.querySelector('#curves').innerText")
+    assert tab.run("document.activeElement.id") == "metric"
+    assert tab.errors == []
+
+
+@pytest.mark.slow
+def test_an_axis_over_orders_of_magnitude_is_a_log_axis_by_itself(tab: Page, tmp_path: Path):
+    record = big(tmp_path, 40)
+    pressed = "[...document.querySelectorAll('#history .controls button')].map((b) => b.getAttribute('aria-pressed'))"
+    tab.open(write_report(record))
+    assert tab.run(pressed) == ["false"]
+    trials = [replace(t, objective=(10.0 ** -(t.number % 5),)) if t.objective else t for t in record.trials]
+    tab.open(write_report(replace(record, trials=trials)))
+    assert tab.run(pressed) == ["true"]
+    assert "1e-4" in tab.run("document.querySelector('#history svg').textContent")
+    assert tab.errors == []
+
+
+@pytest.mark.slow
+def test_a_trial_that_went_on_from_another_is_drawn_as_one_line_from_the_first_ancestor(tab: Page, tmp_path: Path):
+    tab.open(write_report(family(tmp_path)))
+    starts = "[1, 2].map((n) => document.querySelector(`#curves path[data-t='${n}']`).getAttribute('d').match(/^M[^L]*L/)[0])"
+    first = tab.run("document.querySelector(`#curves path[data-t='0']`).getAttribute('d').match(/^M[^L]*L/)[0]")
+    assert tab.run(starts) == [first, first]
+    assert "is one line with it" in tab.run("document.querySelector('#curves .lead').innerText")
     assert tab.errors == []
 
 

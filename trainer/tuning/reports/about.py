@@ -11,7 +11,7 @@ from trainer import codepath
 from trainer.figures import duration
 from trainer.tuning.record import StudyRecord
 from trainer.tuning.reports.importance import text
-from trainer.visible import shown
+from trainer.visible import visible
 
 LOCK = "submission/requirements.lock"
 TOLD = ("torch", "xgboost", "ray", "optuna")  # versions of these decide what comes out
@@ -30,7 +30,7 @@ def about(record: StudyRecord) -> dict[str, str]:
         "versions": _versions(record, submitted),
         "began": _when(record),
     }
-    return {label: shown(told) for label, told in rows.items() if told}
+    return {label: visible(told, lines=True) for label, told in rows.items() if told}
 
 
 def lookup(config: Mapping[str, Any], key: str) -> tuple[bool, Any]:

@@ -10,14 +10,20 @@ from typing import Any
 from trainer.config import load_job
 from trainer.dotted import leaves
 from trainer.errors import UserError
-from trainer.tuning.record import Point, StudyRecord, Trial, short_keys
+from trainer.tuning.record import StudyRecord, Trial, short_keys
 from trainer.tuning.reports.about import about
 from trainer.tuning.reports.best import command, model_of
+from trainer.tuning.reports.contours import MARGIN, contours
 from trainer.tuning.reports.importance import compared, importances, is_number, scale_of, text
-from trainer.tuning.reports.show import cost, counts, nothing, value
+from trainer.tuning.reports.lines import joined, thinned
+from trainer.tuning.reports.measures import Measure, curve, measures, value
+from trainer.tuning.reports.scales import helps
+from trainer.tuning.reports.show import cost, counts, nothing
+from trainer.tuning.reports.show import value as said
 from trainer.tuning.reports.totals import failures, state, totals
 
-POINTS = 20_000  # of all curves together: the page stays below a megabyte
+MEASURES = 16  # metrics that one can choose from
+POINTS = 20_000  # of all curves of the first metric together, and of all others: the page stays below a megabyte
 FEWEST, MOST = 8, 400  # points of one curve
 NOT_COMPARED = ("job.name", "job.dir", "job.dry_run")
 
@@ -27,7 +33,10 @@ def chart_data(record: StudyRecord) -> dict[str, Any]:
     sums, best = totals(record), record.best()
     parameters = [_parameter(record, key) for key in record.keys]
     diff, same = _difference(record, best) if best else ([], 0)
-    room = max(FEWEST, min(MOST, POINTS // max(1, len(record.trials))))
+    every = measures(record)
+    looked = every[: max(MEASURES, len(record.metrics))]
+    shares = [importances(record, measure) for measure in looked]
+    parents = {trial.number: trial for trial in record.trials}
     return _plain(
         {
             "study": {
@@ -46,9 +55,15 @@ def chart_data(record: StudyRecord) -> dict[str, Any]:
                 "about": about(record),
             },
             "params": parameters,
-            "trials": [_trial(record, trial, parameters, room) for trial in record.trials],
-            "importance": [importances(record, metric) for metric in range(len(record.metrics))],
-            "compared": [compared(record, metric)[1] for metric in range(len(record.metrics))],
+            "metrics": [_measure(record, measure) for measure in looked],
+            "unchosen": [measure.name for measure in every[len(looked) :]],
+            "margin": MARGIN,
+            "trials": [_trial(record, trial, parameters, looked, parents) for trial in record.trials],
+            "importance": shares,
+            "compared": [compared(record, measure)[1] for measure in looked],
+            "contours": [
+                contours(record, measure, parameters, share) for measure, share in zip(looked, shares, strict=True)
+            ],
             "best": best.number if best else None,
             "front": [trial.number for trial in record.front()],
             "model": model_of(record, best) if best else None,
@@ -69,31 +84,55 @@ def chart_data(record: StudyRecord) -> dict[str, Any]:
 
 
 def _parameter(record: StudyRecord, key: str) -> dict[str, Any]:
-    """levels: a choice's values as text, in the space's order; None for numbers, which have a scale and bounds."""
+    """levels: a choice's values as text, in the space's order; None for numbers, whose axis goes from low to high."""
     space = next((parameter for parameter in record.space if parameter["key"] == key), {})
     seen = [trial.values[key] for trial in record.trials if key in trial.values]
     chosen = space.get("kind") == "choice" or not all(is_number(item) for item in seen)
     choices = [*(space.get("choices") or ()), *seen] if chosen else []
+    ends = [] if chosen else [*seen, *(space[end] for end in ("low", "high") if is_number(space.get(end)))]
+    low, high, scale = min(ends, default=0.0), max(ends, default=1.0), scale_of(record, key)
+    if (scale == "log" and low <= 0) or (scale == "reverse_log" and high >= 1):
+        scale = "linear"
     return {
         "key": key,
         "short": short_keys(record.keys)[key],
-        "scale": scale_of(record, key),
-        "low": space.get("low"),
-        "high": space.get("high"),
+        "scale": "log" if scale == "linear" and not chosen and helps(seen) and low > 0 else scale,
+        "low": low,
+        "high": high,
         "levels": list(dict.fromkeys(text(item) for item in choices)) if chosen else None,
     }
 
 
-def _trial(record: StudyRecord, trial: Trial, parameters: Sequence[Mapping[str, Any]], room: int) -> dict[str, Any]:
-    """n number, s state, v values (a choice by its level), o objective, f feasible, r reason, j job, a and b when it
-    started and ended, w [from, to] of its waits, i interruptions, d device-seconds, l lost seconds, p prior study,
-    m metrics, x and y its curve."""
-    curve = thinned([point for point in trial.curve if math.isfinite(point[0])], room)
+def _measure(record: StudyRecord, measure: Measure) -> dict[str, Any]:
+    """log, log_curves: whether a log axis shows its values, and those while trials learned, better."""
+    ends = [end for trial in record.trials if (end := value(record, trial, measure.name)) is not None]
+    learned = [point[2] for trial in record.trials for point in curve(record, trial, measure.name)]
+    return {
+        "name": measure.name,
+        "goal": measure.goal,
+        "log": helps(ends, measure.goal),
+        "log_curves": helps(learned, measure.goal),
+    }
+
+
+def _trial(
+    record: StudyRecord,
+    trial: Trial,
+    parameters: Sequence[Mapping[str, Any]],
+    looked: Sequence[Measure],
+    trials: Mapping[int, Trial],
+) -> dict[str, Any]:
+    """n number, s state, v values (a choice by its level), o what it came to in each metric, f feasible, r reason, j job,
+    a and b when it started and ended, w [from, to] of its waits, i interruptions, d device-seconds, l lost seconds,
+    p prior study, k the trial that it went on from, m further metrics, c a curve for each metric: [x, y, points of its
+    ancestors]."""
+    told = [value(record, trial, measure.name) for measure in looked]
+    names = {measure.name for measure in looked}
     return {
         "n": trial.number,
         "s": trial.state,
         "v": [_value(trial, parameter) for parameter in parameters],
-        "o": list(trial.objective) if trial.objective else None,
+        "o": told,
         "f": trial.feasible,
         "r": trial.reason,
         "j": trial.job,
@@ -104,10 +143,22 @@ def _trial(record: StudyRecord, trial: Trial, parameters: Sequence[Mapping[str, 
         "d": round(trial.device_seconds, 1),
         "l": round(trial.lost_seconds, 1),
         "p": trial.prior,
-        "m": {name: _digits(number) for name, number in trial.metrics.items()},
-        "x": [_digits(point[0]) for point in curve],
-        "y": [_digits(point[2], 5) for point in curve],
+        "k": trial.parent,
+        "m": {name: _digits(number) for name, number in trial.metrics.items() if name not in names},
+        "c": [_curve(record, trial, measure, trials, len(looked)) for measure in looked],
     }
+
+
+def _curve(
+    record: StudyRecord, trial: Trial, measure: Measure, trials: Mapping[int, Trial], count: int
+) -> tuple[list[float], list[float], int] | None:
+    """As charts draw it, in few points; None if there is none."""
+    own = 1 if measure.name == record.metrics[0] else count - 1
+    room = max(FEWEST, min(MOST, POINTS // max(1, len(record.trials) * own)))
+    points, inherited = joined(record, trial, measure.name, trials)
+    drawn = thinned(list(enumerate(points)), room)
+    xs, ys = [_digits(point[0]) for _, point in drawn], [_digits(point[2], 5) for _, point in drawn]
+    return (xs, ys, sum(i < inherited for i, _ in drawn)) if drawn else None
 
 
 def _value(trial: Trial, parameter: Mapping[str, Any]) -> Any:
@@ -132,13 +183,6 @@ def _waits(record: StudyRecord, trial: Trial) -> list[tuple[float | None, float 
     return [(_since(record, w["time"]), _since(record, end)) for w, end in zip(lines, ends, strict=True)]
 
 
-def thinned(curve: Sequence[Point], most: int) -> list[Point]:
-    """At most so many points of a curve, evenly over it, the first and the last among them."""
-    if len(curve) <= most:
-        return list(curve)
-    return [curve[round(i * (len(curve) - 1) / (most - 1))] for i in range(most)]
-
-
 def _difference(record: StudyRecord, best: Trial) -> tuple[list[tuple[str, str, str]], int]:
     """The keys in which the best trial's config differs from the base, with both values, and how many don't."""
     base, job = dict(leaves(record.base)), record.job(best)
@@ -150,7 +194,7 @@ def _difference(record: StudyRecord, best: Trial) -> tuple[list[tuple[str, str, 
     differing = [key for key in keys if base.get(key, ...) != config.get(key, ...)]
 
     def told(node: Mapping[str, Any], key: str) -> str:
-        return value(node[key]) if key in node else "–"
+        return said(node[key]) if key in node else "–"
 
     return [(key, told(base, key), told(config, key)) for key in differing], len(keys) - len(differing)
 

@@ -14,23 +14,24 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainer.tuning.record import StudyRecord, Trial
+from trainer.tuning.reports.measures import Measure, curve, value
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 LEAST = 6  # trials below which nothing is said
 MOST = 160  # trials that are looked at
-TREES = 32
+TREES, FEWER = 32, 8  # for the study's own metrics, and for any other that is looked at
 FAR = 3.0  # values are cut at the median plus so many times its distance from the best
 ABSENT = "(absent)"
 
 
-def importances(record: StudyRecord, metric: int = 0) -> dict[str, float]:
+def importances(record: StudyRecord, measure: Measure | None = None) -> dict[str, float]:
     """Share of a metric's variance by config key, the greatest first; they sum to 1.
 
-    metric: its index. {} if fewer than six trials tell, or all values are equal.
+    measure: the study's first metric, if none is given. {} if fewer than six trials tell, or all values are equal.
     """
-    losses, _ = compared(record, metric)
+    losses, _ = compared(record, measure)
     trials = _even_share(
         sorted((t for t in record.trials if t.number in losses), key=lambda t: (losses[t.number], t.number))
     )
@@ -39,31 +40,34 @@ def importances(record: StudyRecord, metric: int = 0) -> dict[str, float]:
         return {}
     columns = {key: _column(record, key, trials) for key in record.keys}
     varied = {key: column for key, column in columns.items() if column is not None}
-    shares = _fanova(varied, cut) if len(varied) > 1 else dict.fromkeys(varied, 1.0)
+    trees = TREES if measure is None or measure.name in record.metrics else FEWER
+    shares = _fanova(varied, cut, trees) if len(varied) > 1 else dict.fromkeys(varied, 1.0)
     found = {key: shares.get(key, 0.0) for key in record.keys}
     return dict(sorted(found.items(), key=lambda pair: -pair[1])) if sum(found.values()) > 0 else {}
 
 
-def compared(record: StudyRecord, metric: int = 0) -> tuple[dict[int, float], float | None]:
+def compared(record: StudyRecord, measure: Measure | None = None) -> tuple[dict[int, float], float | None]:
     """Trials' losses (less is better) that may be compared with each other, and at which resource they are taken.
 
-    Where enough trials have completed these are their final ones, and None. Where a scheduler has let few complete, the
-    first metric is taken of all trials that came so far, at the greatest resource that a third of them reached.
+    Where enough trials have completed these are their final ones, and None. Where a scheduler has let few complete, it
+    is taken of all trials that came so far, at the greatest resource that a third of them reached.
     """
-    sign = -1.0 if record.goals[metric] == "max" else 1.0
-    done = [t for t in record.trials if t.state == "completed" and t.feasible and t.objective is not None]
-    final = {t.number: sign * t.objective[metric] for t in done if math.isfinite(t.objective[metric])}  # type: ignore[index]
+    name, goal = (measure.name, measure.goal) if measure else (record.metrics[0], record.goals[0])
+    sign = -1.0 if goal == "max" else 1.0
+    done = {t.number: value(record, t, name) for t in record.trials if t.state == "completed" and t.feasible}
+    final = {number: sign * found for number, found in done.items() if found is not None and math.isfinite(found)}
     enough = max(LEAST, 3 * len(record.keys))
-    curves = {t.number: [p for p in t.curve if math.isfinite(p[2])] for t in record.trials if t.state != "failed"}
-    curves = {number: curve for number, curve in curves.items() if curve}
-    if metric > 0 or len(final) >= min(enough, len(curves)):
+    learned = [t for t in record.trials if t.state != "failed"]
+    curves = {t.number: [p for p in curve(record, t, name) if math.isfinite(p[2])] for t in learned}
+    curves = {number: points for number, points in curves.items() if points}
+    if len(final) >= min(enough, len(curves)):
         return final, None
-    reached = sorted((curve[-1][0] for curve in curves.values()), reverse=True)
+    reached = sorted((points[-1][0] for points in curves.values()), reverse=True)
     common = reached[min(len(reached), max(enough, -(-len(reached) // 3))) - 1]
     return {
-        number: sign * [value for resource, _, value in curve if resource <= common][-1]
-        for number, curve in curves.items()
-        if curve[0][0] <= common <= curve[-1][0]
+        number: sign * [told for resource, _, told in points if resource <= common][-1]
+        for number, points in curves.items()
+        if points[0][0] <= common <= points[-1][0]
     }, common
 
 
@@ -95,7 +99,9 @@ def _column(record: StudyRecord, key: str, trials: Sequence[Trial]) -> tuple[Bas
     return (CategoricalDistribution(levels), texts) if len(levels) > 1 else None
 
 
-def _fanova(columns: dict[str, tuple[BaseDistribution, list[Any]]], losses: list[float]) -> dict[str, float]:
+def _fanova(
+    columns: dict[str, tuple[BaseDistribution, list[Any]]], losses: list[float], trees: int
+) -> dict[str, float]:
     from optuna import create_study, create_trial
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
     from optuna.logging import WARNING, get_verbosity, set_verbosity
@@ -113,7 +119,7 @@ def _fanova(columns: dict[str, tuple[BaseDistribution, list[Any]]], losses: list
         )
         for i, loss in enumerate(losses)
     )
-    shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(n_trees=TREES, seed=0))
+    shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(n_trees=trees, seed=0))
     return {key: float(share) for key, share in shares.items() if math.isfinite(share)}
 
 

@@ -46,9 +46,12 @@ const plural = (count, noun) => `${count} ${noun}${Number(count) === 1 ? "" : "s
 const stateName = (t) => (t.p ? `of ${t.p}` : t.s.replace("_", " "));
 const kindOf = (t) => (t.p ? "prior" : t.s);
 
-const goal = () => D.study.goals[view.metric];
-const metric = () => D.study.metrics[view.metric];
-const objective = (t, m = view.metric) => (t.o && finite(t.o[m]) ? t.o[m] : null);
+const goal = () => D.metrics[view.metric].goal;
+const metric = () => D.metrics[view.metric].name;
+const objective = (t, m = view.metric) => (finite(t.o[m]) ? t.o[m] : null);
+const raw = (t, m = view.metric) => (t.o[m] === null ? "–" : fmt(t.o[m])); // also what is not finite
+const kindOfAxis = () => (D.metrics[view.metric].log ? "log" : "linear");
+const bestName = () => (view.metric ? `best by ${D.metrics[0].name}` : "best");
 const shown = (p, value) => (value === null ? "–" : p.levels ? p.levels[value] : fmt(value));
 const ended = (t) => t.s === "completed" && t.f;
 // trials whose value of the metric is one of full training, the best first
@@ -70,7 +73,7 @@ function numbers(low, high, kind, room) {
   const to = { log: Math.log10, reverse_log: (v) => -Math.log10(1 - v), linear: (v) => v }[kind || "linear"];
   let a = to(low), b = to(high);
   if (!(b > a)) { const pad = Math.abs(a) * 0.05 || 0.5; a -= pad; b += pad; }
-  const margin = (b - a) * (room === undefined ? 0.03 : room);
+  const margin = (b - a) * (room === undefined ? D.margin : room);
   a -= margin; b += margin;
   const at = (v) => (to(v) - a) / (b - a);
   let ticks;
@@ -102,19 +105,17 @@ function levels(names) {
 }
 function scaleOf(p) {
   if (p.levels) return levels(p.levels);
-  const values = T.map((t) => t.v[P.indexOf(p)]).filter(finite);
-  const low = Math.min(...values, finite(p.low) ? p.low : Infinity), high = Math.max(...values, finite(p.high) ? p.high : -Infinity);
-  return low <= high ? numbers(low, high, p.scale) : numbers(0, 1);
+  return numbers(p.low, p.high, p.scale);
 }
 // A range that a few values far on the worse side don't squeeze; what lies outside is drawn at its edge
 function robust(values, kind, better) {
-  const sorted = values.filter(finite).sort((a, b) => a - b);
+  const log = kind === "log", sorted = values.filter((v) => finite(v) && (!log || v > 0)).map((v) => (log ? Math.log10(v) : v)).sort((a, b) => a - b);
   if (!sorted.length) return numbers(0, 1);
   let low = sorted[0], high = sorted[sorted.length - 1];
   const quarter = sorted[Math.ceil(0.25 * (sorted.length - 1))], upper = sorted[Math.floor(0.75 * (sorted.length - 1))];
-  if (kind !== "log" && better !== "max" && upper > low) high = Math.min(high, upper + 2.5 * (upper - low));
-  if (kind !== "log" && better === "max" && quarter < high) low = Math.max(low, quarter - 2.5 * (high - quarter));
-  return numbers(low, high, kind, 0.05);
+  if (better !== "max" && upper > low) high = Math.min(high, upper + 2.5 * (upper - low));
+  if (better === "max" && quarter < high) low = Math.max(low, quarter - 2.5 * (high - quarter));
+  return log ? numbers(10 ** low, 10 ** high, kind, 0.05) : numbers(low, high, kind, 0.05);
 }
 const clamp = (share) => Math.max(0, Math.min(1, share));
 const outside = (scale, v) => scale.at(v) < 0 || scale.at(v) > 1;

@@ -80,9 +80,10 @@ function paint(root) {
 }
 function hide() { tip.hidden = true; light(null); }
 function facts(t) {
-  const pairs = D.study.metrics.map((name, m) => [name, t.o ? fmt(t.o[m]) : "–"]);
+  const pairs = D.metrics.map(({ name }, m) => [name, raw(t, m)]).filter((_, m) => m < D.study.metrics.length || m === view.metric);
   P.forEach((p, i) => { if (t.v[i] !== null) pairs.push([p.short, shown(p, t.v[i])]); });
   if (t.b !== null && t.a !== null) pairs.push(["time", dur(t.b - t.a)]);
+  if (t.k !== null) pairs.push(["went on from", `trial ${t.k}`]);
   if (t.i) pairs.push(["interruptions", `${t.i}, ${dur(t.l)} lost`]);
   return pairs;
 }
@@ -157,8 +158,8 @@ const lineSign = (name, text) => el("span", {}, svg("svg", { viewBox: "0 0 16 12
 function ramp(from, to) {
   return el("span", {}, from, el("span", { class: "ramp" }, [0, 1, 2, 3, 4, 5, 6, 7, 8].map((q) => el("i", { style: `background:var(--q${q})` }))), to);
 }
-function toggle(parent, text, change) {
-  const button = el("button", { type: "button", "aria-pressed": "false", onclick: () => {
+function toggle(parent, text, pressed, change) {
+  const button = el("button", { type: "button", "aria-pressed": String(pressed), onclick: () => {
     const on = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", String(on));
     change(on);

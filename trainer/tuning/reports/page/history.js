@@ -5,7 +5,7 @@ function history() {
   const told = T.filter((t) => objective(t) !== null);
   if (!told.length) return say(body, T.length ? `No trial has reported a finite ${metric()}.` : "There are no trials yet.");
   const values = told.map((t) => objective(t));
-  let kind = "linear";
+  let kind = kindOfAxis();
   const controls = el("div", { class: "controls" });
   body.append(controls);
   const c = chart(body, { label: `History of ${metric()} over ${plural(told.length, "trial")}`, height: (w) => (w < 500 ? 250 : 300), draw(c) {
@@ -23,13 +23,13 @@ function history() {
       c.svg.append(svg("path", { class: "bestline", d: `M${X(steps[0][0])} ${at(steps[0][1])}${d}H${box.r}` }));
     }
   } });
-  if (Math.min(...values) > 0) toggle(controls, "log scale", (on) => { kind = on ? "log" : "linear"; c.redraw(); });
+  if (Math.min(...values) > 0) toggle(controls, "log scale", kind === "log", (on) => { kind = on ? "log" : "linear"; c.redraw(); });
   else controls.remove();
   statesLegend(body, [lineSign("bestline", "best so far"), el("span", {}, "▲ beyond the axis")]);
   behind(body, ["trial", "state", metric(), "best so far"], () => {
     const steps = new Map(bestSoFar());
     let best = "–";
-    return T.map((t) => { best = steps.has(t.n) ? steps.get(t.n) : best; return [t.n, stateName(t), t.o ? (finite(t.o[view.metric]) ? t.o[view.metric] : String(t.o[view.metric])) : "–", best]; });
+    return T.map((t) => { best = steps.has(t.n) ? steps.get(t.n) : best; return [t.n, stateName(t), t.o[view.metric] === null ? "–" : t.o[view.metric], best]; });
   });
 }
 function bestSoFar() {
@@ -44,42 +44,50 @@ function bestSoFar() {
 }
 
 function curves() {
-  const name = D.study.metrics[0], unit = D.study.unit;
-  const body = section("curves", "Learning curves", `${name} of every trial while it learned. The best stands out, those stopped early are faded.`);
-  const told = T.filter((t) => t.y && t.y.some(finite));
-  if (!told.length) return say(body, `No trial has reported ${name} while it learned.`);
-  let kind = "linear";
+  const unit = D.study.unit, of = (t) => t.c[view.metric], told = T.filter((t) => of(t) && of(t)[1].some(finite));
+  const went = told.some((t) => of(t)[2]);
+  const body = section("curves", "Learning curves", `${metric()} of every trial while it learned. The best stands out, those stopped early are faded.${went ? " A trial that went on from another's state is one line with it; a ring is where it left it." : ""}`);
+  if (!told.length) return say(body, `No trial has reported ${metric()} while it learned.`);
+  let kind = D.metrics[view.metric].log_curves ? "log" : "linear";
   const controls = el("div", { class: "controls" });
   body.append(controls);
-  const all = told.flatMap((t) => t.y).filter(finite);
+  const all = told.flatMap((t) => of(t)[1]).filter(finite);
   // begin, middle and end of each: a long curve does not count more than a short one
-  const some = told.flatMap((t) => [t.y[0], t.y[t.y.length >> 1], t.y[t.y.length - 1]]);
+  const some = told.map((t) => of(t)[1]).flatMap((ys) => [ys[0], ys[ys.length >> 1], ys[ys.length - 1]]);
   const c = chart(body, { label: `Learning curves of ${plural(told.length, "trial")}`, height: (w) => (w < 500 ? 270 : 360), draw(c) {
-    const xs = told.flatMap((t) => t.x).filter(finite);
-    const y = robust(some, kind, D.study.goals[0]), x = numbers(Math.min(...least(xs)), Math.max(...most(xs)), "linear", 0.01);
-    const { X, Y, box } = plot(c, { x, y, xLabel: unit === "seconds" ? "seconds" : unit, yLabel: name });
+    const xs = told.flatMap((t) => of(t)[0]).filter(finite);
+    const y = robust(some, kind, goal()), x = numbers(least(xs)[0], most(xs)[0], "linear", 0.01);
+    const { X, Y, box } = plot(c, { x, y, xLabel: unit, yLabel: metric() });
     c.svg.append(svg("clipPath", { id: "inside" }, svg("rect", { x: box.l, y: box.t - 4, width: box.r - box.l + 6, height: box.b - box.t + 6 })));
     const group = svg("g", { "clip-path": "url(#inside)" });
     c.svg.append(group);
     const rank = (t) => (t.n === D.best ? 2 : t.s === "stopped_early" ? 0 : 1);
     [...told].sort((a, b) => rank(a) - rank(b)).forEach((t) => {
-      let d = "", pen = "M", points = 0;
-      t.y.forEach((v, i) => {
-        if (!finite(v) || (kind === "log" && v <= 0)) { pen = "M"; return; }
-        const px = X(t.x[i]), py = box.b - Math.max(-2, Math.min(3, y.at(v))) * (box.b - box.t);
-        d += `${pen}${px.toFixed(1)} ${py.toFixed(1)}`;
-        pen = "L"; points++;
-        if (!outside(y, v)) c.marks.push({ x: px, y: py, t });
+      const line = lineOf(of(t), X, (v) => box.b - Math.max(-2, Math.min(3, y.at(v))) * (box.b - box.t), kind, (px, py, v, own) => {
+        if (own && !outside(y, v)) c.marks.push({ x: px, y: py, t });
       });
-      if (points === 1) d += "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0"; // a curve of one report is a ring
-      group.append(svg("path", { class: `line ${kindOf(t)}${t.n === D.best ? " best" : told.length > 150 ? " many" : ""}`, d, "data-t": t.n }));
+      group.append(svg("path", { class: `line ${kindOf(t)}${t.n === D.best ? " best" : told.length > 150 ? " many" : ""}`, d: line, "data-t": t.n }));
     });
   } });
-  if (least(all)[0] > 0) toggle(controls, "log scale", (on) => { kind = on ? "log" : "linear"; c.redraw(); });
+  if (least(all)[0] > 0) toggle(controls, "log scale", kind === "log", (on) => { kind = on ? "log" : "linear"; c.redraw(); });
   else controls.remove();
   const kinds = [...new Set(told.map(kindOf))].map((kind) => lineSign(`line ${kind}`, kind.replace("_", " ")));
-  body.append(el("div", { class: "legend" }, kinds, D.best === null ? null : lineSign("line best", "best")));
-  behind(body, ["trial", "state", `last of ${unit}`, `last ${name}`], () => told.map((t) => [t.n, stateName(t), t.x[t.x.length - 1], t.y[t.y.length - 1]]));
+  body.append(el("div", { class: "legend" }, kinds, D.best === null ? null : lineSign("line best", bestName())));
+  const last = (values) => values[values.length - 1];
+  behind(body, ["trial", "state", `last of ${unit}`, `last ${metric()}`, ...(went ? ["went on from"] : [])], () => told.map((t) => [t.n, stateName(t), last(of(t)[0]), last(of(t)[1]), ...(went ? [t.k] : [])]));
+}
+// A curve [xs, ys, points of ancestors] as a path, with a ring where it left them; of one point it is the ring alone
+function lineOf([xs, ys, inherited], X, Y, kind, mark) {
+  const ring = "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0m3 0";
+  let d = "", pen = "M", points = 0;
+  ys.forEach((v, i) => {
+    if (!finite(v) || (kind === "log" && v <= 0)) { pen = "M"; return; }
+    const px = X(xs[i]), py = Y(v);
+    d += `${pen}${px.toFixed(1)} ${py.toFixed(1)}${inherited && i === inherited - 1 ? ring : ""}`;
+    pen = "L"; points++;
+    mark(px, py, v, i >= inherited);
+  });
+  return points === 1 && !inherited ? d + ring : d;
 }
 // Math.min of very many arguments overflows the stack
 const least = (values) => [values.reduce((a, b) => Math.min(a, b), Infinity)];

@@ -9,6 +9,6 @@ function render() {
   const links = [...document.querySelectorAll("section")].map((body) => el("a", { href: `#${body.id}` }, body.querySelector("h2").textContent));
   const bar = document.querySelector("nav");
   if (bar) bar.remove();
-  document.getElementById("head").after(el("nav", { "aria-label": "Sections" }, links));
+  document.getElementById("head").after(el("nav", { "aria-label": "Sections" }, links, chooser()));
 }
 render();

@@ -34,7 +34,7 @@ function parallel() {
     count.textContent = brushes.size ? `${plural(kept.length, "trial")} of ${sorted.length} ${kept.length === 1 ? "passes" : "pass"}${best ? `; the best of them is trial ${best.n} with ${fmt(objective(best))}` : ""}.` : `${plural(sorted.length, "trial")}; nothing is filtered.`;
   } });
   body.append(el("div", { class: "controls" }, el("button", { type: "button", onclick: () => { brushes.clear(); c.redraw(); } }, "Show all")), count);
-  body.append(el("div", { class: "legend" }, ramp("worse", "better"), lineSign("bestline", "best")));
+  body.append(el("div", { class: "legend" }, ramp("worse", "better"), lineSign("bestline", bestName())));
   behind(body, ["trial", metric(), ...byImportance().slice(0, 2).map((i) => P[i].short)], () => sorted.slice().reverse().map((t) => [t.n, objective(t), ...byImportance().slice(0, 2).map((i) => shown(P[i], t.v[i]))]));
 }
 function axes(w) {
@@ -43,7 +43,7 @@ function axes(w) {
     const scale = scaleOf(P[i]);
     return { key: P[i].key, name: P[i].short, scale, at: (t) => (t.v[i] === null ? null : clamp(scale.at(t.v[i]))) };
   });
-  const scale = robust(T.map((t) => objective(t)).filter(finite), "linear", goal());
+  const scale = robust(T.map((t) => objective(t)), kindOfAxis(), goal());
   return [...list, { key: "", name: metric(), scale, at: (t) => clamp(scale.at(objective(t))) }];
 }
 const passes = (t, all) => all.every((axis) => {
@@ -108,7 +108,7 @@ function pareto() {
   const S = D.study;
   if (S.metrics.length < 2) return;
   const body = section("pareto", "Pareto front", "The trials that no other beats in every metric; the others behind them.");
-  const told = T.filter((t) => t.o && t.o.every(finite) && t.s !== "failed"), front = new Set(D.front);
+  const own = (t) => t.o.slice(0, S.metrics.length), told = T.filter((t) => own(t).every(finite)), front = new Set(D.front);
   if (!told.length) return say(body, "No trial has reported all metrics.");
   let pair = [0, 1];
   const controls = el("div", { class: "controls" });
@@ -119,7 +119,7 @@ function pareto() {
   }
   const c = chart(body, { label: "Pareto front", height: (w) => (w < 500 ? 280 : 360), draw(c) {
     const [a, b] = pair, values = (m) => told.map((t) => t.o[m]);
-    const x = robust(values(a), "linear", S.goals[a]), y = robust(values(b), "linear", S.goals[b]);
+    const kind = (m) => (D.metrics[m].log ? "log" : "linear"), x = robust(values(a), kind(a), S.goals[a]), y = robust(values(b), kind(b), S.goals[b]);
     const { X, Y, box } = plot(c, { x, y, xLabel: `${S.metrics[a]} (${S.goals[a]})`, yLabel: `${S.metrics[b]} (${S.goals[b]})` });
     const inside = told.filter((t) => !outside(x, t.o[a]) && !outside(y, t.o[b]));
     const line = inside.filter((t) => front.has(t.n)).sort((s, t) => s.o[a] - t.o[a]);
@@ -131,5 +131,5 @@ function pareto() {
   const few = body.clientWidth > 600 ? byImportance().slice(0, 2) : [], narrow = few.length + S.metrics.length > 4 && body.clientWidth < 600;
   body.append(el("h3", {}, plural(D.front.length, "trial") + " of the front"), el("table", {},
     el("thead", {}, el("tr", {}, ["trial", ...S.metrics, ...few.map((i) => P[i].short)].map((head) => el("th", { scope: "col", class: head.length < 6 ? "r n" : "r" }, soft(head))))),
-    el("tbody", {}, T.filter((t) => front.has(t.n)).sort((s, t) => s.o[0] - t.o[0]).slice(0, 60).map((t) => el("tr", { "data-t": t.n }, [t.n, ...t.o, ...few.map((i) => shown(P[i], t.v[i]))].map((v) => (narrow ? el("td", { class: "r" }, fmt(v)) : cell(fmt(v), true))))))));
+    el("tbody", {}, T.filter((t) => front.has(t.n)).sort((s, t) => s.o[0] - t.o[0]).slice(0, 60).map((t) => el("tr", { "data-t": t.n }, [t.n, ...own(t), ...few.map((i) => shown(P[i], t.v[i]))].map((v) => (narrow ? el("td", { class: "r" }, fmt(v)) : cell(fmt(v), true))))))));
 }

@@ -20,6 +20,7 @@ function chartBars(parent, shares) {
   } });
 }
 
+const bestSign = () => (D.best === null ? null : el("span", {}, svg("svg", { viewBox: "0 0 16 12", "aria-hidden": "true" }, svg("circle", { class: "dot best", cx: 8, cy: 6, r: 4 })), bestName()));
 // which ninth of the order a trial lies in: its colour
 function ninths() {
   const told = T.filter((t) => objective(t) !== null), last = Math.max(1, told[told.length - 1] ? T.length - 1 : 1);
@@ -31,7 +32,7 @@ function slices() {
   if (!told.length || !P.length) return say(body, P.length ? `No trial has reported a finite ${metric()}.` : "The study has no parameters.");
   const order = ninths(), grid = el("div", { class: "grid" });
   body.append(grid);
-  const y = () => robust(told.map((t) => objective(t)), "linear", goal());
+  const y = () => robust(told.map((t) => objective(t)), kindOfAxis(), goal());
   const draw = (i) => {
     const p = P[i];
     chart(grid, { title: p.key, label: `Slice of ${p.key}`, height: 200, draw(c) {
@@ -50,7 +51,7 @@ function slices() {
     const button = el("button", { type: "button", onclick: () => { button.remove(); all.slice(12).forEach(draw); } }, `Show ${all.length - 12} more`);
     body.append(button);
   }
-  body.append(el("div", { class: "legend" }, ramp("first trial", "last trial"), lineSign("bestline", "best")));
+  body.append(el("div", { class: "legend" }, ramp("first trial", "last trial"), bestSign()));
   behind(body, ["parameter", "best at", "tried from", "to"], () => all.map((i) => {
     const values = told.map((t) => t.v[i]).filter((v) => v !== null), best = T.find((t) => t.n === D.best);
     return [P[i].key, best ? shown(P[i], best.v[i]) : "–", ...(P[i].levels ? [values.length ? [...new Set(values)].map((v) => P[i].levels[v]).join(", ") : "–", ""] : [fmt(least(values)[0]), fmt(most(values)[0])])];
@@ -60,60 +61,52 @@ function slices() {
 // The best first: completed trials, then those that came further before they were stopped, then by value
 function standing() {
   const done = ranked();
-  const others = T.filter((t) => !ended(t) && t.s !== "failed" && t.f && objective(t) !== null), sign = goal() === "max" ? -1 : 1;
-  const far = (t) => (t.x.length ? t.x[t.x.length - 1] : 0);
+  const others = T.filter((t) => !ended(t) && t.f && objective(t) !== null), sign = goal() === "max" ? -1 : 1;
+  const far = (t) => { const line = t.c[view.metric]; return line ? line[0][line[0].length - 1] : 0; };
   return [...done, ...others.sort((a, b) => far(b) - far(a) || sign * (objective(a) - objective(b)) || a.n - b.n)];
 }
 function contours() {
-  const body = section("contours", "Contours", `How two parameters together decide ${metric()}: trials as points, between them an estimate from the trials nearby, faint where there are none.`);
-  const told = standing(), top = byImportance().filter(varies).slice(0, 3);
-  if (told.length < 5 || top.length < 2) return say(body, told.length < 5 ? "It takes five trials with a value." : "It takes two parameters that vary.");
-  const pairs = top.length > 2 ? [[0, 1], [0, 2], [1, 2]] : [[0, 1]], grid = el("div", { class: "grid wide" });
+  const body = section("contours", "Contours", `How two parameters together decide ${metric()}: trials as points, between them an estimate from the trials nearby, faint where there are few. The line is around the best region.`);
+  const told = standing(), pairs = D.contours[view.metric];
+  if (told.length < 5) return say(body, "It takes five trials with a value.");
+  if (!pairs.length) return say(body, P.filter((p, i) => varies(i)).length < 2 ? "It takes two parameters that vary." : "Too few trials have both parameters.");
+  const grid = el("div", { class: "grid wide" }), top = [...new Set(pairs.flatMap(({ x, y }) => [x, y]))];
   body.append(grid);
-  const rank = new Map(told.map((t, i) => [t.n, 1 - i / (told.length - 1)])); // 1 is best
-  for (const [a, b] of pairs) {
-    const i = top[a], j = top[b], points = told.filter((t) => t.v[i] !== null && t.v[j] !== null);
-    if (points.length < 3) continue;
+  for (const { x: i, y: j, rows } of pairs) {
+    const points = told.filter((t) => t.v[i] !== null && t.v[j] !== null);
     chart(grid, { title: `${P[i].short} and ${P[j].short}`, label: `Contour of ${P[i].key} and ${P[j].key}`, height: (w) => Math.min(300, w * 0.82), draw(c) {
-      const x = scaleOf(P[i]), y = scaleOf(P[j]), frame = plot(c, { x, y, xLabel: P[i].short, yLabel: P[j].short }), { X, Y, box } = frame;
-      c.svg.append(field(points.map((t) => ({ x: x.at(t.v[i]), y: y.at(t.v[j]), z: rank.get(t.n) })), x, y, box));
+      const { X, Y, box } = plot(c, { x: scaleOf(P[i]), y: scaleOf(P[j]), xLabel: P[i].short, yLabel: P[j].short });
+      c.svg.append(field(rows, box));
       points.slice().reverse().forEach((t) => dot(c, t, X(t.v[i]) + jitter(P[i], t, box.r - box.l), Y(t.v[j]) + jitter(P[j], t, box.b - box.t), { extra: "sample", size: 2.8 }));
     } });
   }
-  if (!grid.children.length) say(body, "Too few trials have both parameters.");
-  body.append(el("div", { class: "legend" }, ramp("worse", "better"), el("span", {}, "by rank: trials that came further first, then by value")));
-  behind(body, ["trial", ...top.map((i) => P[i].short), metric()].slice(0, 5), () => told.map((t) => [t.n, ...top.map((i) => shown(P[i], t.v[i])), objective(t)]));
-}
-// whole pixels, so that faint cells neither overlap nor leave seams
-function cells(box, w, h, from, to, row) {
-  const x = Math.round(box.l + from * w), y = Math.round(box.b - (row + 1) * h);
-  return { x, y, width: Math.round(box.l + to * w) - x, height: Math.round(box.b - row * h) - y };
+  body.append(el("div", { class: "legend" }, ramp("worse", "better"), lineSign("region", "best region"), bestSign(), el("span", {}, "by rank: trials that came further first, then by value")));
+  behind(body, ["trial", ...top.map((i) => P[i].short), metric()], () => told.map((t) => [t.n, ...top.map((i) => shown(P[i], t.v[i])), objective(t)]));
 }
 // trials of one level beside each other, each always at the same place
 const jitter = (p, t, room) => (p.levels ? ((((t.n * 7919) % 101) / 101 - 0.5) * 0.6 * room) / p.levels.length : 0);
-// A kernel estimate (Nadaraya and Watson) on a grid, runs of one colour in a row as one rectangle
-function field(points, x, y, box) {
-  const group = svg("g", { "shape-rendering": "crispEdges", "aria-hidden": "true" }), nx = x.levels || 56, ny = y.levels || 56;
-  const wide = Math.max(0.055, Math.min(0.16, 0.42 * points.length ** -0.25)), w = (box.r - box.l) / nx, h = (box.b - box.t) / ny;
-  const apart = (scale, count, a, b) => (scale.levels ? (Math.round(a * count - 0.5) === Math.round(b * count - 0.5) ? 0 : 9) : a - b);
-  for (let row = 0; row < ny; row++) {
-    let from = 0, now = null;
-    const v = (row + 0.5) / ny;
-    for (let column = 0; column <= nx; column++) {
-      let name = null;
-      if (column < nx) {
-        const u = (column + 0.5) / nx;
-        let sum = 0, weight = 0;
-        for (const p of points) {
-          const dx = apart(x, nx, u, p.x), dy = apart(y, ny, v, p.y), k = Math.exp(-(dx * dx + dy * dy) / (2 * wide * wide));
-          sum += k * p.z; weight += k;
-        }
-        name = weight < 1e-9 ? "none" : `f${Math.min(8, Math.floor(9 * (sum / weight)))}${weight < 0.35 ? " thin" : ""}`;
-      }
-      if (name === now) continue;
-      if (now && now !== "none") group.append(svg("rect", { class: now, ...cells(box, w, h, from, column, row) }));
-      from = column; now = name;
+// Rows of shades, the lowest first: a digit, a letter where it is faint, a dot where there is none; of one shade in a row, one rectangle
+function field(rows, box) {
+  const group = svg("g", { "shape-rendering": "crispEdges", "aria-hidden": "true" });
+  const w = (box.r - box.l) / rows[0].length, h = (box.b - box.t) / rows.length, isBest = (row, column) => "8i".includes((rows[row] || "")[column] || ".");
+  // whole pixels, so that faint cells neither overlap nor leave seams
+  const left = (column) => Math.round(box.l + column * w), upper = (row) => Math.round(box.b - (row + 1) * h);
+  let edge = "";
+  rows.forEach((cells, row) => {
+    for (const { 0: run, index } of cells.matchAll(/([^.])\1*/g)) {
+      const faint = run[0] >= "a", shade = faint ? run.charCodeAt(0) - 97 : run[0];
+      const x = left(index), y = upper(row);
+      group.append(svg("rect", { class: `f${shade}${faint ? " thin" : ""}`, x, y, width: left(index + run.length) - x, height: upper(row - 1) - y }));
     }
-  }
+    for (let column = 0; column < cells.length; column++) {
+      if (!isBest(row, column)) continue;
+      const [x, y, right, below] = [left(column), upper(row), left(column + 1), upper(row - 1)];
+      if (!isBest(row + 1, column)) edge += `M${x} ${y}H${right}`;
+      if (!isBest(row - 1, column)) edge += `M${x} ${below}H${right}`;
+      if (!isBest(row, column - 1)) edge += `M${x} ${y}V${below}`;
+      if (!isBest(row, column + 1)) edge += `M${right} ${y}V${below}`;
+    }
+  });
+  group.append(svg("path", { class: "region", d: edge }));
   return group;
 }

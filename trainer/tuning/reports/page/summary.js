@@ -2,16 +2,25 @@
 
 function head() {
   const S = D.study;
-  const controls = S.metrics.length > 1
-    ? el("div", { class: "controls" }, el("label", {}, "Charts show ", el("select", { id: "metric", onchange: (event) => { view.metric = Number(event.target.value); render(); } },
-      S.metrics.map((name, i) => el("option", { value: i, selected: i === view.metric }, name)))))
-    : null;
   document.getElementById("head").replaceChildren(
     el("h1", {}, S.name),
-    el("p", { class: "lead" }, `${S.state}${S.ends ? `: ${S.ends}` : ""}. Search ${S.search}, scheduler ${S.scheduler}, seed ${S.seed}, started ${new Date(S.created * 1000).toLocaleString()}.`),
+    el("p", { class: "lead" }, `${S.state}${S.ends ? `: ${S.ends}` : ""}. Search ${S.search}, scheduler ${S.scheduler}, seed ${S.seed}.`),
     el("dl", { class: "about" }, Object.entries(S.about).map(([label, told]) => [el("dt", {}, label), el("dd", {}, label === "command" ? commandLine(told) : told)])),
-    ...S.notes.map((note) => el("p", { class: "note" }, note)),
-    ...(controls ? [controls] : []));
+    ...S.notes.map((note) => el("p", { class: "note" }, note)));
+}
+// which metric the charts show
+function chooser() {
+  if (D.metrics.length < 2) return null;
+  const change = (event) => {
+    const y = scrollY;
+    view.metric = Number(event.target.value);
+    render();
+    scrollTo({ top: y, behavior: "instant" });
+    document.getElementById("metric").focus({ preventScroll: true });
+  };
+  const more = D.unchosen.length ? `${plural(D.unchosen.length, "more metric")} in trials.csv` : null;
+  return el("label", { title: more }, "charts show ", el("select", { id: "metric", onchange: change },
+    D.metrics.map(({ name, goal }, i) => el("option", { value: i, selected: i === view.metric }, `${name} (${goal})`))));
 }
 function commandLine(text) {
   const code = el("code", { tabindex: 0 }, text);

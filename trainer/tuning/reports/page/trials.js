@@ -3,11 +3,14 @@
 const table = { sort: "trial", down: false, words: "", state: "", count: 25, open: new Set(), columns: 0, body: null };
 
 function columns() {
+  const shownFirst = D.metrics.map((_, m) => m).filter((m) => m < D.study.metrics.length || m === view.metric);
+  const column = (m) => ({ name: D.metrics[m].name, right: true, of: (t) => objective(t, m), show: (t) => raw(t, m) });
   const list = [
     { name: "trial", right: true, of: (t) => t.n, show: (t) => t.n },
     { name: "state", of: (t) => stateName(t), show: (t) => el("span", { class: "state" }, sign(kindOf(t)), stateName(t)) },
-    ...D.study.metrics.map((name, m) => ({ name, right: true, of: (t) => (t.o && finite(t.o[m]) ? t.o[m] : null), show: (t) => (t.o ? fmt(t.o[m]) : "–") })),
+    ...shownFirst.map(column),
     ...byImportance().map((i) => ({ name: P[i].short, right: !P[i].levels, of: (t) => t.v[i], text: (t) => shown(P[i], t.v[i]), show: (t) => shown(P[i], t.v[i]) })),
+    ...D.metrics.map((_, m) => m).filter((m) => !shownFirst.includes(m)).map(column),
     { name: "time", right: true, of: (t) => (t.b === null || t.a === null ? null : t.b - t.a), show: (t) => (t.b === null || t.a === null ? "–" : dur(t.b - t.a)) },
     { name: "interruptions", right: true, of: (t) => t.i, show: (t) => t.i },
     { name: "reason", of: (t) => t.r, show: (t) => t.r },
@@ -75,9 +78,10 @@ function fillTrials() {
   if (rows.length > table.count) table.body.append(el("button", { type: "button", onclick: () => { table.count += 100; fillTrials(); } }, `Show ${Math.min(100, rows.length - table.count)} more`));
 }
 function more(t) {
-  const pairs = [...D.study.metrics.map((name, m) => [name, t.o ? exact(t.o[m]) : "–"]), ...P.map((p, i) => [p.key, p.levels ? shown(p, t.v[i]) : exact(t.v[i])]).filter((_, i) => t.v[i] !== null)];
-  Object.entries(t.m).forEach(([name, value]) => { if (!D.study.metrics.includes(name)) pairs.push([name, fmt(value)]); });
+  const pairs = [...D.metrics.map(({ name }, m) => [name, t.o[m] === null ? "–" : exact(t.o[m])]), ...P.map((p, i) => [p.key, p.levels ? shown(p, t.v[i]) : exact(t.v[i])]).filter((_, i) => t.v[i] !== null)];
+  Object.entries(t.m).forEach(([name, value]) => pairs.push([name, fmt(value)]));
   if (!t.f) pairs.push(["constraints", "not kept"]);
+  if (t.k !== null) pairs.push(["went on from", `trial ${t.k}`]);
   pairs.push(["device time", dur(t.d)], ["interruptions", t.i ? `${t.i}, ${dur(t.l)} lost` : "none"]);
   if (t.r) pairs.push(["reason", t.r]);
   if (t.j) pairs.push(["job", `trials/${t.j}`]);
