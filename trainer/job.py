@@ -1,6 +1,7 @@
 """A job and its directory: the wire format by which submitter, agents, workers, tuner and people meet.
 
     config.yaml      the resolved config
+    data/            rows that Python gave, see `trainer.api.given`
     code/            the user's own code, see `trainer.codepath`
     submission/      when, by which command, of which commit, in which environment: see `trainer.bundle`
     events.jsonl     one line a state change: its moment (time, up, boot: see `trainer.moment`), state, attempt, reason, and what
@@ -31,6 +32,7 @@ from trainer import moment, plain_file
 from trainer.errors import DamagedFile
 from trainer.shapes import wrong_event, wrong_progress, wrong_report, wrong_result
 
+GIVEN = "data"  # the folder of rows that Python gave
 MAX_RUNTIME = "MaxRuntimeExceeded"  # the source of an end: train.max_time was over before there was a trained model
 
 

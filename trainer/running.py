@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 import uuid
@@ -19,7 +20,7 @@ from trainer.errors import HeadwayError, UserError
 from trainer.folder_name import check_folder
 from trainer.handshake import shake
 from trainer.heeding import Heeding
-from trainer.job import Job, State, Status, write_text
+from trainer.job import GIVEN, Job, State, Status, write_text
 from trainer.looking import submitted
 from trainer.pulling import is_up, pull_small
 from trainer.refusing import check_algorithm, check_data, has_time_left, refuse_impossible
@@ -264,20 +265,22 @@ def place(config: dict[str, Any], *, resumes: bool = False) -> tuple[Job, bool]:
     name = options["name"]
     check_folder("job", name, options["dir"])
     url = str(options["dir"]) if options["dir"] is not None and "://" in str(options["dir"]) else None
-    if url is not None:
-        directory = _staged(url, options)
-    elif options["dir"] is None and name is None:
-        directory = fresh(config)
-    else:
-        directory = Path(options["dir"]).expanduser() if options["dir"] else ROOT / str(name)
-    job = Job(directory.absolute(), url)
+    job = Job(_staged(url, options) if url is not None else folder_of(config), url)
     options["name"], options["dir"] = name or job.name, url or str(job.dir)
     if not job.exists():
-        if url is None and job.dir.exists() and (not job.dir.is_dir() or any(job.dir.iterdir())):
+        if url is None and job.dir.exists() and (not job.dir.is_dir() or set(os.listdir(job.dir)) - {GIVEN}):
             raise UserError(f"job.dir: {job.dir} exists and is not a job's directory; choose another")
         return job, True
     refuse_other(job, config, resumes=resumes)
     return job, False
+
+
+def folder_of(config: Mapping[str, Any]) -> Path:
+    """The local folder that a config's job has, or would have: a fresh one if it says none."""
+    name, directory = config["job"]["name"], config["job"]["dir"]
+    if directory is None and name is None:
+        return fresh(config).absolute()
+    return (Path(directory).expanduser() if directory else ROOT / str(name)).absolute()
 
 
 def _staged(url: str, options: Mapping[str, Any]) -> Path:

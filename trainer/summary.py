@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-def make_console(stderr: bool = False) -> Console:
-    """A console that styles and measures only in a real terminal; in a pipe lines are as long as they are."""
+def make_console(stderr: bool = False, onto: Any = None) -> Console:
+    """A console that styles and measures only in a real terminal; in a pipe lines are as long as they are. onto: a stream to
+    write to that is none."""
     from rich.console import Console
     from rich.segment import Segment
 
@@ -42,11 +43,12 @@ def make_console(stderr: bool = False) -> Console:
             for segment in super().render(renderable, options):
                 yield segment if segment.control else Segment(visible(segment.text, lines=True), segment.style)
 
-    stream = sys.stderr if stderr else sys.stdout
-    tty = stream.isatty()
+    stream = onto or (sys.stderr if stderr else sys.stdout)
+    tty = onto is None and stream.isatty()
     return Safe(
         file=stream,
         force_terminal=tty,
+        force_jupyter=False,  # in a notebook a line is text too, not a block of its own
         width=None if tty else 10_000,
         highlight=False,
         markup=False,

@@ -1,12 +1,13 @@
 """What a person sees while a job runs and when it ends, read from the job directory alone.
 
-In a terminal a bar that moves, with validation figures and events as lines above it; elsewhere plain
+In a terminal or a notebook a bar that moves, with validation figures and events as lines above it; elsewhere plain
 lines, one every few seconds. Nothing here changes the job.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from trainer.algorithm import Algorithm
 from trainer.busy import words_of
 from trainer.figures import clock, count, figure, plural
 from trainer.job import Job, State, Status
+from trainer.notebook import WIDTH, OneLine, is_notebook
 from trainer.result import more_is_better
 from trainer.shapes import wrong_event, wrong_report
 from trainer.summary import address, choice, line, make_console, pair, prominence
@@ -125,7 +127,7 @@ class Follower:
         console = make_console()
         if console.is_terminal and not console.is_dumb_terminal:
             return self._follow_live(console, look)
-        return self._follow_plain(console, look)
+        return self._follow_line(look) if is_notebook() else self._follow_plain(console, look)
 
     def _follow_live(self, console: Console, look: Callable[[], Status]) -> State:
         from rich.live import Live
@@ -138,6 +140,20 @@ class Follower:
                 if last or self.state.is_final:
                     return self.state
                 time.sleep(POLL)
+
+    def _follow_line(self, look: Callable[[], Status]) -> State:
+        shown = OneLine(sys.stdout)
+        console = make_console(onto=shown)
+        options = console.options.update(width=WIDTH)
+        while True:
+            last = not self._look(look())
+            self._poll(console)
+            if last or self.state.is_final:
+                shown.stand("")
+                return self.state
+            bar = console.render_lines(self._bar(WIDTH), options, pad=False)[0]
+            shown.stand("".join(segment.text for segment in bar).rstrip())
+            time.sleep(POLL)
 
     def _follow_plain(self, console: Console, look: Callable[[], Status]) -> State:
         shown = time.monotonic()

@@ -99,7 +99,7 @@ def test_a_setting_that_is_a_mapping_keeps_its_keys() -> None:
         ([3], {}, 'overrides: 3 is no text such as "KEY=VALUE"'),
         ({3: 4}, {}, "3: a key is text"),
         ({"train.epochs=3": 4}, {}, "'train.epochs=3': a key is text"),
-        ((), {"algorithm": trainer.Module}, "algorithm: a ABCMeta can't be in a config"),
+        ((), {"algorithm": trainer.Module}, "algorithm: a config can't hold a value of type ABCMeta"),
         ({"job.detach": True}, {}, "job.detach: there would be no result to return"),
     ],
 )

@@ -60,7 +60,7 @@ def plain(value: Any, key: str) -> Any:
         return plain(value.tolist(), key)
     hint = "; write its place, 'FILE.py:NAME'" if isinstance(value, type) or callable(value) else ""
     raise UserError(
-        f"{key}: a {type(value).__name__} can't be in a config, which holds numbers, text, lists and dicts{hint}"
+        f"{key}: a config can't hold a value of type {type(value).__name__}, but numbers, text, lists and dicts{hint}"
     )
 
 

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer.api.given import refuse_remote, taken
 from trainer.api.overrides import Overrides, settings, written
 from trainer.api.result import Result
 from trainer.errors import HeadwayError, UserError
+from trainer.folder_name import check_folder
 from trainer.job import Job, State, Status
-from trainer.running import run
+from trainer.running import folder_of, run
 
 LOOK_SECONDS = 0.02
 
@@ -24,13 +26,32 @@ def train(
         train(["algorithm=linear", "train.epochs=3"])                    as on the command line
         train({"algorithm": "linear", "train.epochs": 3})                values are Python's, text is taken as it is
         train(algorithm="linear", train={"epochs": 3})                   keys dotted or nested, keywords count last
+        train(algorithm="xgboost", data=frame, **{"data.label": "price"})
+        train(algorithm="xgboost", data=(X, y))
 
+    data: besides the name of a choice, rows to train on: a DataFrame, a 2-D array, a pyarrow Table, or a pair (X, y) of such and
+    the label of each row. {"train": rows, "validation": rows, "label": "price"} gives both sets, and settings beside them. They
+    are kept as Parquet files in the job's directory: the same call goes on with the same job, and with other rows it is refused.
     config_dir: a folder that joins the config search path. verbose: show what the command shows, a live bar in a terminal or a
     notebook. Raises UserError for what the config gets wrong, and HeadwayError if the job fails.
     """
     from trainer.composing import compose
 
-    return finished(compose(written(settings(overrides, keywords)), config_dir=config_dir), verbose)
+    found = settings(overrides, keywords)
+    given = taken(found)
+    config = compose(written(found), config_dir=config_dir)
+    if given is None:
+        return finished(config, verbose)
+    check_folder("job", config["job"]["name"], config["job"]["dir"])
+    refuse_remote("job.dir", config["job"]["dir"])
+    folder = folder_of(config)
+    config["job"]["dir"] = str(folder)
+    config["data"] |= given.paths(folder)
+    job = Job(folder)
+    with given.kept(
+        folder, config, job.config_path.name, is_done=job.result_path.exists() and job.state() is State.COMPLETED
+    ):
+        return finished(config, verbose)
 
 
 def finished(config: Mapping[str, Any], verbose: bool) -> Result:
