@@ -79,5 +79,5 @@ def test_every_key_it_names_is_there() -> None:
     groups = "|".join([*pages.groups(), *pages.study_groups()])
     without_mistakes = re.sub(r".*\n +error: .*", "", README)
     named = set(re.findall(rf"(?<![+\w.])((?:{groups})\.\w+(?:\.\w+)?)", without_mistakes))
-    files = {name for name in named if name.endswith((".py", ".csv", ".yaml", ".journal", ".sbatch"))}
+    files = {name for name in named if name.endswith((".py", ".csv", ".yaml", ".journal", ".sbatch", ".parquet"))}
     assert named - files - {"algorithm._target_"} <= set(pages.known_keys())
