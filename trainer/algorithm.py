@@ -118,6 +118,10 @@ class Context(Protocol):
     @property
     def validation(self) -> Samples | None: ...
 
+    @property
+    def test(self) -> Samples | None:
+        """What the model is scored on at the end: by figures called `test_…` that `fit` reports, else by `Estimator.evaluate`."""
+
     def report(
         self,
         step: int,
@@ -303,6 +307,15 @@ class Estimator(Algorithm, ABC):
     @abstractmethod
     def fit(self, context: Context) -> None:
         """Learns from `context.train`; runs on every worker at once."""
+
+    def evaluate(self, samples: Samples, schema: Schema) -> dict[str, float]:
+        """Figures of labelled samples by what it has learned: here by its predictions, `accuracy` or `rmse`, `mae` and `r2`.
+
+        Called on one worker, for all samples.
+        """
+        from trainer.scoring import scores
+
+        return scores(self, samples, schema)
 
     @abstractmethod
     def predict(self, batch: Batch) -> dict[str, np.ndarray]:

@@ -73,7 +73,17 @@ def wrong(value: Mapping[str, Any], needed: Mapping[str, Kind], known: Mapping[s
     return None
 
 
-_COUNTS = ("world_size", "workers", "nodes", "parameters", "samples", "validation_samples", "columns", "threads")
+_COUNTS = (
+    "world_size",
+    "workers",
+    "nodes",
+    "parameters",
+    "samples",
+    "validation_samples",
+    "test_samples",
+    "columns",
+    "threads",
+)
 _WORDS = (
     "job",
     "dir",

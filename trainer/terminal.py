@@ -72,6 +72,7 @@ def _facts(console: Console, event: Mapping[str, Any]) -> None:
         kinds = event.get("kinds") or {}
         data += f" ({', '.join(f'{n:,} {kind}' for kind, n in kinds.items())})" if len(kinds) > 1 else ""
         data += f", {count(event['validation_samples'])} to validate" if event.get("validation_samples") else ""
+        data += f", {count(event['test_samples'])} to test" if event.get("test_samples") else ""
         left_out = [name or "''" for name in event.get("left_out") or []]
         data += f", left out: {', '.join(left_out)}" if left_out else ""
         pair(console, "data", data)

@@ -180,6 +180,17 @@ class XGBoost(Estimator):
             return {"prediction": outputs[:, nearest], **named}
         return {"prediction": outputs}
 
+    def evaluate(self, samples: Samples, schema: Schema) -> dict[str, float]:
+        """By the objective's metrics, as the validation is."""
+        settings = self._library_settings(self._task(schema))
+        types = None if schema.sparse else ["c" if c.kind == "categorical" else "q" for c in schema.features]
+        parts = [*samples.chunks()]
+        x, y = _stacked([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        data = _library().DMatrix(x, y, feature_types=types, enable_categorical=True)
+        self._booster.set_param([("eval_metric", metric) for metric in settings["eval_metric"]])
+        figures = _figures(_scores(self._booster.eval_set([(data, "of")], 0)))
+        return {name.removeprefix("of_"): value for name, value in figures.items()}
+
     def save(self, folder: Path) -> None:
         self._booster.save_model(folder / MODEL)
 

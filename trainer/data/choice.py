@@ -61,5 +61,28 @@ def check_columns(source: Source, files: Sequence[str], needed: Sequence[str]) -
             )
 
 
+def check_test(source: Source) -> None:
+    """Raises UserError if a file of `test` can't be scored by what is learned from `train`, as its names tell."""
+    if source.sparse or source.name == "text":
+        return
+    chosen = choose(source, source.files("train"))
+    for path in source.files("test"):
+        if not _is_narrower(partitions.names(source, path), chosen.names):
+            check_columns(source, [path], chosen.features)
+
+
+def has_label(source: Source, label: str) -> bool:
+    """Whether all files of `test` have the label's column."""
+    trained = partitions.names(source, source.files("train")[0])
+    names = [partitions.names(source, path) for path in source.files("test")]
+    return all(label in of_file and not _is_narrower(of_file, trained) for of_file in names)
+
+
+def _is_narrower(names: Sequence[str], trained: Sequence[str]) -> bool:
+    """Whether a file without names has fewer columns than the one that was trained on: then its label is not there, and the
+    others stand elsewhere."""
+    return list(names) == [str(i) for i in range(len(names))] and len(names) < len(trained)
+
+
 def _others(files: Sequence[str], path: str) -> str:
     return "the training data has" if path == files[0] else f"{Path(files[0]).name} has"

@@ -13,7 +13,7 @@ from trainer.data.schema import Schema
 
 @dataclass
 class Opened:
-    """label: what the label was taken for, in words. left_out: columns that aren't learned from. notes: lines that a person
+    """test: what the model is scored on at the end, None for none. label: what the label was taken for, in words. left_out: columns that aren't learned from. notes: lines that a person
     should read of how the data was taken. content: a sum of the files' bytes, "" where there are none."""
 
     schema: Schema
@@ -23,6 +23,7 @@ class Opened:
     left_out: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     content: str = ""
+    test: Samples | None = None
     is_open: ClassVar[bool] = True
 
 
@@ -49,3 +50,7 @@ class Later:
     @property
     def validation(self) -> Samples | None:
         return self._opened.validation
+
+    @property
+    def test(self) -> Samples | None:
+        return self._opened.test

@@ -13,6 +13,7 @@ from trainer.algorithm import Algorithm
 from trainer.data import cache, order, table
 from trainer.data.cells import where
 from trainer.data.channels import Channels
+from trainer.data.choice import has_label
 from trainer.data.columns import Feature, told_unknown, worth_a_line
 from trainer.data.content import content
 from trainer.data.encoding import encode, fill_values
@@ -44,7 +45,7 @@ def open_data(
     lead: bool = True,
     wait: Callable[[], None] = lambda: None,
 ) -> Opened:
-    """The training and validation samples of a source, and their schema.
+    """The training, validation and test samples of a source, and their schema.
 
     lead: whether this worker parses the files; the others call `wait` first, the lead calls it when it is done, so
     with a barrier as `wait` they find everything in the cache. Raises UserError for data that can't be learned from.
@@ -78,7 +79,8 @@ def _open_table(source: Source, algorithm: Algorithm, seed: int) -> Opened:
     held = _validation_table(source, whole)
     train, validation = _parts(source, whole, held, seed)
     _check_kinds(source, algorithm, whole, who)
-    for one in (whole, held):
+    test = _test_table(source, whole)
+    for one in (whole, held, test):
         if one is not None:
             _check_missing(source, algorithm, one, who)
     schema, counts = _schema(source, whole, train)
@@ -87,12 +89,20 @@ def _open_table(source: Source, algorithm: Algorithm, seed: int) -> Opened:
     opened.label = said(schema, target, whole.label)
     opened.left_out = whole.left_out
     opened.notes = [*whole.notes, *_narrowed(whole.features), *worth_a_line(whole.features)]
+    for one, key in ((held, "validation"), (test, "test")):
+        if one is not None:
+            if target == "class" and schema.label is not None:
+                check_classes(source, one, whole, schema.label.classes, key)
+            opened.notes += told_unknown(one.features)
     if validation is not None:
-        if held is not None and target == "class" and schema.label is not None:
-            check_classes(source, held, whole, schema.label.classes)
         against = whole if held is None else held
-        opened.notes += told_unknown(against.features) if held is not None else []
         opened.validation = samples(against, validation, schema, labels_for(schema, target, against.label))
+    if test is not None:
+        opened.test = samples(test, Part(test.rows), schema, labels_for(schema, target, test.label))
+    elif source.files("test"):
+        opened.notes.append(
+            f"data.test has no column {schema.label and schema.label.name!r}, so nothing is scored on it"
+        )
     return opened
 
 
@@ -128,6 +138,14 @@ def _table(source: Source) -> Table:
 def _validation_table(source: Source, whole: Table) -> Table | None:
     files = source.files("validation")
     return ingest(source, files, like=whole) if files else None
+
+
+def _test_table(source: Source, whole: Table) -> Table | None:
+    """The rows to score on; None without any, or if they have no label."""
+    files = source.files("test")
+    if not files or (whole.label is not None and not source.labelled and not has_label(source, whole.label.name)):
+        return None
+    return ingest(source, files, like=whole)
 
 
 def _parts(source: Source, whole: Table, held: Table | None, seed: int) -> tuple[Part, Part | None]:

@@ -208,7 +208,7 @@ class _Bundled(Source):
             raise UserError(
                 f"data={self.name} is a table, and the algorithm takes text: choose data=text data.train=FILE"
             )
-        if self.train is not None or isinstance(self.validation, (str, list)):
+        if self.train is not None or self.test is not None or isinstance(self.validation, (str, list)):
             raise UserError(
                 f"data={self.name} is shipped with scikit-learn and takes no paths: choose data=csv for files"
             )

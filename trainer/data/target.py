@@ -132,13 +132,13 @@ def _check_target(schema: Schema, target: str | None, algorithm: Algorithm, sour
         )
 
 
-def check_classes(source: Source, held: Table, whole: Table, classes: tuple[str | int, ...]) -> None:
-    """Raises UserError for a label of the validation that training has not."""
+def check_classes(source: Source, held: Table, whole: Table, classes: tuple[str | int, ...], key: str) -> None:
+    """Raises UserError for a label of the validation, or of the test (key), that training has not."""
     if held.label is None or whole.label is None:
         return
     if held.label.values is None:
         raise UserError(
-            f"column {held.label.name!r} of data.validation has more values than the {len(classes)} classes of training"
+            f"column {held.label.name!r} of data.{key} has more values than the {len(classes)} classes of training"
         )
     known = set(classes)
     for value, at in held.label.values.items():

@@ -56,7 +56,12 @@ def open_text(source: Source, algorithm: Any, *, seed: int) -> Opened:
         validation = Tokens(others, length)
     elif held:
         validation = Tokens(tokens, length, rows - held)
-    return Opened(schema, Tokens(tokens, length, 0, rows - held), validation)
+    opened = Opened(schema, Tokens(tokens, length, 0, rows - held), validation)
+    if files := source.files("test"):
+        others = tokenized(source, files, algorithm)
+        check_length(others, 1, length, "data.test")
+        opened.test = Tokens(others, length)
+    return opened
 
 
 def check_length(tokens: np.ndarray, least: int, length: int, key: str) -> int:

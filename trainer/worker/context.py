@@ -57,6 +57,10 @@ class JobContext:
     def validation(self) -> Samples | None:
         return self._session.opened.validation
 
+    @property
+    def test(self) -> Samples | None:
+        return self._session.opened.test
+
     def report(
         self,
         step: int,

@@ -7,6 +7,7 @@ from typing import Any
 
 from trainer import artifact, checkpoint
 from trainer.algorithm import Estimator
+from trainer.data.samples import Samples
 from trainer.data.schema import Schema
 from trainer.errors import UserError
 from trainer.function import Function
@@ -83,10 +84,22 @@ def fit_estimator(algorithm: Estimator, session: Session, facts: dict[str, Any])
     if verdict is not None and not algorithm.ends_in_time:
         reason = f"{MAX_RUNTIME}: train.max_time={config['train']['max_time']} is over"
         return {"state": State.STOPPED.value, "reason": reason, "step": step, **notes}
+    if ranks.rank == 0 and session.opened.is_open and session.opened.test is not None:
+        _score(algorithm, session, session.opened.test, step)
     write_model()
     early = "stopped early" if context.stopped_early else "trained to the end"
     reason = "out of time" if verdict is not None else early
     return {"state": State.COMPLETED.value, "reason": reason, "step": step, **notes}
+
+
+def _score(algorithm: Estimator, session: Session, test: Samples, step: int) -> None:
+    """Scores what was learned on the test samples, unless it has done so itself. A loop's model is its own affair."""
+    reporter = session.reporter
+    if isinstance(algorithm, Function) or any(name.startswith("test_") for name in reporter.best):
+        return
+    figures = {f"test_{name}": value for name, value in algorithm.evaluate(test, session.opened.schema).items()}
+    if figures:
+        reporter.report(step, figures, epoch=reporter.progress.epoch, samples=reporter.progress.samples)
 
 
 def _has_model(algorithm: Estimator) -> bool:

@@ -65,6 +65,10 @@ class FunctionContext:
     def validation(self) -> Any:
         return self._base.validation
 
+    @property
+    def test(self) -> Any:
+        return self._base.test
+
     def prepare(self, *objects: Any) -> Any:
         """The same, ready for this job: a model on its device, its gradients averaged over the workers; a `DataLoader`
         shared among them; an optimizer, a scheduler, anything with `state_dict` as it is. None stays None.

@@ -26,6 +26,7 @@ from torch import Tensor
 from trainer import checkpoint
 from trainer.algorithm import Module
 from trainer.config import DEFAULT_EPOCHS
+from trainer.data.samples import Samples
 from trainer.errors import HeadwayError, UserError
 from trainer.job import State
 from trainer.worker.averages import Averages
@@ -93,6 +94,7 @@ class Loop:
             self._validate()
         self._finish_reports()
         self._save_last()
+        self._test()
         return State.COMPLETED, reason or "trained to the end"
 
     def _epoch(self, left: int | None) -> str:
@@ -259,6 +261,21 @@ class Loop:
             self._report_loss()
         if self.session.opened.validation is None:
             return False
+        values = self._score(self.session.opened.validation, "validation")
+        position = self.training.position
+        position.validated, position.validation = position.step, values
+        metric = self.session.saver.retention.metric
+        if metric in values and self.session.reporter.best.get(metric) == values[metric]:
+            position.improved = position.step
+        return self._stops_early(values)
+
+    def _test(self) -> None:
+        """Scores what was learned on the test samples, if there are any."""
+        if self.session.opened.test is not None:
+            self._score(self.session.opened.test, "test")
+
+    def _score(self, samples: Samples, name: str) -> dict[str, float]:
+        """The metrics over these samples, reported as `{name}_…`."""
         averages, laps = self.averages, self.session.laps
         laps.begin(VALIDATION)
         if not self.exact:
@@ -267,22 +284,17 @@ class Loop:
             metrics = evaluate(
                 self.algorithm,
                 self.training.model,
-                self.session.opened.validation,
+                samples,
                 self.session.ranks,
                 batch_size=self.session.config["train"]["batch_size"],
                 figures=self.spread.evaluate,
                 parts=self.exact.parts if self.exact else None,
                 told=self._told,
             )
-        values = {f"validation_{name}": float(value) for name, value in metrics.items()}
+        values = {f"{name}_{metric}": float(value) for metric, value in metrics.items()}
         laps.mark(VALIDATION)
         self._report(values)
-        position = self.training.position
-        position.validated, position.validation = position.step, values
-        metric = self.session.saver.retention.metric
-        if metric in values and self.session.reporter.best.get(metric) == values[metric]:
-            position.improved = position.step
-        return self._stops_early(values)
+        return values
 
     def _told(self) -> None:
         self.session.beat[1] += 1

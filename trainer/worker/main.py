@@ -193,6 +193,7 @@ def sizes(opened: Opened | Later) -> dict[str, Any]:
     return {
         "samples": opened.train.rows,
         "validation_samples": validation,
+        "test_samples": opened.test.rows if opened.test else 0,
         "columns": opened.schema.columns,
         "kinds": kinds_of(opened),
         "left_out": list(opened.left_out),

@@ -1,0 +1,43 @@
+"""Figures of an estimator's predictions on samples whose label is known."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trainer.algorithm import Batch, Estimator
+from trainer.data.schema import Schema
+
+if TYPE_CHECKING:
+    from trainer.data.samples import Samples
+
+
+def scores(algorithm: Estimator, samples: Samples, schema: Schema) -> dict[str, float]:
+    """`accuracy` of classes; `rmse`, `mae` and `r2` of numbers; nothing where it learns without a label, or predicts no
+    column `prediction`. In one pass, in bounded memory."""
+    target = algorithm.target(schema)
+    if target is None:
+        return {}
+    rows = right = 0
+    mean = spread = squares = absolute = 0.0
+    for x, y in samples.chunks():
+        found = algorithm.predict(Batch(x, None, x.shape[0], x.shape[0])).get("prediction")
+        if found is None or y is None:
+            return {}
+        n, rows = len(y), rows + len(y)
+        if target == "class":
+            right += int((np.asarray(found) == y).sum())
+            continue
+        label = np.asarray(y, np.float64)
+        error = np.asarray(found, np.float64) - label
+        squares, absolute = squares + float(error @ error), absolute + float(np.abs(error).sum())
+        # the label's spread by Chan, Golub and LeVeque (1979): a sum of squares would lose digits far from zero
+        shift = float(label.mean()) - mean
+        spread += float(((label - label.mean()) ** 2).sum()) + shift**2 * (rows - n) * n / rows
+        mean += shift * n / rows
+    if target == "class":
+        return {"accuracy": right / rows}
+    figures = {"rmse": math.sqrt(squares / rows), "mae": absolute / rows}
+    return figures | ({"r2": 1 - squares / spread} if spread > 0 else {})
