@@ -308,14 +308,10 @@ class Estimator(Algorithm, ABC):
     def fit(self, context: Context) -> None:
         """Learns from `context.train`; runs on every worker at once."""
 
-    def evaluate(self, samples: Samples, schema: Schema) -> dict[str, float]:
-        """Figures of labelled samples by what it has learned: here by its predictions, `accuracy` or `rmse`, `mae` and `r2`.
-
-        Called on one worker, for all samples.
-        """
-        from trainer.scoring import scores
-
-        return scores(self, samples, schema)
+    def evaluate(self, samples: Samples, schema: Schema) -> dict[str, float] | None:
+        """Figures of labelled samples by what it has learned, on one worker for all samples. None: they are then those of its
+        predictions, `accuracy` or `rmse`, `mae` and `r2`."""
+        return None
 
     @abstractmethod
     def predict(self, batch: Batch) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Figures of an estimator's predictions on samples whose label is known."""
+"""Figures of what an estimator has learned, on samples whose label is known."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 
 def scores(algorithm: Estimator, samples: Samples, schema: Schema) -> dict[str, float]:
+    """Its own (`Estimator.evaluate`), or those of its predictions."""
+    own = algorithm.evaluate(samples, schema)
+    return _of_predictions(algorithm, samples, schema) if own is None else own
+
+
+def _of_predictions(algorithm: Estimator, samples: Samples, schema: Schema) -> dict[str, float]:
     """`accuracy` of classes; `rmse`, `mae` and `r2` of numbers; nothing where it learns without a label, or predicts no
     column `prediction`. In one pass, in bounded memory."""
     target = algorithm.target(schema)

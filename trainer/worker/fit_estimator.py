@@ -13,6 +13,7 @@ from trainer.errors import UserError
 from trainer.function import Function
 from trainer.job import MAX_RUNTIME, State
 from trainer.patience import patiently
+from trainer.scoring import scores
 from trainer.worker.beginning import begin, resume, seed_all, set_deadline, told_of
 from trainer.worker.context import CONTEXT, JobContext
 from trainer.worker.function_context import FunctionContext
@@ -97,7 +98,7 @@ def _score(algorithm: Estimator, session: Session, test: Samples, step: int) -> 
     reporter = session.reporter
     if isinstance(algorithm, Function) or any(name.startswith("test_") for name in reporter.best):
         return
-    figures = {f"test_{name}": value for name, value in algorithm.evaluate(test, session.opened.schema).items()}
+    figures = {f"test_{name}": value for name, value in scores(algorithm, test, session.opened.schema).items()}
     if figures:
         reporter.report(step, figures, epoch=reporter.progress.epoch, samples=reporter.progress.samples)
 
