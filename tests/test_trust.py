@@ -108,6 +108,9 @@ def test_looking_at_a_job_builds_no_launcher_that_only_the_job_names(
         if verb != ["logs", "theirs"]:
             assert f"as its directory tells: its launcher {target} is not installed here" in told
             assert "Running" in told
+    assert main(["report", "theirs"]) == 0
+    assert f"its launcher {target} is not installed here" in (folder / "runs/theirs/report.html").read_text()
+    assert capsys.readouterr().out == "runs/theirs/report.html\n"
     assert main(["stop", "theirs"]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1

@@ -83,6 +83,7 @@ def _verb(arguments: list[str]) -> int:
     return {
         **verbs,
         "compare": _compare,
+        "report": _report,
         "stop": _stop,
         "plan": _plan,
         "check": _check,
@@ -283,6 +284,12 @@ def _compare(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     compare(args.jobs, as_json=args.json, status_of=status_of)
     return 0
+
+
+def _report(arguments: list[str]) -> int:
+    from trainer.reporting import report
+
+    return report(arguments)
 
 
 def _logs(arguments: list[str]) -> int:

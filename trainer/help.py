@@ -35,6 +35,7 @@ VERBS = {
     "ls": "list jobs",
     "show": "show one job: state, metrics, timeline, files",
     "compare": "show jobs side by side: keys that differ, metrics, curves",
+    "report": "write a page of a job, or of a study: report.html, with its curves",
     "logs": "print a job's logs; -f follows them",
     "stop": "stop a running job in order, its state saved",
     "chaos": "run a job under faults, and see that nothing is lost",

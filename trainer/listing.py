@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.account import between, in_order, when
+from trainer import timeline
 from trainer.config import load_job
 from trainer.errors import UserError, did_you_mean
-from trainer.figures import age, clock, count, duration, figure, middle, plural, short_path
+from trainer.figures import age, clock, count, figure, middle, plural, short_path
 from trainer.job import Job, State
 from trainer.logs import logs as logs
 from trainer.looking import notes
@@ -342,14 +342,12 @@ def _account(lines: list[dict[str, Any]]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
-    table.add_column("interrupted by", overflow="ellipsis", no_wrap=True)
-    for name in ("at step", "went on from", "steps lost", "seconds lost", "back after"):
+    first, *rest = timeline.INTERRUPTED
+    table.add_column(first, overflow="ellipsis", no_wrap=True)
+    for name in rest:
         table.add_column(name, justify="right", no_wrap=True)
-    for line in lines:
-        known = [line["resumed"], line["steps_lost"], line["seconds_lost"]]
-        numbers = ["-" if value is None else f"{value:,}" for value in known]
-        back = "-" if line["recovery_seconds"] is None else duration(line["recovery_seconds"])
-        table.add_row(line["source"], f"{line['step']:,}", *numbers, back)
+    for row in timeline.interruptions(lines):
+        table.add_row(*row)
     return table
 
 
@@ -362,23 +360,8 @@ def _timeline(events: list[dict[str, Any]]) -> Table:
     table.add_column(style="dim", no_wrap=True, justify="right")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    passed, before = 0.0, None
-    for event in in_order(events):
-        passed += between(before, event) if before else 0.0
-        before = event
-        details = []
-        if event.get("attempt"):
-            details.append(f"attempt {event['attempt'] + 1}")
-        workers = event.get("world_size") or event.get("workers")
-        if workers:
-            details.append(plural(workers, "worker"))
-        if event.get("step") is not None:
-            details.append(f"step {event['step']:,}")
-        if event.get("reason"):
-            details.append(visible(str(event["reason"]).splitlines()[0]))
-        clock_time = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when(event)))
-        state = Text(visible(event["state"]), _color(event["state"]))
-        table.add_row(clock_time, f"+{duration(passed)}", state, ", ".join(details))
+    for when, passed, state, details in timeline.rows(events):
+        table.add_row(when, passed, Text(visible(state), _color(state)), visible(details))
     return table
 
 

@@ -1,14 +1,19 @@
-"""What a study was of: what was tuned, how it began, over which space, with which code, where and when."""
+"""What a study, or a job, was of: what was tuned or trained, how it began, with which code, where and when."""
 
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from trainer import codepath
-from trainer.figures import duration
+from trainer.account import in_order, when
+from trainer.figures import duration, short_path
+from trainer.job import State
+from trainer.seen import Seen
 from trainer.tuning.record import StudyRecord
 from trainer.tuning.reports.importance import text
 from trainer.visible import visible
@@ -27,8 +32,26 @@ def about(record: StudyRecord) -> dict[str, str]:
         "space": "\n".join(_spanned(parameter) for parameter in record.space),
         "code": _code(submitted),
         "machine": _plain(submitted.get("host")),
-        "versions": _versions(record, submitted),
-        "began": _when(record),
+        "versions": _versions(record.dir, submitted),
+        "began": _when(record.created, record.ended),
+    }
+    return {label: visible(told, lines=True) for label, told in rows.items() if told}
+
+
+def about_job(seen: Seen) -> dict[str, str]:
+    """The same of one job. Its command is that of its study if it is a trial."""
+    submitted = codepath.known(seen.job.dir)
+    events = in_order(seen.events)
+    began = next((when(event) for event in events), seen.started)
+    over = when(events[-1]) if events and State(events[-1]["state"]).is_final else None
+    rows = {
+        "trained": _tuned(seen.config),
+        "command": _typed(submitted),
+        "code": _code(submitted),
+        "machine": _plain(submitted.get("host")),
+        "versions": _versions(codepath.home(seen.job.dir), submitted),
+        "began": _when(began, over),
+        "folder": short_path(seen.job.dir),
     }
     return {label: visible(told, lines=True) for label, told in rows.items() if told}
 
@@ -47,6 +70,16 @@ def lookup(config: Mapping[str, Any], key: str) -> tuple[bool, Any]:
 
 def _plain(item: Any) -> str:
     return item if isinstance(item, str) else ""
+
+
+def _typed(submitted: Mapping[str, Any]) -> str:
+    """The command as it was typed, without the interpreter that ran it."""
+    command = _plain(submitted.get("command"))
+    with contextlib.suppress(ValueError):
+        words = shlex.split(command)
+        if len(words) > 1 and Path(words[1]).name == "headway":
+            return shlex.join(["headway", *words[2:]])
+    return command
 
 
 def _tuned(base: Mapping[str, Any]) -> str:
@@ -79,22 +112,22 @@ def _code(submitted: Mapping[str, Any]) -> str:
     return ""
 
 
-def _versions(record: StudyRecord, submitted: Mapping[str, Any]) -> str:
+def _versions(directory: Path, submitted: Mapping[str, Any]) -> str:
     headway = submitted.get("headway")
     known = {
         "Headway": _plain(headway.get("version")) if isinstance(headway, Mapping) else "",
         "Python": _plain(submitted.get("python")),
     }
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        for line in (record.dir / LOCK).read_text(encoding="utf-8").splitlines():
+        for line in (directory / LOCK).read_text(encoding="utf-8").splitlines():
             name, _, version = line.partition("==")
             if name in TOLD:
                 known[name] = version.split(";")[0].strip()
     return ", ".join(f"{name} {version}" for name, version in known.items() if version)
 
 
-def _when(record: StudyRecord) -> str:
-    if not record.created:
+def _when(created: float, ended: float | None) -> str:
+    if not created:
         return ""
-    began = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(record.created))
-    return f"{began}, over after {duration(record.ended - record.created)}" if record.ended else began
+    began = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(created))
+    return f"{began}, over after {duration(ended - created)}" if ended else began

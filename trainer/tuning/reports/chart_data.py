@@ -37,7 +37,7 @@ def chart_data(record: StudyRecord) -> dict[str, Any]:
     looked = every[: max(MEASURES, len(record.metrics))]
     shares = [importances(record, measure) for measure in looked]
     parents = {trial.number: trial for trial in record.trials}
-    return _plain(
+    return plain(
         {
             "study": {
                 "name": record.name,
@@ -138,7 +138,7 @@ def _trial(
         "j": trial.job,
         "a": _since(record, trial.started),
         "b": _since(record, trial.ended),
-        "w": _waits(record, trial),
+        "w": waits(trial.interruptions, record.created),
         "i": len(trial.interruptions),
         "d": round(trial.device_seconds, 1),
         "l": round(trial.lost_seconds, 1),
@@ -176,11 +176,11 @@ def _digits(number: float, digits: int = 6) -> float:
     return float(f"{number:.{digits}g}")
 
 
-def _waits(record: StudyRecord, trial: Trial) -> list[tuple[float | None, float | None]]:
-    """From each interruption until workers trained again; None while they have not."""
-    lines = trial.interruptions
+def waits(lines: Sequence[Mapping[str, Any]], began: float) -> list[tuple[float, float | None]]:
+    """From each interruption until workers trained again; None while they have not. Seconds since `began`."""
     ends = [None if w["recovery_seconds"] is None else w["time"] + w["recovery_seconds"] for w in lines]
-    return [(_since(record, w["time"]), _since(record, end)) for w, end in zip(lines, ends, strict=True)]
+    since = [None if end is None else round(end - began, 2) for end in ends]
+    return [(round(w["time"] - began, 2), end) for w, end in zip(lines, since, strict=True)]
 
 
 def _difference(record: StudyRecord, best: Trial) -> tuple[list[tuple[str, str, str]], int]:
@@ -199,10 +199,10 @@ def _difference(record: StudyRecord, best: Trial) -> tuple[list[tuple[str, str, 
     return [(key, told(base, key), told(config, key)) for key in differing], len(keys) - len(differing)
 
 
-def _plain(item: Any) -> Any:
-    """Numbers that JSON does not have as text."""
+def plain(item: Any) -> Any:
+    """The same with numbers that JSON does not have as text."""
     if isinstance(item, Mapping):
-        return {str(key): _plain(part) for key, part in item.items()}
+        return {str(key): plain(part) for key, part in item.items()}
     if isinstance(item, Iterable) and not isinstance(item, (str, bytes)):
-        return [_plain(part) for part in item]
+        return [plain(part) for part in item]
     return f"{item:g}" if isinstance(item, float) and not math.isfinite(item) else item

@@ -12,7 +12,7 @@ const say = (parent, text) => parent.append(el("p", { class: "note" }, text));
 
 // draw(c): fills c.svg, which is c.w × c.h; puts {x, y, t} into c.marks, t a trial
 function chart(parent, { label, height, draw, title }) {
-  const root = svg("svg", { role: "group", tabindex: 0, "aria-label": `${label}. Arrow keys go through the trials.` });
+  const root = svg("svg", { role: "group", tabindex: 0, "aria-label": `${label}. Arrow keys go through the ${D.job ? "reports" : "trials"}.` });
   const figure = el("figure", {}, title ? el("h3", {}, soft(title)) : null, root);
   parent.append(figure);
   const c = { svg: root, w: 0, h: 0, marks: [], at: -1 };
@@ -88,11 +88,15 @@ function facts(t) {
   return pairs;
 }
 function listing(pairs) { return el("dl", {}, pairs.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])); }
+// what is told under the pointer: of a trial, or what the mark itself tells
+function told(t) {
+  return t.told ? t.told() : { title: `Trial ${t.n}`, more: ` ${stateName(t)}${t.n === D.best ? ", the best" : ""}`, pairs: facts(t), note: t.r };
+}
 function tell(t, x, y) {
-  const pairs = facts(t);
-  tip.replaceChildren(el("b", {}, `Trial ${t.n}`), ` ${stateName(t)}${t.n === D.best ? ", the best" : ""}`, listing(pairs.slice(0, 14)));
+  const { title, more, pairs, note } = told(t);
+  tip.replaceChildren(el("b", {}, title), more || "", listing(pairs.slice(0, 14)));
   if (pairs.length > 14) tip.append(el("div", { class: "note" }, `and ${pairs.length - 14} more in the table`));
-  if (t.r) tip.append(el("div", { class: "note" }, t.r.length > 160 ? `${t.r.slice(0, 160)}…` : t.r));
+  if (note) tip.append(el("div", { class: "note" }, note.length > 160 ? `${note.slice(0, 160)}…` : note));
   tip.hidden = false;
   const width = document.documentElement.clientWidth, box = tip.getBoundingClientRect();
   tip.style.left = `${Math.max(8, Math.min(x + 14, width - box.width - 8))}px`;
@@ -100,11 +104,12 @@ function tell(t, x, y) {
   tip.style.top = `${fits ? below : Math.max(scrollY + 4, y - box.height - 12)}px`;
 }
 addEventListener("keydown", (event) => { if (event.key === "Escape") pick(null); });
+const resized = []; // what else is fitted to the window's width
 let width = 0;
 new ResizeObserver(() => {
   if (document.documentElement.clientWidth === width) return;
   width = document.documentElement.clientWidth;
-  requestAnimationFrame(() => { pick(null); charts.forEach((c) => c.redraw()); fitTrials(); });
+  requestAnimationFrame(() => { pick(null); charts.forEach((c) => c.redraw()); resized.forEach((fit) => fit()); });
 }).observe(document.documentElement);
 
 // Axes

@@ -76,19 +76,3 @@ function curves() {
   const last = (values) => values[values.length - 1];
   behind(body, ["trial", "state", `last of ${unit}`, `last ${metric()}`, ...(went ? ["went on from"] : [])], () => told.map((t) => [t.n, stateName(t), last(of(t)[0]), last(of(t)[1]), ...(went ? [t.k] : [])]));
 }
-// A curve [xs, ys, points of ancestors] as a path, with a ring where it left them; of one point it is the ring alone
-function lineOf([xs, ys, inherited], X, Y, kind, mark) {
-  const ring = "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0m3 0";
-  let d = "", pen = "M", points = 0;
-  ys.forEach((v, i) => {
-    if (!finite(v) || (kind === "log" && v <= 0)) { pen = "M"; return; }
-    const px = X(xs[i]), py = Y(v);
-    d += `${pen}${px.toFixed(1)} ${py.toFixed(1)}${inherited && i === inherited - 1 ? ring : ""}`;
-    pen = "L"; points++;
-    mark(px, py, v, i >= inherited);
-  });
-  return points === 1 && !inherited ? d + ring : d;
-}
-// Math.min of very many arguments overflows the stack
-const least = (values) => [values.reduce((a, b) => Math.min(a, b), Infinity)];
-const most = (values) => [values.reduce((a, b) => Math.max(a, b), -Infinity)];

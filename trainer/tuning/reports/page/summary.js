@@ -1,20 +1,12 @@
 // What came out: the best trial, how to train it again, counts, time, cost; and what is different in it.
 
-function head() {
-  const S = D.study;
-  document.getElementById("head").replaceChildren(
-    el("h1", {}, S.name),
-    el("p", { class: "lead" }, `${S.state}${S.ends ? `: ${S.ends}` : ""}. Search ${S.search}, scheduler ${S.scheduler}, seed ${S.seed}.`),
-    el("dl", { class: "about" }, Object.entries(S.about).map(([label, told]) => [el("dt", {}, label), el("dd", {}, label === "command" ? commandLine(told) : told)])),
-    ...S.notes.map((note) => el("p", { class: "note" }, note)));
-}
 // which metric the charts show
 function chooser() {
   if (D.metrics.length < 2) return null;
   const change = (event) => {
     const y = scrollY;
     view.metric = Number(event.target.value);
-    render();
+    study();
     scrollTo({ top: y, behavior: "instant" });
     document.getElementById("metric").focus({ preventScroll: true });
   };
@@ -22,17 +14,6 @@ function chooser() {
   return el("label", { title: more }, "charts show ", el("select", { id: "metric", onchange: change },
     D.metrics.map(({ name, goal }, i) => el("option", { value: i, selected: i === view.metric }, `${name} (${goal})`))));
 }
-function commandLine(text) {
-  const code = el("code", { tabindex: 0 }, text);
-  const button = el("button", { type: "button", onclick: async () => {
-    try { await navigator.clipboard.writeText(text); button.textContent = "Copied"; }
-    catch (error) { getSelection().selectAllChildren(code); button.textContent = "Selected"; } // a browser may forbid it
-    setTimeout(() => { button.textContent = "Copy"; }, 1500);
-  } }, "Copy");
-  return el("div", { class: "command" }, code, button);
-}
-const tile = (value, text, kind) => el("div", { class: `tile ${kind || ""}` }, el("b", {}, value), el("span", {}, text));
-
 function summary() {
   const S = D.study, best = T.find((t) => t.n === D.best), body = section("summary", "Summary");
   const tiles = el("div", { class: "tiles" });

@@ -40,6 +40,7 @@ function fitTrials() {
   table.columns = count;
   fillTrials();
 }
+resized.push(fitTrials);
 function matching(all) {
   const terms = table.words.toLowerCase().split(/\s+/).filter(Boolean);
   const known = (name) => all.find((column) => column.name.toLowerCase() === name) || all.find((column) => column.name.toLowerCase().startsWith(name));
