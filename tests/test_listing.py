@@ -131,7 +131,7 @@ def test_a_job_with_a_damaged_config_is_listed_and_named_when_shown(runs: Path, 
 def test_one_job_is_shown_with_everything_about_it(runs: Path, capsys: pytest.CaptureFixture[str]):
     job = made(runs, "first")
     start(job)
-    (job.logs / "tensorboard").mkdir()
+    (job.dir / "events.out.tfevents.1.host.2").touch()
     end(job)
     show(job)
     lines = told(capsys)
@@ -145,7 +145,7 @@ def test_one_job_is_shown_with_everything_about_it(runs: Path, capsys: pytest.Ca
         "Running",
         "Completed",
     ]
-    assert "tensorboard  runs/first/logs/tensorboard" in lines
+    assert "tensorboard  runs/first" in lines
     assert "model        runs/first/model" in lines
 
 
@@ -252,3 +252,15 @@ def test_what_is_told_of_a_job_that_was_moved_lies_where_it_is_now(
     assert result["model"] == str(moved.model)
     assert result["error"]["log"] == str(moved.log_path(0, 0))
     assert str(runs) not in str(result)
+
+
+def test_a_job_of_a_sweep_says_among_which_and_what_it_has_of_its_own(runs: Path, capsys: pytest.CaptureFixture[str]):
+    for lr in (0.1, 0.2):
+        job = made(runs, f"lrs/lr={lr}")
+        config = job.config_path.read_text(encoding="utf-8")
+        job.config_path.write_text(config.replace("lr: 0.03", f"lr: {lr}"), encoding="utf-8")
+    made(runs, "alone")
+    show(Job(runs / "lrs" / "lr=0.2"))
+    assert "among      2 jobs of runs/lrs: lr=0.2" in told(capsys)
+    show(Job(runs / "alone"))
+    assert not [line for line in told(capsys) if line.startswith("among")]

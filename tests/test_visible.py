@@ -68,7 +68,7 @@ def test_every_verb_shows_names_and_reasons_as_escapes(runs: Path, capsys: pytes
         notes=[BAD],
         metrics={BAD: {k: {"value": 1.0, "step": 1} for k in ("last", "best")}},
     )
-    (job.logs / "tensorboard").mkdir()
+    (job.dir / "events.out.tfevents.1.host.2").touch()
     for verb in (["ls"], ["show", "one\x1b[2J"], ["stop", "one\x1b[2J"], ["show", "two\x1b[2J"], [BAD]):
         main(verb)
         told = capsys.readouterr()

@@ -130,6 +130,11 @@ class Job:
         return self.logs / "profile"
 
     @property
+    def event_files(self) -> list[Path]:
+        """TensorBoard's: in the directory itself, so that the board calls the job as it is called."""
+        return sorted(self.dir.glob("events.out.tfevents.*"))
+
+    @property
     def reserve(self) -> Path:
         """A file that holds some room on the disk while the job runs, given up to say how it ended on a full one."""
         return self.logs / ".reserve"

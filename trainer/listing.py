@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer import timeline
+from trainer import siblings, timeline
 from trainer.config import load_job
 from trainer.errors import UserError, did_you_mean
 from trainer.figures import age, clock, count, figure, middle, plural, short_path
@@ -273,6 +273,8 @@ def show(job: Job, *, as_json: bool = False, status_of: StatusOf = Job.status) -
         lost = f"{plural(seen.dropped, 'line')} of events and reports, which ended with a machine's power, are left out"
         console.print(Text(lost, "dim"), soft_wrap=True)
     pairs = [(noun, _chosen(config, noun)) for noun in ("algorithm", "data", "train", "strategy", "launcher")]
+    if beside := siblings.told(job, RUNS):
+        pairs.insert(0, ("among", beside))
     console.print(_pairs(pairs))
     if failed:
         console.print(Text(f"\n{failed}", "red"), soft_wrap=True)
@@ -366,6 +368,6 @@ def _timeline(events: list[dict[str, Any]]) -> Table:
 
 
 def _files(job: Job) -> dict[str, str | None]:
-    board = job.logs / "tensorboard"
-    found = {"folder": job.dir, "model": job.model, "logs": job.logs, "tensorboard": board, "profile": job.profile}
-    return {name: str(path) if path.exists() else None for name, path in found.items()}
+    found = {"folder": job.dir, "model": job.model, "logs": job.logs, "profile": job.profile}
+    files = {name: str(path) if path.exists() else None for name, path in found.items()}
+    return {**files, "tensorboard": str(job.dir) if job.event_files else None}

@@ -35,7 +35,7 @@ def scalars(job_dir: Path, tag: str) -> list[tuple[int, float]]:
     """What TensorBoard itself reads."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    board = EventAccumulator(str(job_dir / "logs" / "tensorboard"))
+    board = EventAccumulator(str(job_dir))
     board.Reload()
     return [(e.step, pytest.approx(e.value)) for e in board.Scalars(tag)]
 
@@ -52,6 +52,7 @@ def test_tensorboards_hparams_tab_compares_jobs_by_what_was_chosen(tmp_path: Pat
 
     for name, lr, state in (("one", 0.1, "Completed"), ("two", 0.2, "Failed")):
         tracker = TensorBoard()
+        (tmp_path / name).mkdir()
         tracker.start(tmp_path / name, {**CONFIG, "algorithm": {**CONFIG["algorithm"], "lr": lr}})
         tracker.log(1, {"validation_loss": lr})
         tracker.finish({"state": state, "step": 1, "reason": None})
@@ -62,7 +63,7 @@ def test_tensorboards_hparams_tab_compares_jobs_by_what_was_chosen(tmp_path: Pat
         told = [plugin_data_pb2.HParamsPluginData.FromString(content) for content in tags.values()]
         start = next(one.session_start_info for one in told if one.HasField("session_start_info"))
         end = next(one.session_end_info for one in told if one.HasField("session_end_info"))
-        found[run.split("/")[0]] = (start.hparams["algorithm.lr"].number_value, end.status)
+        found[run] = (start.hparams["algorithm.lr"].number_value, end.status)
         assert start.hparams["algorithm"].string_value == "linear"
     assert found == {"one": (0.1, 1), "two": (0.2, 2)}
     assert scalars(tmp_path / "two", "validation/loss") == [(1, 0.2)]
@@ -72,7 +73,7 @@ def test_tensorboard_sees_a_resumed_job_once(tmp_path: Path):
     track(TensorBoard(), tmp_path, [(s, {"loss": 1.0}) for s in (10, 20, 30)], "Interrupted")
     track(TensorBoard(), tmp_path, [(s, {"loss": 2.0}) for s in (20, 30, 40)])
     assert scalars(tmp_path, "loss") == [(10, 1.0), (20, 2.0), (30, 2.0), (40, 2.0)]
-    assert len(list((tmp_path / "logs" / "tensorboard").iterdir())) == 2
+    assert len(Job(tmp_path).event_files) == 2
 
 
 def test_tensorboard_files_pass_the_library_s_own_checksums(tmp_path: Path):
@@ -92,22 +93,21 @@ def test_figures_can_be_seen_while_the_job_runs(tmp_path: Path):
     tracker = TensorBoard()
     tracker.start(tmp_path, CONFIG)
     tracker.log(1, {"loss": 0.5})
-    while not (tmp_path / "logs" / "tensorboard").is_dir() or b"loss" not in _bytes(tmp_path):
+    while b"loss" not in _bytes(tmp_path):
         assert tracker._thread.is_alive()
     assert scalars(tmp_path, "loss") == [(1, 0.5)]
     tracker.finish({"state": "Completed"})
 
 
 def _bytes(job_dir: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in (job_dir / "logs" / "tensorboard").iterdir())
+    return b"".join(path.read_bytes() for path in Job(job_dir).event_files)
 
 
 def test_a_tracker_that_cannot_start_warns_once_and_the_training_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    (tmp_path / "logs").write_text("a file where the folder should be")
     with caplog.at_level(logging.WARNING):
-        track(TensorBoard(), tmp_path, [(s, {"loss": 1.0}) for s in range(10)])
+        track(TensorBoard(), tmp_path / "gone", [(s, {"loss": 1.0}) for s in range(10)])
     (record,) = caplog.records
     assert "TensorBoard stopped tracking; the training goes on" in record.getMessage()
 

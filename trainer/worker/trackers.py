@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import UserError, pip_install
-from trainer.job import State, read_hint, write_json
+from trainer.job import Job, State, read_hint, write_json
 from trainer.worker import hparams
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Tracker(NoTracker):
 
 @dataclass
 class TensorBoard(Tracker):
-    """TensorBoard's event files in the job's logs/tensorboard/: `train_loss` as the tag `train/loss`, and the config's
+    """TensorBoard's event files in the job's directory: `train_loss` as the tag `train/loss`, and the config's
     hyperparameters for the HParams tab.
 
     Only the protocol buffers are tensorboard's: its own writer takes 0.25 s to import, ten times as long. A
@@ -131,11 +131,9 @@ class TensorBoard(Tracker):
     def _open(self, job_dir: Path, config: dict[str, Any]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
 
-        folder = job_dir / "logs" / "tensorboard"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._resumed = any(folder.iterdir())
+        self._resumed = bool(Job(job_dir).event_files)
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-        self._file = (folder / name).open("wb")
+        self._file = (job_dir / name).open("wb")
         self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
         self._add(Event(wall_time=time.time(), summary=hparams.started(config, job_dir.name, time.time())))
         self._flush()
