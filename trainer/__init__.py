@@ -20,7 +20,8 @@ from trainer.errors import HeadwayError, UserError
 
 if TYPE_CHECKING:
     from trainer.api.result import Result
-    from trainer.api.training import train
+    from trainer.api.training import resume, train
+    from trainer.api.tuning import tune
     from trainer.artifact import Model, load
 
 __all__ = [
@@ -37,11 +38,15 @@ __all__ = [
     "SparseRows",
     "UserError",
     "load",
+    "resume",
     "train",
+    "tune",
 ]
 
 _LAZY = {
     "train": "trainer.api.training",
+    "resume": "trainer.api.training",
+    "tune": "trainer.api.tuning",
     "Result": "trainer.api.result",
     "load": "trainer.artifact",
     "Model": "trainer.artifact",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from trainer.errors import UserError
@@ -38,8 +39,13 @@ def settings(overrides: Overrides, keywords: Mapping[str, Any]) -> dict[str, Any
 
 
 def written(found: Mapping[str, Any]) -> list[str]:
-    """The settings as overrides: each value is what it is in Python, text in quotes where Hydra would read it otherwise."""
-    return [key if value is _AS_IT_IS else _override(key, value) for key, value in found.items()]
+    """The settings as Hydra's overrides: each value is what it is in Python, text in quotes where it would be read otherwise."""
+    return [key if value is _AS_IT_IS else _override(key, value, _quoted) for key, value in found.items()]
+
+
+def written_as_yaml(found: Mapping[str, Any]) -> list[str]:
+    """The same with values in YAML, as `headway resume` reads them."""
+    return [key if value is _AS_IT_IS else _override(key, value, json.dumps) for key, value in found.items()]
 
 
 def plain(value: Any, key: str) -> Any:
@@ -82,28 +88,32 @@ def _is_mapping(key: str) -> bool:
     return key.lstrip("+") in known_keys()
 
 
-def _override(key: str, value: Any) -> str:
+def _override(key: str, value: Any, quoted: Callable[[str], str]) -> str:
     value = plain(value, key)
     if isinstance(value, dict) and value and not key.startswith("+"):
         key = f"++{key}"  # without it Hydra takes no keys that the default doesn't have
-    return f"{key}={_text(value)}"
+    return f"{key}={_text(value, quoted)}"
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, quoted: Callable[[str], str]) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        # with a point, as what reads a config without Hydra wants a number with an exponent
-        return re.sub(r"^(-?\d+)e", r"\1.0e", repr(value))
+        return re.sub(r"^(-?\d+)e", r"\1.0e", repr(value))  # YAML's numbers with an exponent have a point
     if isinstance(value, str):
-        return _quoted(value)
+        return quoted(value)
     if isinstance(value, list):
-        return f"[{','.join(map(_text, value))}]"
+        return f"[{','.join(_text(one, quoted) for one in value)}]"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{_IN_KEYS.sub(_escaped, str(key))}:{_text(one)}" for key, one in value.items()) + "}"
+        names = {_key(str(name), quoted): _text(one, quoted) for name, one in value.items()}
+        return "{" + ",".join(f"{name}: {one}" for name, one in names.items()) + "}"
     return str(value)
+
+
+def _key(name: str, quoted: Callable[[str], str]) -> str:
+    return _IN_KEYS.sub(_escaped, name) if quoted is _quoted else quoted(name)
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from trainer.api.given import refuse_remote, taken
-from trainer.api.overrides import Overrides, settings, written
+from trainer.api.overrides import Overrides, settings, written, written_as_yaml
 from trainer.api.result import Result
 from trainer.errors import HeadwayError, UserError
 from trainer.folder_name import check_folder
@@ -54,7 +55,30 @@ def train(
         return finished(config, verbose)
 
 
-def finished(config: Mapping[str, Any], verbose: bool) -> Result:
+def resume(job: str | Path | Result, /, overrides: Overrides = (), *, verbose: bool = False, **keywords: Any) -> Result:
+    """Goes on with a job from its newest checkpoint, or trains one that is done further, as `headway resume JOB` does.
+
+        resume("prices", launcher={"workers": 4})
+        resume(result, {"train.epochs": 20})
+
+    job: its name, its directory, or its result. overrides, keywords: what is to be different, as `train` takes it. Raises
+    UserError for what it can't go on with, and HeadwayError if it fails.
+    """
+    from trainer import codepath
+    from trainer.listing import find_job
+    from trainer.resuming import resumed
+
+    found = settings(overrides, keywords)
+    if taken(dict(found)) is not None:
+        raise UserError(
+            "data: a job goes on with the rows that it began with; give others as paths, or begin a new job"
+        )
+    begun = find_job(job.dir if isinstance(job, Result) else os.fspath(job))
+    codepath.last(begun.dir)
+    return finished(resumed(begun, written_as_yaml(found)), verbose, resumes=True)
+
+
+def finished(config: Mapping[str, Any], verbose: bool, *, resumes: bool = False) -> Result:
     """The result of a composed config's job, run to its end. Raises HeadwayError if it fails."""
     for key in ("detach", "dry_run"):
         if config["job"][key]:
@@ -62,9 +86,9 @@ def finished(config: Mapping[str, Any], verbose: bool) -> Result:
     if verbose:
         from trainer import terminal
 
-        job, _ = run(config, begin=terminal.header, follow=terminal.follow, announce=print)
+        job, _ = run(config, begin=terminal.header, follow=terminal.follow, announce=print, resumes=resumes)
     else:
-        job, _ = run(config, follow=_wait)
+        job, _ = run(config, follow=_wait, resumes=resumes)
     result = job.result()
     if result is None:
         raise HeadwayError(f"{job.dir}: the job left no result; its log is in {job.logs}")

@@ -41,11 +41,18 @@ def tune(arguments: list[str]) -> int:
     """The verb. Returns the exit code: 0, 1 if no trial succeeded or they failed in a row, 2, 130 if stopped."""
     if arguments and arguments[0] in VERBS:
         return VERBS[arguments[0]](arguments[1:])
+    plain, spanned, overrides = arranged(arguments)
+    return run_hydra(plain, "tune", lambda config: begin(config, spanned, overrides, arguments), space=True)
+
+
+def arranged(arguments: Sequence[str]) -> tuple[list[str], list[Parameter], list[str]]:
+    """What of a study's command line is to be composed, with the first choice of each group that is searched; the parameters
+    that it spans; and the overrides that fix something. Raises UserError."""
     plain, spanned = split(portable(arguments))
     register("headway_tune_schema", study_options.StudySchema)
     overrides = [a for a in plain if not a.startswith("-") and "=" in a]
     first = [f"{p.key}={p.choices[0]}" for p in spanned if p.choices and "." not in p.key]
-    return run_hydra([*plain, *first], "tune", lambda config: begin(config, spanned, overrides, arguments), space=True)
+    return [*plain, *first], spanned, overrides
 
 
 def begin(

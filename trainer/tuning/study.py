@@ -23,7 +23,7 @@ from trainer import moment
 from trainer.below import below
 from trainer.errors import UserError
 from trainer.figures import short_path
-from trainer.job import Job, append_line, end_torn_line
+from trainer.job import GIVEN, Job, append_line, end_torn_line
 from trainer.tuning import record
 from trainer.tuning.journal import Journal
 from trainer.tuning.record import DESCRIPTION, EVENTS, JOURNAL, TRIALS
@@ -108,7 +108,7 @@ def held(directory: Path, facts: Mapping[str, Any] | None = None) -> Iterator[St
                 _write(described, known)
         elif facts is None:
             raise UserError(f"{short_path(directory)} is not a study's directory: it has no {DESCRIPTION}")
-        elif set(os.listdir(directory)) - {LOCK}:
+        elif set(os.listdir(directory)) - {LOCK, GIVEN}:
             raise UserError(f"study.dir: {directory} exists and is not a study's directory; choose another")
         else:
             known, new = dict(facts), True
