@@ -162,6 +162,19 @@ def test_a_script(setting: str, line: str) -> None:
             ["algorithm=gpt", "data=csv", "data.train=x", "data.missing=mean"],
             "algorithm=gpt doesn't use data.missing: it reads the column of text alone; leave it out",
         ),
+        (
+            ["data=libsvm", "data.train=x", "data.group=0"],
+            "data=libsvm doesn't use data.group; leave it out",
+        ),
+        (
+            ["algorithm=linear", *CSV, "data.group=query"],
+            "algorithm=linear doesn't use data.group; algorithm=xgboost algorithm.task=ranking does, or leave it out",
+        ),
+        (
+            ["algorithm=gpt", "data=csv", "data.train=x", "data.group=query"],
+            "algorithm=gpt doesn't use data.group; algorithm=xgboost algorithm.task=ranking does, or leave it out",
+        ),
+        (["algorithm=xgboost", "algorithm.task=ranking", *CSV, "data.group=query"], ""),
         ([*CSV, "data.missing=mean", "data.drop=[a]"], ""),
         (["data=npy", "data.train=x.npy", "data.label=2"], ""),
     ],

@@ -184,6 +184,8 @@ class Algorithm:
     takes: the kinds of input it understands: "numeric", "categorical", "missing" (NaN cells), "sparse", or
     "text" alone. Data of another kind is refused before training, with a message that says which column.
     supervised: whether it learns from a label; then data without one is refused before anything starts.
+    roles: keys of `data` that name a further column, and that it learns from with some of its settings at least: "group", of
+    the rows that are ranked among each other. Set for another algorithm they are refused. Written as a literal.
     maximize: the names of its metrics of which more is better; of all others less is.
     imports: modules that a training imports and that take long. A node's workers, and jobs that follow one another, then
     share one import, before they are forked: so none that starts threads or touches a GPU by being imported.
@@ -197,18 +199,24 @@ class Algorithm:
 
     takes: ClassVar[frozenset[str]] = frozenset({"numeric"})
     supervised: ClassVar[bool] = True
+    roles: ClassVar[frozenset[str]] = frozenset()
     imports: ClassVar[tuple[str, ...]] = ()
     uses: ClassVar[frozenset[str]] = frozenset({"train", "strategy", "checkpoint"})
     instead: ClassVar[Mapping[str, str]] = {}
     checks: ClassVar[bool] = False
     travels: ClassVar[str] = ""
     maximize: ClassVar[frozenset[str]] = frozenset(
-        {"accuracy", "auc", "aucpr", "f1", "precision", "recall", "r2", "map", "ndcg"}
+        {"accuracy", "auc", "aucpr", "f1", "precision", "pre", "recall", "r2", "map", "ndcg"}
     )
 
     def check(self, folder: Path) -> None:
         """Raises UserError for settings that can't be; `folder` is what `travels`. Runs where the job is submitted, and
         so in a module that imports nothing heavy."""
+
+    def needs(self) -> frozenset[str]:
+        """Those of `roles` that it learns from with the settings it has. With "group", validation rows are split off by whole
+        groups, and `Samples.grouped_chunks` gives whole ones."""
+        return self.roles
 
     def target(self, schema: Schema) -> str | None:
         """What the label is to it: "class", "number", or None where it learns without one."""

@@ -12,6 +12,7 @@ from trainer import moment
 from trainer.account import running_seconds
 from trainer.build import build
 from trainer.config import load_job, seconds
+from trainer.data.roles import check_roles
 from trainer.errors import UserError, pip_install
 from trainer.job import Job
 from trainer.signature import short_name
@@ -105,6 +106,8 @@ def check_data(config: Mapping[str, Any], job: Job | None = None) -> None:
     if is_function(algorithm):  # it may read its own
         return
     source.check("train", takes_text=takes_text)
+    if class_constant(algorithm, "checks") and class_constant(algorithm, "roles"):
+        check_roles(source, build(config["algorithm"], "algorithm"))
     if job is not None:
         _refuse_changed_here(job, source)
     supervised = not takes_text and class_constant(algorithm, "supervised") is not False

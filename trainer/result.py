@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,7 @@ from trainer.shapes import number
 
 NOT_METRICS = frozenset({"lr"})
 JOULES_PER_KWH = 3.6e6
+_CUT = re.compile(r"(@[\d.]+)?-?$")  # at which rank, threshold or power, and what an empty list counts as
 
 
 def is_of_the_run(name: str) -> bool:
@@ -21,8 +23,8 @@ def is_of_the_run(name: str) -> bool:
 
 
 def more_is_better(metric: str, maximize: Iterable[str]) -> bool:
-    """Whether a metric such as `validation_accuracy` or `validation:auc` is better when higher."""
-    words, names = metric.lower(), [name.lower() for name in maximize]
+    """Whether a metric such as `validation_accuracy`, `validation:auc` or `validation_ndcg@10` is better when higher."""
+    words, names = _CUT.sub("", metric.lower()), [name.lower() for name in maximize]
     return any(words.endswith(name) and not words[: -len(name)][-1:].isalnum() for name in names if name)
 
 

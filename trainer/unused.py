@@ -15,6 +15,7 @@ from trainer.algorithm import Algorithm, Estimator
 from trainer.ancestry import kind
 from trainer.conf_files import choices
 from trainer.config import CheckpointConfig, StrategyConfig, TrainConfig
+from trainer.data.roles import USERS
 from trainer.errors import UserError
 from trainer.function import Function
 from trainer.signature import UNKNOWN, class_constant, read_signature, short_name
@@ -126,6 +127,10 @@ def _of_data(config: Mapping[str, Any], key: str) -> str | None:
     if line := _of_source(config["data"], last):
         return line
     algorithm = str(config["algorithm"]["_target_"])
+    if last in USERS:
+        roles = class_constant(algorithm, "roles", unread=UNKNOWN) or ()
+        if roles != UNKNOWN and last not in roles:
+            return f"algorithm={short_name(algorithm)} doesn't use {key}; {USERS[last]} does, or leave it out"
     if last in OF_TABLES and "text" in (class_constant(algorithm, "takes") or ()):
         return f"algorithm={short_name(algorithm)} doesn't use {key}: it reads the column of text alone; leave it out"
     return None

@@ -13,20 +13,30 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from algorithms.xgboost import parameters
+from algorithms.xgboost import parameters, ranking
+from algorithms.xgboost.library import library
+from algorithms.xgboost.matrix import matrix_of
+from algorithms.xgboost.ranking import Relevance
 from trainer.algorithm import Batch, Context, Estimator, Range
 from trainer.data.schema import Schema
-from trainer.errors import LostWorker, UserError, pip_install
+from trainer.errors import LostWorker, UserError
 
 if TYPE_CHECKING:
     from trainer.data.samples import Samples
 
-OBJECTIVES = {"regression": "reg:squarederror", "binary": "binary:logistic", "multiclass": "multi:softprob"}
+OBJECTIVES = {
+    "regression": "reg:squarederror",
+    "binary": "binary:logistic",
+    "multiclass": "multi:softprob",
+    "ranking": "rank:ndcg",
+}
 METRICS = {
     "regression": ["rmse", "mae"],
     "binary": ["logloss", "error", "auc"],
     "multiclass": ["mlogloss", "merror"],
+    "ranking": ["ndcg"],
 }
+BY_LABEL = ("regression", "binary", "multiclass")  # tasks that the label can tell
 # of these a constant added to all labels is added to all predictions
 SHIFT_EQUIVARIANT = ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:quantileerror")
 SAMPLES = ("subsample", "colsample_bytree", "colsample_bylevel", "colsample_bynode")
@@ -47,7 +57,7 @@ class XGBoost(Estimator):
 
     lr: Annotated[float, Range(above=0)] = 0.3
     rounds: Annotated[int, Range(min=1)] = 100
-    task: Literal["auto", "regression", "binary", "multiclass"] = "auto"
+    task: Literal["auto", "regression", "binary", "multiclass", "ranking"] = "auto"
     max_depth: Annotated[int, Range(min=0)] = 6
     min_child_weight: Annotated[float, Range(min=0)] = 1.0
     gamma: Annotated[float, Range(min=0)] = 0.0
@@ -63,6 +73,7 @@ class XGBoost(Estimator):
     params: dict[str, Any] = field(default_factory=dict)
 
     takes: ClassVar[frozenset[str]] = frozenset({"numeric", "categorical", "missing", "sparse"})
+    roles: ClassVar[frozenset[str]] = frozenset({"group"})
     checks: ClassVar[bool] = True
     imports: ClassVar[tuple[str, ...]] = ("xgboost", "scipy.sparse")
     instead: ClassVar[dict[str, str]] = {"train.epochs": "rounds", "train.max_steps": "rounds"}
@@ -82,22 +93,27 @@ class XGBoost(Estimator):
         parameters.check_names(self.params)
         if self.objective:
             parameters.check_objective(self.objective, self.params, known)
+        if known != "ranking" and self.eval_metric:
+            ranking.refuse_metrics([self.eval_metric] if isinstance(self.eval_metric, str) else self.eval_metric)
         if not (self.objective or self.eval_metric or self.params):
             return
         try:
-            library = _library()
+            xgboost = library()
         except UserError:
             return  # this machine only submits
-        parameters.try_any(library, [self._library_settings(task) for task in ([known] if known else METRICS)])
+        parameters.try_any(xgboost, [self._library_settings(task) for task in ([known] if known else BY_LABEL)])
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"group"} if self._known_task() == "ranking" else ())
 
     def target(self, schema: Schema) -> str | None:
-        return "number" if self._task(schema) == "regression" else "class"
+        return "number" if self._task(schema) in ("regression", "ranking") else "class"
 
     def shift_equivariant(self, schema: Schema) -> bool:
-        return (self.objective or OBJECTIVES["regression"]) in SHIFT_EQUIVARIANT
+        return (self.objective or OBJECTIVES[self._task(schema)]) in SHIFT_EQUIVARIANT
 
     def fit(self, context: Context) -> None:
-        xgboost = _library()
+        xgboost = library()
         settings = self._settings(context)
         if self.early_stopping_rounds and context.validation is None:
             raise UserError("algorithm.early_stopping_rounds needs validation data: set data.validation")
@@ -105,12 +121,21 @@ class XGBoost(Estimator):
             raise UserError("algorithm.tree_method: exact knows one worker only; use hist or approx")
         if self.objective == "survival:cox" and context.world_size > 1:
             raise UserError("algorithm.objective: survival:cox compares all rows, so it knows one worker only")
+        if "group" in self.needs() and context.train.groups < context.world_size:
+            raise UserError(
+                f"data: {context.train.groups} groups to train on are too few for {context.world_size} workers; "
+                "lower launcher.workers or data.validation"
+            )
+        check = self._relevance(settings, context.schema)
+        if check is not None and context.test is not None:  # else it would be known at the end
+            for _, labels, _ in context.test.grouped_chunks():
+                check(np.asarray(labels))
         try:
             with _collective(context):
-                train = self._matrix(context, context.train)
+                train = self._matrix(context, context.train, settings)
                 evaluated = [(train, "train")]
                 if context.validation is not None:
-                    evaluated.append((self._matrix(context, context.validation, train), "validation"))
+                    evaluated.append((self._matrix(context, context.validation, settings, train), "validation"))
                 self._booster = self._boost(context, settings, evaluated)
         except xgboost.core.XGBoostError as error:
             lost_a_worker = "/collective/" in str(error)
@@ -124,7 +149,7 @@ class XGBoost(Estimator):
         """
         folder, train = context.resume(), evaluated[0][0]
         matrices = [data for data, _ in evaluated]
-        booster = _library().Booster(settings, matrices, model_file=folder and folder / MODEL)
+        booster = library().Booster(settings, matrices, model_file=folder and folder / MODEL)
         done = booster.num_boosted_rounds()
         stopping = self._stopping(booster, settings["eval_metric"][0], done) if self.early_stopping_rounds else None
         ended = stopping is not None and stopping.current_rounds >= stopping.rounds
@@ -145,7 +170,7 @@ class XGBoost(Estimator):
 
     def _stopping(self, booster: Any, metric: str, done: int) -> Any:
         """The library's early stopping, as it stood after `done` rounds: the model knows its best one."""
-        stopping = _library().callback.EarlyStopping(
+        stopping = library().callback.EarlyStopping(
             rounds=self.early_stopping_rounds, metric_name=metric, data_name="validation", save_best=True
         )
         if done:
@@ -158,7 +183,7 @@ class XGBoost(Estimator):
         """`prediction`, and `probability` of the second class or `probabilities` [n, classes]."""
         if self._booster is None:
             raise TypeError("XGBoost predicts after `fit` or `load`")
-        xgboost = _library()
+        xgboost = library()
         types = self._booster.feature_types
         outputs = self._booster.predict(xgboost.DMatrix(batch.x, feature_types=types, enable_categorical=True))
         objective = json.loads(self._booster.save_config())["learner"]["objective"]["name"]
@@ -183,10 +208,7 @@ class XGBoost(Estimator):
     def evaluate(self, samples: Samples, schema: Schema) -> dict[str, float]:
         """By the objective's metrics, as the validation is."""
         settings = self._library_settings(self._task(schema))
-        types = None if schema.sparse else ["c" if c.kind == "categorical" else "q" for c in schema.features]
-        parts = [*samples.chunks()]
-        x, y = _stacked([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-        data = _library().DMatrix(x, y, feature_types=types, enable_categorical=True)
+        data = matrix_of(samples, schema, method="exact", grouped="group" in self.needs())
         self._booster.set_param([("eval_metric", metric) for metric in settings["eval_metric"]])
         figures = _figures(_scores(self._booster.eval_set([(data, "of")], 0)))
         return {name.removeprefix("of_"): value for name, value in figures.items()}
@@ -195,19 +217,21 @@ class XGBoost(Estimator):
         self._booster.save_model(folder / MODEL)
 
     def load(self, folder: Path) -> None:
-        self._booster = _library().Booster(model_file=folder / MODEL)
+        self._booster = library().Booster(model_file=folder / MODEL)
 
     def _task(self, schema: Schema) -> str:
-        """Regression, binary or multiclass. Raises UserError where that does not fit the label."""
+        """Regression, binary, multiclass or ranking. Raises UserError where that does not fit the label."""
         label = schema.label
         if label is None:
             raise UserError("algorithm=xgboost learns from a label: name its column with data.label=…")
         classes = len(label.classes)
         task = self._known_task() or ("regression" if not classes else "binary" if classes == 2 else "multiclass")
         where = f"the label {label.name!r}"
+        if task == "ranking" and label.kind != "numeric":
+            raise UserError(f"{where} is not a number: task=ranking learns a relevance; write it as 0, 1, 2, …")
         if task == "regression" and label.kind != "numeric":
             raise UserError(f"{where} is not a number, so a regression cannot learn it; use algorithm.task=auto")
-        if task != "regression" and classes < 2:
+        if task in ("binary", "multiclass") and classes < 2:
             found = "a number, not a class" if not classes else "the same class in every row"
             raise UserError(f"{where} is {found}: task={task} cannot learn it; use algorithm.task=regression")
         if task == "binary" and classes != 2:
@@ -232,7 +256,7 @@ class XGBoost(Estimator):
         if task == "multiclass":
             settings["num_class"] = schema.classes
         if begins:
-            parameters.try_out(_library(), settings)
+            parameters.try_out(library(), settings)
         return settings | {"nthread": context.threads, "seed": context.seed}
 
     def _library_settings(self, task: str) -> dict[str, Any]:
@@ -256,71 +280,27 @@ class XGBoost(Estimator):
             settings["max_bin"] = self.max_bin
         return settings | self.params
 
-    def _matrix(self, context: Context, samples: Samples, train: Any = None) -> Any:
-        """This worker's share of the rows, as the library holds it; `train`: whose quantiles it takes over."""
-        xgboost = _library()
-        schema = context.schema
-        types = None if schema.sparse else ["c" if c.kind == "categorical" else "q" for c in schema.features]
-        shared = {"nthread": context.threads, "enable_categorical": True}
+    def _matrix(self, context: Context, samples: Samples, settings: dict[str, Any], like: Any = None) -> Any:
+        return matrix_of(
+            samples,
+            context.schema,
+            method=self.tree_method,
+            max_bin=self.max_bin,
+            rank=context.rank,
+            world=context.world_size,
+            threads=context.threads,
+            grouped="group" in self.needs(),
+            check=self._relevance(settings, context.schema),
+            like=like,
+        )
 
-        def chunks() -> Iterator[tuple[Any, Any]]:
-            return samples.chunks(rank=context.rank, world=context.world_size)
-
-        if self.tree_method == "hist":
-            source = _chunk_iterator(chunks, schema, types)
-            return xgboost.QuantileDMatrix(source, max_bin=self.max_bin, ref=train, **shared)
-        parts = [*chunks()] or [_no_rows(schema)]
-        x = _stacked([part[0] for part in parts])
-        return xgboost.DMatrix(x, np.concatenate([part[1] for part in parts]), feature_types=types, **shared)
-
-
-def _library() -> Any:
-    try:
-        import xgboost
-    except ImportError:
-        raise UserError(f"algorithm=xgboost needs the xgboost package: {pip_install('xgboost')}") from None
-    return xgboost
-
-
-def _chunk_iterator(chunks: Callable[[], Iterator[tuple[Any, Any]]], schema: Schema, types: list[str] | None) -> Any:
-    """The library's iterator over chunks of rows, read several times; an empty chunk for a worker without rows."""
-
-    class Chunks(_library().DataIter):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.reset()
-
-        def reset(self) -> None:
-            self.source = chunks()
-            self.given = False
-
-        def next(self, input_data: Callable[..., None]) -> bool:
-            chunk = next(self.source, None)
-            if chunk is None:
-                if self.given:
-                    return False
-                chunk = _no_rows(schema)
-            self.given = True
-            input_data(data=chunk[0], label=chunk[1], feature_types=types)
-            return True
-
-    return Chunks()
-
-
-def _no_rows(schema: Schema) -> tuple[Any, np.ndarray]:
-    if not schema.sparse:
-        return np.empty((0, schema.columns), np.float32), np.empty(0, np.float32)
-    import scipy.sparse
-
-    return scipy.sparse.csr_matrix((0, schema.columns), dtype=np.float32), np.empty(0, np.float32)
-
-
-def _stacked(parts: list[Any]) -> Any:
-    if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)
-    import scipy.sparse
-
-    return scipy.sparse.vstack(parts, format="csr")
+    def _relevance(self, settings: dict[str, Any], schema: Schema) -> Callable[[np.ndarray], None] | None:
+        """What raises UserError for labels that are no relevance; None where nothing is ranked."""
+        label = schema.label
+        if "group" not in self.needs() or label is None:
+            return None
+        relevance = Relevance(settings)
+        return lambda labels: relevance.check(labels, label.name)
 
 
 @contextmanager
@@ -329,7 +309,7 @@ def _collective(context: Context) -> Iterator[None]:
     if context.world_size == 1:
         yield
         return
-    xgboost = _library()
+    xgboost = library()
     from xgboost.tracker import RabitTracker
 
     tracker, arguments = None, None
@@ -372,11 +352,13 @@ def _scores(line: str) -> dict[str, dict[str, list[float]]]:
 
 def _figures(scores: dict[str, dict[str, list[float]]]) -> dict[str, float]:
     """The figures by our names, with the share of right answers beside that of wrong ones. The first metric is the loss too,
-    as other algorithms have one, if less of it is better."""
+    as other algorithms have one, if less of it is better; of an order within groups it is what is missing to 1."""
     figures = {f"{data}_{metric}": value for data, of in scores.items() for metric, [value] in of.items()}
     for data, of in scores.items():
         first, [loss] = next(iter(of.items()))
-        if first.partition("@")[0] not in Estimator.maximize:
+        if ranking.is_of_groups(first):
+            figures[f"{data}_loss"] = 1 - loss
+        elif first.partition("@")[0] not in Estimator.maximize:
             figures[f"{data}_loss"] = loss
         error = figures.get(f"{data}_error", figures.get(f"{data}_merror"))
         if error is not None:

@@ -49,6 +49,8 @@ OWN_METRICS = {
     "survival:cox": ["cox-nloglik"],
     "binary:hinge": ["error"],
     "multi:softmax": ["mlogloss", "merror"],
+    "rank:pairwise": ["ndcg"],
+    "rank:map": ["map"],
 }
 # the labels that an objective can't learn: what is asked of the least one, in words, and whether it holds
 DOMAINS = {
@@ -71,7 +73,7 @@ def own_metrics(objective: str, params: Mapping[str, Any]) -> list[str] | None:
 
 def task_of(objective: str) -> str:
     """What an objective learns."""
-    return {"binary": "binary", "multi": "multiclass"}.get(objective.partition(":")[0], "regression")
+    return {"binary": "binary", "multi": "multiclass", "rank": "ranking"}.get(objective.partition(":")[0], "regression")
 
 
 def check_names(params: Mapping[str, Any]) -> None:
@@ -87,11 +89,6 @@ def check_objective(objective: str, params: Mapping[str, Any], task: str | None 
     if task is not None and task != learns:
         raise UserError(
             f"algorithm.objective={objective} learns task={learns}, and algorithm.task={task}; leave one of them out"
-        )
-    if objective.startswith("rank:"):
-        raise UserError(
-            f"algorithm.objective={objective} learns the order within groups of rows, which data has no key for yet; "
-            "all rows would be taken as one group"
         )
     if objective == "survival:aft":
         raise UserError(
@@ -140,7 +137,8 @@ def try_out(library: Any, settings: Mapping[str, Any]) -> None:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
-            table = library.DMatrix(rows, label=labels)
+            groups = {"qid": np.zeros(ROWS, np.int64)} if objective.startswith("rank:") else {}
+            table = library.DMatrix(rows, label=labels, **groups)
             booster = library.Booster({**tried, "verbosity": 1, "nthread": 1}, [table])
             booster.update(table, 0)
             booster.eval(table)

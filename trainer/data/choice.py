@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,40 +14,50 @@ from trainer.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class Choice:
-    """What is taken of a file's columns (`names`, in its order): `features`, `label`, and what is not."""
+    """What is taken of a file's columns (`names`, in its order): `features`, `label`, `group`, and what is not."""
 
     names: list[str]
     features: list[str]
     label: str | None
+    group: str | None
 
     @property
     def left_out(self) -> list[str]:
-        return [n for n in self.names if n not in self.features and n != self.label]
+        return [n for n in self.names if n not in (*self.features, self.label, self.group)]
 
 
 def choose(source: Source, files: Sequence[str]) -> Choice:
-    """The columns to learn from and the label. Raises UserError for those that aren't there.
+    """The columns to learn from, the label and the group. Raises UserError for those that aren't there.
 
     What the file itself calls an index is not learned from unless it is named in data.columns.
     """
     path = files[0]
     names = partitions.names(source, path)
-    label = None if source.label is None else column(source.label, names, path, "label")
+    given = {"label": source.label, "group": source.group}
+    parts = {key: None if one is None else column(one, names, path, key) for key, one in given.items()}
+    label, group = parts["label"], parts["group"]
+    if group is not None and group == label:
+        raise UserError(f"data.group and data.label both are {label!r}: name another column in one")
     dropped = {column(c, names, path, "drop") for c in source.drop or []}
-    if label in dropped:
-        raise UserError(f"data.drop holds the label {label!r}: take it out")
+    _refuse_among("drop", dropped, parts)
     if source.columns is None:
-        index = set(source.index(path))
-        features = [n for n in names if n != label and n not in dropped and n not in index]
+        others = {label, group, *dropped, *source.index(path)}
+        features = [n for n in names if n not in others]
     else:
         features = list(dict.fromkeys(column(c, names, path, "columns") for c in source.columns))
-        if label in features:
-            raise UserError(f"data.columns holds the label {label!r}: take it out")
+        _refuse_among("columns", features, parts)
         if both := [n for n in features if n in dropped]:
             raise UserError(f"data.columns and data.drop both hold {both[0]!r}: take it out of one")
     if not features:
-        raise UserError(f"{path} has no column to learn from besides the label {label!r}")
-    return Choice(names, features, label)
+        beside = f" and the group {group!r}" if group else ""
+        raise UserError(f"{path} has no column to learn from besides the label {label!r}{beside}")
+    return Choice(names, features, label, group)
+
+
+def _refuse_among(key: str, chosen: Collection[str], parts: Mapping[str, str | None]) -> None:
+    for part, name in parts.items():
+        if name is not None and name in chosen:
+            raise UserError(f"data.{key} holds the {part} {name!r}: take it out")
 
 
 def check_columns(source: Source, files: Sequence[str], needed: Sequence[str]) -> None:
@@ -71,11 +81,11 @@ def check_test(source: Source) -> None:
             check_columns(source, [path], chosen.features)
 
 
-def has_label(source: Source, label: str) -> bool:
-    """Whether all files of `test` have the label's column."""
+def has_column(source: Source, name: str) -> bool:
+    """Whether all files of `test` have a column that is not learned from, the label or the group."""
     trained = partitions.names(source, source.files("train")[0])
     names = [partitions.names(source, path) for path in source.files("test")]
-    return all(label in of_file and not _is_narrower(of_file, trained) for of_file in names)
+    return all(name in of_file and not _is_narrower(of_file, trained) for of_file in names)
 
 
 def _is_narrower(names: Sequence[str], trained: Sequence[str]) -> bool:

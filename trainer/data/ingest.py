@@ -14,6 +14,7 @@ from trainer.data import cache, partitions, paths
 from trainer.data.cells import Place, different
 from trainer.data.choice import Choice, check_columns, choose
 from trainer.data.columns import Feature
+from trainer.data.groups import Groups
 from trainer.data.labels import Label
 from trainer.data.naming import column
 from trainer.data.narrowing import EXACT, Narrowed, Watch, lost_in_sparse
@@ -25,7 +26,7 @@ from trainer.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_VERSION = 3  # of what the cache holds
+_VERSION = 4  # of what the cache holds
 _WIDE, _FEW_AMONG = 1 << 20, 4  # of more sparse columns only those that are there get a place, if they are so few
 
 
@@ -61,13 +62,15 @@ def _dense(source: Source, files: Sequence[str], like: Table | None, folder: Pat
     """One pass, and another one where the first has shown that numbers have to be held otherwise."""
     if like:
         features, label = followers(like)
-        rows = _pass(source, files, folder, features, label, None)
-        _describe(folder, features, label, rows, len(features), names=like.names, left_out=like.left_out)
+        groups = Groups(like.group) if like.group else None
+        rows = _pass(source, files, folder, features, label, groups, None)
+        _describe(folder, features, label, rows, len(features), groups=groups, names=like.names, left_out=like.left_out)
         return
     choice = choose(source, files)
     features, label = _encoders(source, choice, files[0])
+    groups = Groups(choice.group) if choice.group else None
     watches = [Watch() for _ in features]
-    rows = _pass(source, files, folder, features, label, watches)
+    rows = _pass(source, files, folder, features, label, groups, watches)
     found = [
         Narrowed() if feature.kind == "categorical" else watch.verdict()
         for feature, watch in zip(features, watches, strict=True)
@@ -83,11 +86,12 @@ def _dense(source: Source, files: Sequence[str], like: Table | None, folder: Pat
                 fresh, kind="id" if ids else None, origin=label.origin, distinct=label.distinct, left=label.left
             )
         label = fresh
-        rows = _pass(source, files, folder, features, label, None)
+        groups = Groups(choice.group) if choice.group else None
+        rows = _pass(source, files, folder, features, label, groups, None)
     for feature, one in zip(features, found, strict=True):
         if one.loses:
             feature.distinct, feature.left = one.distinct, one.left
-    _describe(folder, features, label, rows, len(features), names=choice.names, left_out=choice.left_out)
+    _describe(folder, features, label, rows, len(features), groups=groups, names=choice.names, left_out=choice.left_out)
 
 
 def _pass(
@@ -96,11 +100,12 @@ def _pass(
     folder: Path,
     features: list[Feature],
     label: Label | None,
+    groups: Groups | None,
     watches: list[Watch] | None,
 ) -> int:
     """Encodes and writes all rows, and returns how many. watches: see what float32 does to each feature; with them it is seen of
     the label too."""
-    needed = [f.name for f in features] + ([label.name] if label else [])
+    needed = [f.name for f in features] + [one.name for one in (label, groups) if one]
     check_columns(source, files, needed)
     rows = 0
     watch = Watch()
@@ -120,6 +125,8 @@ def _pass(
             y = label.encode(piece.batch.column(label.name), place) if label else None
             if y is not None and watches is not None:
                 watch.see(y)
+            if groups:
+                groups.encode(piece.batch.column(groups.name), place)
             writer.add(x, y)
             rows += len(x)
     if not rows:
@@ -147,7 +154,7 @@ def followers(like: Table) -> tuple[list[Feature], Label | None]:
 def _sparse(source: Source, files: Sequence[str], like: Table | None, folder: Path) -> None:
     from trainer.data.reading import libsvm_line
 
-    label, watch = Label(name="label"), Watch()
+    label, watch, groups = Label(name="label"), Watch(), Groups("qid")
     base, width, rows = 1, 0, 0
     seen, notes = np.empty(0, np.int64), []
     with Writer(folder, None, labelled=True) as writer:
@@ -167,6 +174,7 @@ def _sparse(source: Source, files: Sequence[str], like: Table | None, folder: Pa
             if len(indices):
                 base, width = min(base, int(indices.min())), max(width, int(indices.max()) + 1)
                 seen = np.union1d(seen, indices)
+            groups.encode(batch.column("group"), place)
             writer.add_sparse(batch, y)
             rows += len(y)
     if not rows:
@@ -183,7 +191,7 @@ def _sparse(source: Source, files: Sequence[str], like: Table | None, folder: Pa
         kept, columns = seen, len(seen)
     if kept is not None:
         np.save(folder / KEPT, kept)
-    _describe(folder, [], label, rows, columns, sparse=True, base=base, notes=notes)
+    _describe(folder, [], label, rows, columns, groups=groups, sparse=True, base=base, notes=notes)
 
 
 def _whole(labels: pa.Array) -> pa.Array:
@@ -207,6 +215,7 @@ def _describe(
     rows: int,
     columns: int,
     *,
+    groups: Groups | None,
     names: Sequence[str] = (),
     left_out: Sequence[str] = (),
     sparse: bool = False,
@@ -218,6 +227,8 @@ def _describe(
         known = label.values
         # pairs, since the keys of JSON's objects are strings
         target = {**asdict(label), "values": None if known is None else list(known.items())}
+    if groups:
+        groups.save(folder)
     meta = {
         "features": [asdict(f) for f in features],
         "label": target,
@@ -227,6 +238,8 @@ def _describe(
         "left_out": list(left_out),
         "sparse": sparse,
         "base": base,
+        "group": groups.name if groups else None,
+        "ungrouped": groups.missing if groups else None,
         "notes": list(notes),
     }
     (folder / META).write_text(json.dumps(meta))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,16 +13,18 @@ from trainer.algorithm import Algorithm
 from trainer.data import cache, order, table
 from trainer.data.cells import where
 from trainer.data.channels import Channels
-from trainer.data.choice import has_label
+from trainer.data.choice import has_column
 from trainer.data.columns import Feature, told_unknown, worth_a_line
 from trainer.data.content import content
 from trainer.data.encoding import encode, fill_values
 from trainer.data.folders import Folders
+from trainer.data.grouped import Grouped, groups_of, said_of_groups
 from trainer.data.ingest import ingest
 from trainer.data.labels import Label
 from trainer.data.naming import column
 from trainer.data.opened import Opened
-from trainer.data.part import Part
+from trainer.data.part import GroupPart, Part
+from trainer.data.roles import check_roles
 from trainer.data.samples import InMemory, Labels, Samples
 from trainer.data.schema import Column, Schema
 from trainer.data.source import Source
@@ -35,6 +37,11 @@ from trainer.data.text import open_text
 from trainer.errors import UserError
 
 __all__ = ["Opened", "encode", "open_data"]
+
+_Part: TypeAlias = Part | GroupPart
+UNUSED_GROUPS = (
+    "the rows' qid is not used: algorithm=xgboost algorithm.task=ranking ranks within the groups that it names"
+)
 
 
 def open_data(
@@ -52,6 +59,7 @@ def open_data(
     """
     if source.name == "none":
         raise UserError("data=none: there is none, and the algorithm asks for it; choose some, such as data=csv")
+    check_roles(source, algorithm)
     if not lead:
         wait()
     if isinstance(source, Channels):
@@ -77,16 +85,16 @@ def _open_table(source: Source, algorithm: Algorithm, seed: int) -> Opened:
         )
     whole = _table(source)
     held = _validation_table(source, whole)
-    train, validation = _parts(source, whole, held, seed)
+    grouped = "group" in algorithm.needs()
+    train, validation = _parts(source, whole, held, seed, grouped)
     _check_kinds(source, algorithm, whole, who)
-    test = _test_table(source, whole)
+    test, lacks = _test_table(source, whole, grouped)
     for one in (whole, held, test):
         if one is not None:
             _check_missing(source, algorithm, one, who)
     schema, counts = _schema(source, whole, train)
     schema, target = settle(schema, whole.label, counts, algorithm, source)
     opened = Opened(schema, samples(whole, train, schema, labels_for(schema, target, whole.label)), None)
-    opened.label = said(schema, target, whole.label)
     opened.left_out = whole.left_out
     opened.notes = [*whole.notes, *_narrowed(whole.features), *worth_a_line(whole.features)]
     for one, key in ((held, "validation"), (test, "test")):
@@ -96,13 +104,20 @@ def _open_table(source: Source, algorithm: Algorithm, seed: int) -> Opened:
             opened.notes += told_unknown(one.features)
     if validation is not None:
         against = whole if held is None else held
-        opened.validation = samples(against, validation, schema, labels_for(schema, target, against.label))
+        if held is None and isinstance(opened.train, Grouped) and isinstance(validation, GroupPart):
+            opened.validation = opened.train.other(validation)
+        else:
+            opened.validation = samples(against, validation, schema, labels_for(schema, target, against.label))
     if test is not None:
-        opened.test = samples(test, Part(test.rows), schema, labels_for(schema, target, test.label))
-    elif source.files("test"):
-        opened.notes.append(
-            f"data.test has no column {schema.label and schema.label.name!r}, so nothing is scored on it"
-        )
+        part = GroupPart(groups_of(source, test, "test")) if grouped else Part(test.rows)
+        opened.test = samples(test, part, schema, labels_for(schema, target, test.label))
+    elif lacks:
+        opened.notes.append(f"data.test has no {lacks}, so nothing is scored on it")
+    if grouped:
+        opened.label = said_of_groups(schema, whole.group, opened.train, opened.validation)
+    else:
+        opened.label = said(schema, target, whole.label)
+        opened.notes += [UNUSED_GROUPS] if whole.groups is not None else []
     return opened
 
 
@@ -140,18 +155,28 @@ def _validation_table(source: Source, whole: Table) -> Table | None:
     return ingest(source, files, like=whole) if files else None
 
 
-def _test_table(source: Source, whole: Table) -> Table | None:
-    """The rows to score on; None without any, or if they have no label."""
+def _test_table(source: Source, whole: Table, grouped: bool) -> tuple[Table | None, str]:
+    """The rows to score on; None without any, or where they lack the label or the group, which is then said."""
     files = source.files("test")
-    if not files or (whole.label is not None and not source.labelled and not has_label(source, whole.label.name)):
-        return None
-    return ingest(source, files, like=whole)
+    needed = [] if source.labelled or whole.label is None else [whole.label.name]
+    needed += [whole.group] if grouped and whole.group and not source.grouped else []
+    if not files:
+        return None, ""
+    if lacks := next((name for name in needed if not has_column(source, name)), None):
+        return None, f"column {lacks!r}"
+    found = ingest(source, files, like=whole)
+    return (None, "qid") if grouped and found.groups is None else (found, "")
 
 
-def _parts(source: Source, whole: Table, held: Table | None, seed: int) -> tuple[Part, Part | None]:
+def _parts(source: Source, whole: Table, held: Table | None, seed: int, grouped: bool) -> tuple[_Part, _Part | None]:
     fraction = float(source.validation) if isinstance(source.validation, (int, float)) else 0.0
     if whole.rows < 2:
         raise UserError(f"data.train has {whole.rows} row: it takes at least 2 to learn from")
+    if grouped:
+        groups = groups_of(source, whole, "train")
+        if held is not None:
+            return GroupPart(groups), GroupPart(groups_of(source, held, "validation"))
+        return GroupPart(groups, seed, fraction), GroupPart(groups, seed, fraction, True) if fraction else None
     train = Part(whole.rows, seed, fraction)
     if held is not None:
         return train, Part(held.rows)
@@ -184,7 +209,7 @@ def _check_missing(source: Source, algorithm: Algorithm, one: Table, who: str) -
             )
 
 
-def _schema(source: Source, whole: Table, part: Part) -> tuple[Schema, dict[float, int]]:
+def _schema(source: Source, whole: Table, part: _Part) -> tuple[Schema, dict[float, int]]:
     """The schema as the data suggests it, and the training rows of each value of the label that may be a class."""
     features, label, counts = _statistics(source, whole, part)
     columns = tuple(_column(f, features, j) for j, f in enumerate(whole.features))
@@ -204,9 +229,9 @@ def _schema(source: Source, whole: Table, part: Part) -> tuple[Schema, dict[floa
     return schema, counts
 
 
-def _statistics(source: Source, whole: Table, part: Part) -> tuple[Moments, Moments | None, dict[float, int]]:
+def _statistics(source: Source, whole: Table, part: _Part) -> tuple[Moments, Moments | None, dict[float, int]]:
     """Measured once for each split, kept beside the data."""
-    name = f"statistics-{part.seed}-{part.fraction}.json"
+    name = f"statistics-{part.name}.json"
     if whole.entry and (kept := cache.noted(whole.entry, name)):
         features, label, counts = kept
         return Moments.from_lists(features), label and Moments.from_lists(label), {float(k): n for k, n in counts}
@@ -240,8 +265,10 @@ def _column(feature: Feature, moments: Moments, j: int) -> Column:
     return replace(column, mean=mean, std=std, min=low, max=high)
 
 
-def samples(one: Table, part: Part, schema: Schema, labels: Labels) -> Samples:
+def samples(one: Table, part: _Part, schema: Schema, labels: Labels) -> Samples:
     """The part's rows in memory where they fit one window, else streamed."""
+    if isinstance(part, GroupPart):
+        return Grouped(samples(one, Part(one.rows), schema, labels), part)
     if one.sparse:
         if one.bytes > order.WINDOW:
             return SparseStreaming(one, part, labels, schema.columns)

@@ -12,6 +12,7 @@ from trainer.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
 _ROWS = 16384  # rows of a table read at once
 _TEXT = 1 << 20  # bytes of text read at once
@@ -121,19 +122,19 @@ def read_text(path: str) -> Iterator[Piece]:
 
 def read_libsvm(path: str) -> Iterator[Piece]:
     """Columns `indices` list<int32>, `values` list<float32>, `exact` list<float64>, the same before they were narrowed, and
-    `label` float64. Indices as they stand in the file."""
+    `label` float64 and `group` int64, null in a line without qid. Indices as they stand in the file."""
     import numpy as np
     import pyarrow as pa
 
     first = line = 0
     for block in _whole_lines(path):
-        matrix, labels = _parse_libsvm(path, block, line)
+        matrix, labels, groups = _parse_libsvm(path, block, line)
         offsets = pa.array(matrix.indptr.astype(np.int32))
         indices = pa.ListArray.from_arrays(offsets, pa.array(matrix.indices.astype(np.int32)))
         with np.errstate(over="ignore"):  # infinities are told with their line
             values = pa.ListArray.from_arrays(offsets, pa.array(matrix.data.astype(np.float32)))
         exact = pa.ListArray.from_arrays(offsets, pa.array(matrix.data))
-        columns = {"indices": indices, "values": values, "exact": exact, "label": pa.array(labels)}
+        columns = {"indices": indices, "values": values, "exact": exact, "label": pa.array(labels), "group": groups}
         batch = pa.RecordBatch.from_pydict(columns)
         yield Piece(path, first, batch)
         first += len(labels)
@@ -157,16 +158,16 @@ def _whole_lines(path: str) -> Iterator[bytes]:
             yield block + file.readline()
 
 
-def _parse_libsvm(path: str, block: bytes, before: int):  # type: ignore[no-untyped-def]  # CSR matrix, labels
+def _parse_libsvm(path: str, block: bytes, before: int):  # type: ignore[no-untyped-def]  # CSR matrix, labels, groups
     """before: lines of the file before the block. Raises UserError with the line that is wrong, and how."""
     import io
 
     from sklearn.datasets import load_svmlight_file
 
     try:
-        matrix, labels = load_svmlight_file(io.BytesIO(block), zero_based=True)
+        matrix, labels, groups = load_svmlight_file(io.BytesIO(block), zero_based=True, query_id=True)
         if not matrix.nnz or matrix.indices.max() <= _MOST:
-            return matrix, labels
+            return matrix, labels, _groups_of(block, groups, len(labels))
         reason = f"an index is above {_MOST:,}"
     except (ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
@@ -174,6 +175,22 @@ def _parse_libsvm(path: str, block: bytes, before: int):  # type: ignore[no-unty
         if problem := _problem(line):
             raise UserError(f"{path}, line {number}: {problem}") from None
     raise UserError(f"{path}: can't be read as libsvm: {reason}")
+
+
+def _groups_of(block: bytes, found: np.ndarray, rows: int) -> pa.Array:
+    """The group of each row, where the parser gives those of the lines that have one."""
+    import numpy as np
+    import pyarrow as pa
+
+    if len(found) == rows:
+        return pa.array(found)
+    if not len(found):
+        return pa.nulls(rows, pa.int64())
+    fields = [line.partition(b"#")[0].split(None, 2) for line in block.split(b"\n")]
+    having = np.array([len(one) > 1 and one[1].startswith(b"qid:") for one in fields if one])
+    groups = np.zeros(rows, np.int64)
+    groups[having] = found
+    return pa.array(groups, mask=~having)
 
 
 def _problem(line: bytes) -> str | None:

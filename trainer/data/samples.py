@@ -24,11 +24,13 @@ Labels = Callable[[np.ndarray], np.ndarray]
 class Samples(ABC):
     """Rows of a training or validation set.
 
-    rows: how many; columns: the width of x (for text the length of a sequence).
+    rows: how many; columns: the width of x (for text the length of a sequence). groups: of how many groups they are, if the
+    algorithm learns from groups.
     A subclass says how rows are taken by id and how a run of rows is cut into batches.
     """
 
     channels: Mapping[str, Path] = {}  # of data=channels, where each lies
+    groups: int = 0
 
     def __init__(self, order: Order, columns: int, row_bytes: float) -> None:
         self.order = order
@@ -92,6 +94,15 @@ class Samples(ABC):
         for first in range(start, stop, rows):
             x, y = self._take(np.arange(first, min(first + rows, stop)))
             yield self._numpy(x), None if y is None else y.numpy()
+
+    def grouped_chunks(
+        self, *, rank: int = 0, world: int = 1, rows: int = 65536
+    ) -> Iterator[tuple[Any, np.ndarray | None, np.ndarray]]:
+        """As `chunks`, of whole groups, with the number of each row's group, ascending. A group is one worker's alone, and comes
+        in one chunk, of more than `rows` if it has more."""
+        raise TypeError(
+            'these rows have no groups: an algorithm says that it learns from them by `needs`, with "group"'
+        )
 
     def _group(self, batch_size: int, world: int) -> int:
         rows = max(1, batch_size // world)

@@ -40,7 +40,9 @@ class Source:
     name: what the source is called in tables and on the command line (`data=csv`).
     validation: paths, or the fraction of the training rows that is split off by the job's seed; None for none.
     label: the column to learn, by name or by position from 0.
-    columns: the columns to learn from; None for all but the label.
+    group: the column that says of which group a row is, such as the query that documents were found by, for algorithms that
+       rank within groups.
+    columns: the columns to learn from; None for all but the label and the group.
     drop: columns to leave out.
     categorical: columns whose values are categories although they look like numbers; the label too, if they are classes.
     missing: "auto" keeps missing numeric cells as NaN if the algorithm takes them and refuses them otherwise;
@@ -52,6 +54,7 @@ class Source:
     kind: ClassVar[str | None] = None  # the format of a binary file, as paths.check_file knows it
     utf8: ClassVar[bool] = True
     labelled: ClassVar[bool] = False  # whether the format itself has a place for the label
+    grouped: ClassVar[bool] = False  # whether it has one for the group
     sparse: ClassVar[bool] = False
     optional: ClassVar[bool] = False  # whether a column may be missing from a file, as all its cells then are
     typed: ClassVar[bool] = True  # False where every cell is a string that may spell a number
@@ -62,6 +65,7 @@ class Source:
     validation: str | list[str] | Annotated[float, Range(min=0, below=1)] | None = 0.1
     test: str | list[str] | None = None
     label: str | int | None = None
+    group: str | int | None = None
     columns: list[str | int] | None = None
     drop: list[str | int] | None = None
     categorical: list[str | int] | None = None
@@ -71,15 +75,15 @@ class Source:
     def check(self, role: str = "train", takes_text: bool = False) -> None:
         """Raises UserError if the files of `role` ("train" and its validation, or "test") can't be what is needed."""
         if role == "test":
-            self._check_files("test", None)
+            self._check_files("test", ())
             return
         self._check_fraction()
-        needed = None if takes_text else self.label
+        needed = () if takes_text else ("label", "group")
         self._check_files("train", needed)
         if isinstance(self.validation, (str, list)):
             self._check_files("validation", needed)
         if self.test:
-            self._check_files("test", None)
+            self._check_files("test", ())
             if not takes_text:
                 from trainer.data.choice import check_test
 
@@ -134,7 +138,7 @@ class Source:
         if isinstance(self.validation, (int, float)) and not 0 <= self.validation < 1:
             raise UserError(f"data.validation={self.validation} is not a fraction: give one from 0 up to 1, or a path")
 
-    def _check_files(self, role: str, label: str | int | None) -> None:
+    def _check_files(self, role: str, needed: Sequence[str]) -> None:
         given = getattr(self, role)
         if not given:
             raise UserError(f"data.{role} is not set: give the path of a file, a folder or a glob")
@@ -145,7 +149,7 @@ class Source:
             paths.check_file(path, self.kind, text=self.utf8)
         if self.sparse or self.name == "text":
             return
-        asked = [("label", label)] if label is not None else []
+        asked = [(key, getattr(self, key)) for key in needed if getattr(self, key) is not None]
         if role == "train":
             asked += [(key, one) for key in ("columns", "drop", "categorical") for one in getattr(self, key) or []]
         names = self.head_names(files[0])

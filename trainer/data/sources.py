@@ -129,12 +129,14 @@ class Jsonl(Source):
 
 @dataclass(kw_only=True)
 class Libsvm(Source):
-    """Sparse rows, `label index:value …`; indices may count from 0 or from 1. An error's row is the line."""
+    """Sparse rows, `label index:value …` or `label qid:group index:value …`; indices may count from 0 or from 1. An error's row is
+    the line."""
 
     name: ClassVar[str] = "libsvm"
     labelled: ClassVar[bool] = True
+    grouped: ClassVar[bool] = True
     sparse: ClassVar[bool] = True
-    unused: ClassVar[frozenset[str]] = frozenset({"label", "columns", "drop", "categorical", "missing"})
+    unused: ClassVar[frozenset[str]] = frozenset({"label", "group", "columns", "drop", "categorical", "missing"})
 
     def names(self, path: str) -> list[str]:
         return []
@@ -176,7 +178,7 @@ class Text(Source):
     """
 
     name: ClassVar[str] = "text"
-    unused: ClassVar[frozenset[str]] = frozenset({"label", "columns", "drop", "categorical", "missing"})
+    unused: ClassVar[frozenset[str]] = frozenset({"label", "group", "columns", "drop", "categorical", "missing"})
 
     validation: str | list[str] | Annotated[float, Range(min=0, below=1)] | None = 0.05
 
@@ -195,7 +197,7 @@ class _Bundled(Source):
     """Data that scikit-learn ships: nothing to download, nothing to point to."""
 
     labelled: ClassVar[bool] = True
-    unused: ClassVar[frozenset[str]] = frozenset({"label", "categorical", "missing", "changed"})
+    unused: ClassVar[frozenset[str]] = frozenset({"label", "group", "categorical", "missing", "changed"})
 
     validation: str | list[str] | Annotated[float, Range(min=0, below=1)] | None = 0.2
 
@@ -261,7 +263,7 @@ class NoData(Source):
 
     name: ClassVar[str] = "none"
     unused: ClassVar[frozenset[str]] = frozenset(
-        {"train", "validation", "test", "label", "columns", "drop", "categorical", "missing", "changed"}
+        {"train", "validation", "test", "label", "group", "columns", "drop", "categorical", "missing", "changed"}
     )
     instead: ClassVar[str] = "choose what reads it, such as data=csv"
 

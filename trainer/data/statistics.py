@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.data.part import Part
+from trainer.data.part import GroupPart, Part
 from trainer.data.sparse import fitted
 from trainer.data.table import SparseBlock, Table
 
@@ -86,7 +86,7 @@ class Moments:
         self.count = total
 
 
-def measure(table: Table, part: Part) -> tuple[Moments, Moments | None]:
+def measure(table: Table, part: Part | GroupPart) -> tuple[Moments, Moments | None]:
     """The moments of the features and of the label over the part's rows."""
     features = Moments(table.columns)
     label = Moments(1) if table.label else None
@@ -105,7 +105,7 @@ def measure(table: Table, part: Part) -> tuple[Moments, Moments | None]:
     return features, label
 
 
-def count_labels(table: Table, part: Part) -> tuple[np.ndarray, np.ndarray]:
+def count_labels(table: Table, part: Part | GroupPart) -> tuple[np.ndarray, np.ndarray]:
     """The distinct encoded labels of the part's rows, sorted, and how many rows have each. For classes only."""
     found: dict[float, int] = {}
     for number in range(part.blocks):

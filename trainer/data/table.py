@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainer.data.cells import At
 from trainer.data.columns import Feature
+from trainer.data.groups import GROUPS
 from trainer.data.labels import Label
 from trainer.data.order import BLOCK
 
@@ -50,7 +52,8 @@ class Table:
 
     features: one for each column of x; empty if sparse. base: what sparse indices count from, 0 or 1.
     names: of all of the file's columns, in its order; left_out: those that are neither. kept: the file's indices of sparse
-    columns, sorted, where they are few among very many. notes: what a person should hear of how it was read.
+    columns, sorted, where they are few among very many. group: the column of the groups; groups: int64, of each row,
+    -1 where it has none; None if no row has one; ungrouped: the first such row. notes: what a person should hear of how it was read.
     bytes: of all rows. entry: the cache's folder of it, if there is one.
     """
 
@@ -66,6 +69,9 @@ class Table:
     names: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     kept: np.ndarray | None = None
+    group: str | None = None
+    groups: np.ndarray | None = None
+    ungrouped: At | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -115,6 +121,9 @@ def of_folder(entry: Path) -> Table:
         names=tuple(meta["names"]),
         left_out=tuple(meta["left_out"]),
         kept=np.load(entry / KEPT) if (entry / KEPT).exists() else None,
+        group=meta["group"],
+        groups=np.load(entry / GROUPS, mmap_mode="r") if (entry / GROUPS).exists() else None,
+        ungrouped=tuple(meta["ungrouped"]) if meta["ungrouped"] else None,
         notes=tuple(meta["notes"]),
     )
 
