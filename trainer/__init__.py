@@ -19,6 +19,7 @@ from trainer.data.schema import Schema
 from trainer.errors import HeadwayError, UserError
 
 if TYPE_CHECKING:
+    from trainer.api.evaluating import evaluate
     from trainer.api.result import Result
     from trainer.api.training import resume, train
     from trainer.api.tuning import tune
@@ -37,6 +38,7 @@ __all__ = [
     "Schema",
     "SparseRows",
     "UserError",
+    "evaluate",
     "load",
     "resume",
     "train",
@@ -45,6 +47,7 @@ __all__ = [
 
 _LAZY = {
     "train": "trainer.api.training",
+    "evaluate": "trainer.api.evaluating",
     "resume": "trainer.api.training",
     "tune": "trainer.api.tuning",
     "Result": "trainer.api.result",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 FORMAT = 1
-PREDICT_BATCH = 4096
+PREDICT_BATCH, PREDICT_TEXTS = 4096, 16
 REPR_METRICS = 4
 
 
@@ -147,7 +147,7 @@ class Model:
             return
         import torch
 
-        size = PREDICT_BATCH if not self.schema.text else 16
+        size = PREDICT_BATCH if not self.schema.text else PREDICT_TEXTS
         with torch.no_grad():
             for batch in samples.sequential(batch_size=size):
                 columns = self.algorithm.predict(self.network, batch)

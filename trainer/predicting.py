@@ -31,7 +31,7 @@ def predict(config: dict[str, Any]) -> int:
     output = Path(config["output"]) if config["output"] else None
     if output is not None and output.suffix not in FORMATS:
         raise UserError(f"output: {output} has none of the known endings; {did_you_mean(output.suffix, FORMATS)}")
-    source = _source(config["data"]) if "data" in config else None
+    source = source_of(config["data"]) if "data" in config else None
     model = artifact.load(config["model"]["path"], trust_code=bool(config["model"]["trust_code"]))
     if source is None:
         text = config["prompt"] + _continue(model, config["prompt"], config["generate"])
@@ -101,7 +101,8 @@ def _beside(kept: Iterator[pa.Table], predicted: Iterator[pa.Table]) -> Iterator
         yield pa.table([*now.columns, *table.columns], names=[*now.column_names, *table.column_names])
 
 
-def _source(node: Mapping[str, Any]) -> Any:
+def source_of(node: Mapping[str, Any]) -> Any:
+    """The source of a config's `data`, whose `test` is to be read. Raises UserError."""
     from trainer.build import build
     from trainer.signature import check
 

@@ -1,17 +1,31 @@
-"""Figures of what an estimator has learned, on samples whose label is known."""
+"""Figures of what was learned, on samples whose label is known."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.algorithm import Batch, Estimator
+from trainer.algorithm import Batch, Estimator, Module
 from trainer.data.schema import Schema
 
 if TYPE_CHECKING:
     from trainer.data.samples import Samples
+
+
+def scores_of_module(algorithm: Module, network: Any, samples: Samples, batch_size: int) -> dict[str, float]:
+    """The metrics that a training validates by, in this process: of a network in evaluation mode, each sample counting once."""
+    import torch
+
+    sums: dict[str, Any] = {}
+    with torch.no_grad():
+        for batch in samples.sequential(batch_size=batch_size):
+            for name, value in algorithm.evaluate(network, batch).items():
+                each = value.double() if value.dim() else value.double().expand(batch.size)
+                sums[name] = sums.get(name, 0) + each.sum(0)
+    means = {name: (total / samples.rows).tolist() for name, total in sums.items()}
+    return {name: float(value) for name, value in algorithm.summarize(means).items()}
 
 
 def scores(algorithm: Estimator, samples: Samples, schema: Schema) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -134,18 +135,20 @@ def _check_target(schema: Schema, target: str | None, algorithm: Algorithm, sour
 
 def check_classes(source: Source, held: Table, whole: Table, classes: tuple[str | int, ...], key: str) -> None:
     """Raises UserError for a label of the validation, or of the test (key), that training has not."""
-    if held.label is None or whole.label is None:
-        return
-    if held.label.values is None:
-        raise UserError(
-            f"column {held.label.name!r} of data.{key} has more values than the {len(classes)} classes of training"
-        )
+    if held.label is not None and whole.label is not None:
+        refuse_unknown(held.label, classes, source.row, f"data.{key}")
+
+
+def refuse_unknown(label: Label, classes: tuple[str | int, ...], row: Callable[[str, int], int], what: str) -> None:
+    """Raises UserError for a value that is no class. row: how a person counts a file's rows; what: where the label is from."""
+    if label.values is None:
+        raise UserError(f"column {label.name!r} of {what} has more values than the {len(classes)} classes of training")
     known = set(classes)
-    for value, at in held.label.values.items():
+    for value, at in label.values.items():
         if value not in known:
             shown = value if isinstance(value, str) or value != round(value) else int(value)
             raise UserError(
-                f"{where(at, source.row)}, column {held.label.name!r}: {shown!r} is no class of the training data; "
+                f"{where(at, row)}, column {label.name!r}: {shown!r} is no class of the training data; "
                 + did_you_mean(str(shown), map(str, classes))
             )
 

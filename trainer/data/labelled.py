@@ -1,0 +1,102 @@
+"""Rows and their labels encoded as training encoded its own, from the schema alone: what a trained model is scored on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from trainer.algorithm import Algorithm
+from trainer.data import partitions
+from trainer.data.cells import Place
+from trainer.data.encoding import encode
+from trainer.data.labels import Label
+from trainer.data.narrowing import EXACT
+from trainer.data.samples import InMemory, Samples
+from trainer.data.schema import Column, Schema
+from trainer.data.source import Source
+from trainer.data.sparse import Sparse
+from trainer.data.spelling import PLAIN
+from trainer.data.table import SparseBlock
+from trainer.data.target import labels_for, refuse_unknown
+from trainer.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Pair = tuple[Any, Any]
+
+
+def labelled(rows: Source | pa.Table | Pair, schema: Schema, algorithm: Algorithm, target: str | None) -> Samples:
+    """All rows in memory, with their labels as an algorithm with this schema and target learned them.
+
+    rows: a source (its `test`) or a pyarrow Table, with the label's column; of sparse rows also a pair, a scipy matrix
+    [n, columns] and n labels. Raises UserError for what doesn't fit, with the row and column.
+    """
+    if schema.text:
+        samples = encode(rows, schema, algorithm)
+        assert isinstance(samples, Samples)
+        return samples
+    features = rows[0] if isinstance(rows, tuple) else rows
+    parts = [x for x, _ in encode(features, schema, algorithm).chunks()]
+    if not parts:
+        raise UserError("data.test: there are no rows")
+    y = None if schema.label is None else torch.from_numpy(_labels(rows, schema, schema.label, target))
+    if not schema.sparse:
+        return InMemory(torch.from_numpy(np.concatenate(parts)), y)
+    from scipy.sparse import vstack
+
+    x = vstack(parts, format="csr")
+    return Sparse(SparseBlock(x.indptr.astype(np.int64), x.indices, x.data), schema.columns, y)
+
+
+def _labels(rows: Source | pa.Table | Pair, schema: Schema, column: Column, target: str | None) -> np.ndarray:
+    """int64 class numbers or float32 values."""
+    source = rows if isinstance(rows, Source) else None
+    spelling = PLAIN if source is None else source.spelling
+    beyond = any(isinstance(one, int) and abs(one) >= EXACT for one in column.classes)
+    label = Label(
+        name=column.name,
+        kind="string" if column.kind == "categorical" else "id" if beyond else "int",
+        time=column.time,
+        typed=source is None or source.typed,
+        decimal=spelling.decimal,
+        thousands=spelling.thousands,
+        forced=True,  # it keeps all values, which are looked through for unknown ones
+    )
+    encoded = [label.encode(cells, place) for cells, place in _cells(rows, schema, column.name)]
+    if target == "class":
+        refuse_unknown(label, column.classes, Place().row if source is None else source.row, "data.test")
+    return labels_for(schema, target, label)(np.concatenate(encoded))
+
+
+def _cells(rows: Source | pa.Table | Pair, schema: Schema, name: str) -> Iterator[tuple[pa.Array, Place]]:
+    import pyarrow as pa
+
+    if isinstance(rows, tuple):
+        yield pa.array(np.asarray(rows[1])), Place()
+        return
+    if not isinstance(rows, Source):
+        yield rows.column(_named(schema, name, rows.column_names, "the rows")), Place()
+        return
+    if (arrays := rows.arrays()) is not None:
+        yield pa.array([arrays.classes[int(number)] for number in arrays.y]), Place()
+        return
+    for path in rows.files("test"):
+        chosen = "label" if rows.sparse else _named(schema, name, partitions.names(rows, path), path)
+        pieces = rows.batches([path]) if rows.sparse else partitions.batches(rows, [path], [chosen])
+        for piece in pieces:
+            yield piece.batch.column(chosen), Place(piece.path, piece.first, rows.row)
+
+
+def _named(schema: Schema, label: str, names: Sequence[str], what: str) -> str:
+    """What the label is called in this data: by its name, or by its position where all columns are there and have none."""
+    unnamed = list(names) == [str(i) for i in range(len(names))]
+    if unnamed and len(names) == len(schema.names):
+        return names[schema.names.index(label)]
+    learned_unnamed = list(schema.names) == [str(i) for i in range(len(schema.names))]
+    if label not in names or (unnamed and learned_unnamed):
+        raise UserError(f"{what}: there is no column {label!r}, the label; {did_you_mean(label, names)}")
+    return label
