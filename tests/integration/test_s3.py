@@ -94,6 +94,19 @@ def test_what_could_not_be_brought_up_is_brought_up_by_the_same_command(s3: Serv
 
 
 @pytest.mark.slow
+def test_one_that_is_done_is_trained_further_by_another_machine(s3: Server, tmp_path: Path) -> None:
+    Machine(s3, tmp_path / "one").headway("train", "train.epochs=1", f"job.dir={URL}")
+    before = s3.stored("bucket")["jobs/one/model/model.safetensors"].data
+    output = Machine(s3, tmp_path / "other").headway("resume", URL, "train.epochs=2")
+    assert "goes on from step 45" in output
+    assert f"model  {URL}/model" in output
+    stored = s3.stored("bucket")
+    assert stored["jobs/one/model/model.safetensors"].data != before
+    result = json.loads(stored["jobs/one/result.json"].data)
+    assert (result["steps"], result["model"]) == (90, f"{URL}/model")
+
+
+@pytest.mark.slow
 def test_of_two_live_copies_the_older_one_stops_and_the_newer_one_ends_right(s3: Server, tmp_path: Path) -> None:
     first, second = Machine(s3, tmp_path / "one"), Machine(s3, tmp_path / "two")
     job = [FAULTY, "+algorithm.seconds=0.01", "train.epochs=60", "checkpoint.every=25"]
