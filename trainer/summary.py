@@ -195,7 +195,7 @@ def amounts(result: Mapping[str, Any]) -> list[str]:
     """
     counted = {
         "steps": plural(result["steps"], "step"),
-        "epochs": f"{result['epochs']:.4g} epochs",
+        "epochs": f"{result['epochs']:.4g} epoch{'s' * (result['epochs'] != 1)}",
         "samples": plural(result["samples"], "sample"),
         "world_size": plural(result.get("world_size") or 0, "worker"),
     }

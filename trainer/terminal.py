@@ -172,7 +172,7 @@ class Follower:
             if last or self.state.is_final:
                 return self.state
             step = self._progress.get("step")
-            if step is not None and step != shown_step and time.monotonic() - shown >= PLAIN_EVERY:
+            if step and step != shown_step and time.monotonic() - shown >= PLAIN_EVERY:
                 console.print(", ".join(self._parts()), soft_wrap=True)
                 shown, shown_step = time.monotonic(), step
             time.sleep(POLL)
