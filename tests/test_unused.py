@@ -174,6 +174,15 @@ def test_a_script(setting: str, line: str) -> None:
             ["algorithm=gpt", "data=csv", "data.train=x", "data.group=query"],
             "algorithm=gpt doesn't use data.group; algorithm=xgboost algorithm.task=ranking does, or leave it out",
         ),
+        (
+            ["data=libsvm", "data.train=x", "data.label_upper_bound=0"],
+            "data=libsvm doesn't use data.label_upper_bound; leave it out",
+        ),
+        (
+            ["algorithm=linear", *CSV, "data.label_upper_bound=1"],
+            "algorithm=linear doesn't use data.label_upper_bound; algorithm=xgboost algorithm.objective=survival:aft does, "
+            "or leave it out",
+        ),
         (["algorithm=xgboost", "algorithm.task=ranking", *CSV, "data.group=query"], ""),
         ([*CSV, "data.missing=mean", "data.drop=[a]"], ""),
         (["data=npy", "data.train=x.npy", "data.label=2"], ""),

@@ -185,7 +185,7 @@ class Algorithm:
     "text" alone. Data of another kind is refused before training, with a message that says which column.
     supervised: whether it learns from a label; then data without one is refused before anything starts.
     roles: keys of `data` that name a further column, and that it learns from with some of its settings at least: "group", of
-    the rows that are ranked among each other. Set for another algorithm they are refused. Written as a literal.
+    the rows that are ranked among each other, and "label_upper_bound", of labels that are intervals. Set for another algorithm they are refused. Written as a literal.
     maximize: the names of its metrics of which more is better; of all others less is.
     imports: modules that a training imports and that take long. A node's workers, and jobs that follow one another, then
     share one import, before they are forked: so none that starts threads or touches a GPU by being imported.
@@ -215,7 +215,7 @@ class Algorithm:
 
     def needs(self) -> frozenset[str]:
         """Those of `roles` that it learns from with the settings it has. With "group", validation rows are split off by whole
-        groups, and `Samples.grouped_chunks` gives whole ones."""
+        groups, and `Samples.grouped_chunks` gives whole ones; with "label_upper_bound" y is float32 [n, 2], both bounds."""
         return self.roles
 
     def target(self, schema: Schema) -> str | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from algorithms.xgboost import parameters, ranking
+from algorithms.xgboost import parameters, ranking, survival
 from algorithms.xgboost.library import library
 from algorithms.xgboost.matrix import matrix_of
 from algorithms.xgboost.ranking import Relevance
@@ -73,7 +73,7 @@ class XGBoost(Estimator):
     params: dict[str, Any] = field(default_factory=dict)
 
     takes: ClassVar[frozenset[str]] = frozenset({"numeric", "categorical", "missing", "sparse"})
-    roles: ClassVar[frozenset[str]] = frozenset({"group"})
+    roles: ClassVar[frozenset[str]] = frozenset({"group", "label_upper_bound"})
     checks: ClassVar[bool] = True
     imports: ClassVar[tuple[str, ...]] = ("xgboost", "scipy.sparse")
     instead: ClassVar[dict[str, str]] = {"train.epochs": "rounds", "train.max_steps": "rounds"}
@@ -93,8 +93,10 @@ class XGBoost(Estimator):
         parameters.check_names(self.params)
         if self.objective:
             parameters.check_objective(self.objective, self.params, known)
-        if known != "ranking" and self.eval_metric:
-            ranking.refuse_metrics([self.eval_metric] if isinstance(self.eval_metric, str) else self.eval_metric)
+        metrics = [self.eval_metric] if isinstance(self.eval_metric, str) else self.eval_metric or []
+        survival.refuse_metrics(self.objective, metrics)
+        if known != "ranking":
+            ranking.refuse_metrics(metrics)
         if not (self.objective or self.eval_metric or self.params):
             return
         try:
@@ -104,6 +106,8 @@ class XGBoost(Estimator):
         parameters.try_any(xgboost, [self._library_settings(task) for task in ([known] if known else BY_LABEL)])
 
     def needs(self) -> frozenset[str]:
+        if self.objective == survival.OBJECTIVE:
+            return frozenset({"label_upper_bound"})
         return frozenset({"group"} if self._known_task() == "ranking" else ())
 
     def target(self, schema: Schema) -> str | None:
@@ -126,9 +130,9 @@ class XGBoost(Estimator):
                 f"data: {context.train.groups} groups to train on are too few for {context.world_size} workers; "
                 "lower launcher.workers or data.validation"
             )
-        check = self._relevance(settings, context.schema)
+        check = self._label_check(settings, context.schema)
         if check is not None and context.test is not None:  # else it would be known at the end
-            for _, labels, _ in context.test.grouped_chunks():
+            for _, labels in context.test.chunks():
                 check(np.asarray(labels))
         try:
             with _collective(context):
@@ -171,7 +175,11 @@ class XGBoost(Estimator):
     def _stopping(self, booster: Any, metric: str, done: int) -> Any:
         """The library's early stopping, as it stood after `done` rounds: the model knows its best one."""
         stopping = library().callback.EarlyStopping(
-            rounds=self.early_stopping_rounds, metric_name=metric, data_name="validation", save_best=True
+            rounds=self.early_stopping_rounds,
+            metric_name=metric,
+            data_name="validation",
+            save_best=True,
+            maximize=_more_is_better(metric),
         )
         if done:
             best = booster.best_iteration
@@ -209,8 +217,11 @@ class XGBoost(Estimator):
         """By the objective's metrics, as the validation is."""
         settings = self._library_settings(self._task(schema))
         data = matrix_of(samples, schema, method="exact", grouped="group" in self.needs())
-        self._booster.set_param([("eval_metric", metric) for metric in settings["eval_metric"]])
-        figures = _figures(_scores(self._booster.eval_set([(data, "of")], 0)))
+        # a model that is taken anew: after `reset` its metrics have lost their parameters
+        booster = library().Booster([], [data], model_file=self._booster.save_raw())
+        of_metrics = [item for item in self.params.items() if item[0] not in parameters.BY_COLUMN]
+        booster.set_param([*of_metrics, *(("eval_metric", metric) for metric in settings["eval_metric"])])
+        figures = _figures(_scores(booster.eval_set([(data, "of")], 0)))
         return {name.removeprefix("of_"): value for name, value in figures.items()}
 
     def save(self, folder: Path) -> None:
@@ -290,17 +301,20 @@ class XGBoost(Estimator):
             world=context.world_size,
             threads=context.threads,
             grouped="group" in self.needs(),
-            check=self._relevance(settings, context.schema),
+            bounded="label_upper_bound" in self.needs(),
+            check=self._label_check(settings, context.schema),
             like=like,
         )
 
-    def _relevance(self, settings: dict[str, Any], schema: Schema) -> Callable[[np.ndarray], None] | None:
-        """What raises UserError for labels that are no relevance; None where nothing is ranked."""
-        label = schema.label
-        if "group" not in self.needs() or label is None:
+    def _label_check(self, settings: dict[str, Any], schema: Schema) -> Callable[[np.ndarray], None] | None:
+        """What raises UserError for labels that are no relevance, or no times; None where neither is learned."""
+        name = schema.label.name if schema.label else ""
+        if "label_upper_bound" in self.needs():
+            return lambda bounds: survival.check_bounds(bounds, name)
+        if "group" not in self.needs():
             return None
         relevance = Relevance(settings)
-        return lambda labels: relevance.check(labels, label.name)
+        return lambda labels: relevance.check(labels, name)
 
 
 @contextmanager
@@ -350,6 +364,11 @@ def _scores(line: str) -> dict[str, dict[str, list[float]]]:
     return scores
 
 
+def _more_is_better(metric: str) -> bool:
+    """Of the library's names, such as `ndcg@10-` or `interval-regression-accuracy`."""
+    return metric.partition("@")[0].rstrip("-").rpartition("-")[2] in Estimator.maximize
+
+
 def _figures(scores: dict[str, dict[str, list[float]]]) -> dict[str, float]:
     """The figures by our names, with the share of right answers beside that of wrong ones. The first metric is the loss too,
     as other algorithms have one, if less of it is better; of an order within groups it is what is missing to 1."""
@@ -358,7 +377,7 @@ def _figures(scores: dict[str, dict[str, list[float]]]) -> dict[str, float]:
         first, [loss] = next(iter(of.items()))
         if ranking.is_of_groups(first):
             figures[f"{data}_loss"] = 1 - loss
-        elif first.partition("@")[0] not in Estimator.maximize:
+        elif not _more_is_better(first):
             figures[f"{data}_loss"] = loss
         error = figures.get(f"{data}_error", figures.get(f"{data}_merror"))
         if error is not None:

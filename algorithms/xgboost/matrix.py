@@ -26,39 +26,41 @@ def matrix_of(
     world: int = 1,
     threads: int | None = None,
     grouped: bool = False,
+    bounded: bool = False,
     check: Callable[[np.ndarray], None] | None = None,
     like: Any = None,
 ) -> Any:
     """The library's matrix for a method of growing trees, of `rank`'s share among `world` workers.
 
-    grouped: rows are ranked within groups. check: raises UserError for labels that can't be learned. like: whose quantiles
+    grouped: rows are ranked within groups; bounded: labels are intervals. check: raises UserError for labels that can't be learned. like: whose quantiles
     it takes over.
     """
     xgboost = library()
     types = None if schema.sparse else ["c" if c.kind == "categorical" else "q" for c in schema.features]
+    empty = _no_rows(schema, grouped, bounded)
     shared = {"nthread": threads, "enable_categorical": True}
 
     def parts() -> Iterator[Part]:
-        for part in _parts(samples, rank, world, grouped):
+        for x, y, more in _chunks(samples, rank, world, grouped):
             if check is not None:
-                check(part["label"])
-            yield part
+                check(y)
+            yield {"data": x, **_labels(y), **more}
 
     if method == "hist":
-        source = _iterator(parts, _no_rows(schema, grouped), types)
+        source = _iterator(parts, empty, types)
         return xgboost.QuantileDMatrix(source, max_bin=max_bin, ref=like, **shared)
-    found = [*parts()] or [_no_rows(schema, grouped)]
+    found = [*parts()] or [empty]
     whole = {name: _joined([part[name] for part in found]) for name in found[0]}
     return xgboost.DMatrix(**whole, feature_types=types, **shared)
 
 
-def _parts(samples: Samples, rank: int, world: int, grouped: bool) -> Iterator[Part]:
+def _chunks(samples: Samples, rank: int, world: int, grouped: bool) -> Iterator[tuple[Any, Any, Part]]:
     if grouped:
         for x, y, groups in samples.grouped_chunks(rank=rank, world=world):
-            yield {"data": x, "label": y, "qid": groups}
+            yield x, y, {"qid": groups}
         return
     for x, y in samples.chunks(rank=rank, world=world):
-        yield {"data": x, "label": y}
+        yield x, y, {}
 
 
 def _iterator(parts: Callable[[], Iterator[Part]], empty: Part, types: list[str] | None) -> Any:
@@ -86,8 +88,13 @@ def _iterator(parts: Callable[[], Iterator[Part]], empty: Part, types: list[str]
     return Chunks()
 
 
-def _no_rows(schema: Schema, grouped: bool) -> Part:
-    part: Part = {"data": np.empty((0, schema.columns), np.float32), "label": np.empty(0, np.float32)}
+def _labels(y: np.ndarray) -> Part:
+    return {"label": y} if y.ndim == 1 else {"label_lower_bound": y[:, 0], "label_upper_bound": y[:, 1]}
+
+
+def _no_rows(schema: Schema, grouped: bool, bounded: bool) -> Part:
+    part: Part = {"data": np.empty((0, schema.columns), np.float32)}
+    part |= _labels(np.empty((0, 2) if bounded else 0, np.float32))
     if schema.sparse:
         import scipy.sparse
 

@@ -159,7 +159,7 @@ def test_of_an_order_more_is_better_at_any_rank(metric: str, more: bool) -> None
     assert more_is_better(metric, Estimator.maximize) == more
 
 
-@pytest.mark.parametrize("params", [{}, {"lambdarank_pair_method": "mean"}])
+@pytest.mark.parametrize("params", [{"ndcg_exp_gain": False}, {"lambdarank_pair_method": "mean"}])
 def test_an_interrupted_job_ends_with_the_same_bytes(params: dict, tmp_path: Path) -> None:
     source = written(tmp_path, validation=0.2)
     ends = []
@@ -231,6 +231,15 @@ def test_a_test_file_is_scored_by_its_groups_and_checked_before_the_training(tmp
     with pytest.raises(UserError, match="'grade' holds -2"):
         XGBoost(objective="rank:ndcg").fit(context)
     assert not context.reports
+
+
+def test_a_test_file_is_scored_with_the_parameters_of_the_metric(tmp_path: Path) -> None:
+    source = written(tmp_path)
+    algorithm, context = fitted(source, params={"ndcg_exp_gain": False})
+    before = algorithm._booster.save_raw()
+    scored = algorithm.evaluate(opened(replace(source, test=source.validation)).test, context.schema)
+    assert scored["ndcg"] == pytest.approx(context.reports[-1][1]["validation_ndcg"])
+    assert algorithm._booster.save_raw() == before
 
 
 def test_fewer_groups_than_workers_are_told(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ class Channels(Source):
     name: ClassVar[str] = "channels"
     typed: ClassVar[bool] = False
     unused: ClassVar[frozenset[str]] = frozenset(
-        {"validation", "label", "group", "columns", "drop", "categorical", "missing", "changed"}
+        {"validation", "label", "group", "label_upper_bound", "columns", "drop", "categorical", "missing", "changed"}
     )
     instead: ClassVar[str] = "leave it out: the script reads its channels, +data.channels.NAME=PATH, by itself"
 

@@ -14,34 +14,36 @@ from trainer.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class Choice:
-    """What is taken of a file's columns (`names`, in its order): `features`, `label`, `group`, and what is not."""
+    """What is taken of a file's columns (`names`, in its order): `features`, `label`, `group`, `upper`, and what is not."""
 
     names: list[str]
     features: list[str]
     label: str | None
     group: str | None
+    upper: str | None
 
     @property
     def left_out(self) -> list[str]:
-        return [n for n in self.names if n not in (*self.features, self.label, self.group)]
+        return [n for n in self.names if n not in (*self.features, self.label, self.group, self.upper)]
 
 
 def choose(source: Source, files: Sequence[str]) -> Choice:
-    """The columns to learn from, the label and the group. Raises UserError for those that aren't there.
+    """The columns to learn from, the label, its upper bound and the group. Raises UserError for those that aren't there.
 
     What the file itself calls an index is not learned from unless it is named in data.columns.
     """
     path = files[0]
     names = partitions.names(source, path)
-    given = {"label": source.label, "group": source.group}
-    parts = {key: None if one is None else column(one, names, path, key) for key, one in given.items()}
-    label, group = parts["label"], parts["group"]
-    if group is not None and group == label:
-        raise UserError(f"data.group and data.label both are {label!r}: name another column in one")
+    keys = ("label", "group", "label_upper_bound")
+    given = {key: getattr(source, key) for key in keys if getattr(source, key) is not None}
+    parts = {key: column(one, names, path, key) for key, one in given.items()}
+    for i, (key, name) in enumerate(parts.items()):
+        if other := next((one for one in list(parts)[:i] if parts[one] == name), None):
+            raise UserError(f"data.{key} and data.{other} both are {name!r}: name another column in one")
     dropped = {column(c, names, path, "drop") for c in source.drop or []}
     _refuse_among("drop", dropped, parts)
     if source.columns is None:
-        others = {label, group, *dropped, *source.index(path)}
+        others = {*parts.values(), *dropped, *source.index(path)}
         features = [n for n in names if n not in others]
     else:
         features = list(dict.fromkeys(column(c, names, path, "columns") for c in source.columns))
@@ -49,15 +51,19 @@ def choose(source: Source, files: Sequence[str]) -> Choice:
         if both := [n for n in features if n in dropped]:
             raise UserError(f"data.columns and data.drop both hold {both[0]!r}: take it out of one")
     if not features:
-        beside = f" and the group {group!r}" if group else ""
-        raise UserError(f"{path} has no column to learn from besides the label {label!r}{beside}")
-    return Choice(names, features, label, group)
+        beside = " and ".join(f"the {_words(key)} {name!r}" for key, name in parts.items())
+        raise UserError(f"{path} has no column to learn from besides {beside or 'an index'}")
+    return Choice(names, features, *(parts.get(key) for key in keys))
 
 
-def _refuse_among(key: str, chosen: Collection[str], parts: Mapping[str, str | None]) -> None:
+def _refuse_among(key: str, chosen: Collection[str], parts: Mapping[str, str]) -> None:
     for part, name in parts.items():
-        if name is not None and name in chosen:
-            raise UserError(f"data.{key} holds the {part} {name!r}: take it out")
+        if name in chosen:
+            raise UserError(f"data.{key} holds the {_words(part)} {name!r}: take it out")
+
+
+def _words(key: str) -> str:
+    return "upper bound" if key == "label_upper_bound" else key
 
 
 def check_columns(source: Source, files: Sequence[str], needed: Sequence[str]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.data import cache, partitions, paths
+from trainer.data.bounds import UpperBound
 from trainer.data.cells import Place, different
 from trainer.data.choice import Choice, check_columns, choose
 from trainer.data.columns import Feature
@@ -26,7 +27,7 @@ from trainer.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_VERSION = 4  # of what the cache holds
+_VERSION = 5  # of what the cache holds
 _WIDE, _FEW_AMONG = 1 << 20, 4  # of more sparse columns only those that are there get a place, if they are so few
 
 
@@ -47,6 +48,19 @@ def ingest(source: Source, files: Sequence[str], like: Table | None = None) -> T
     return cache.kept(cache.key(_VERSION, source.name, parsing, before, training), parse, of_folder)
 
 
+@dataclass
+class _Beside:
+    """What is kept of a row besides its features and its label."""
+
+    groups: Groups | None = None
+    upper: UpperBound | None = None
+
+    @classmethod
+    def of(cls, chosen: Choice | Table, source: Source) -> _Beside:
+        groups = Groups(chosen.group) if chosen.group else None
+        return cls(groups, UpperBound(name=chosen.upper, spelling=source.spelling) if chosen.upper else None)
+
+
 def _encoders(source: Source, choice: Choice, path: str) -> tuple[list[Feature], Label | None]:
     forced = {column(c, choice.names, path, "categorical") for c in source.categorical or []}
     spelled = {"typed": source.typed, **asdict(source.spelling)}
@@ -62,15 +76,15 @@ def _dense(source: Source, files: Sequence[str], like: Table | None, folder: Pat
     """One pass, and another one where the first has shown that numbers have to be held otherwise."""
     if like:
         features, label = followers(like)
-        groups = Groups(like.group) if like.group else None
-        rows = _pass(source, files, folder, features, label, groups, None)
-        _describe(folder, features, label, rows, len(features), groups=groups, names=like.names, left_out=like.left_out)
+        beside = _Beside.of(like, source)
+        rows = _pass(source, files, folder, features, label, beside, None)
+        _describe(folder, features, label, rows, len(features), beside, like)
         return
     choice = choose(source, files)
     features, label = _encoders(source, choice, files[0])
-    groups = Groups(choice.group) if choice.group else None
+    beside = _Beside.of(choice, source)
     watches = [Watch() for _ in features]
-    rows = _pass(source, files, folder, features, label, groups, watches)
+    rows = _pass(source, files, folder, features, label, beside, watches)
     found = [
         Narrowed() if feature.kind == "categorical" else watch.verdict()
         for feature, watch in zip(features, watches, strict=True)
@@ -86,12 +100,12 @@ def _dense(source: Source, files: Sequence[str], like: Table | None, folder: Pat
                 fresh, kind="id" if ids else None, origin=label.origin, distinct=label.distinct, left=label.left
             )
         label = fresh
-        groups = Groups(choice.group) if choice.group else None
-        rows = _pass(source, files, folder, features, label, groups, None)
+        beside = _Beside.of(choice, source)
+        rows = _pass(source, files, folder, features, label, beside, None)
     for feature, one in zip(features, found, strict=True):
         if one.loses:
             feature.distinct, feature.left = one.distinct, one.left
-    _describe(folder, features, label, rows, len(features), groups=groups, names=choice.names, left_out=choice.left_out)
+    _describe(folder, features, label, rows, len(features), beside, choice)
 
 
 def _pass(
@@ -100,16 +114,17 @@ def _pass(
     folder: Path,
     features: list[Feature],
     label: Label | None,
-    groups: Groups | None,
+    beside: _Beside,
     watches: list[Watch] | None,
 ) -> int:
     """Encodes and writes all rows, and returns how many. watches: see what float32 does to each feature; with them it is seen of
     the label too."""
-    needed = [f.name for f in features] + [one.name for one in (label, groups) if one]
+    groups, upper = beside.groups, beside.upper
+    needed = [f.name for f in features] + [one.name for one in (label, groups, upper) if one]
     check_columns(source, files, needed)
     rows = 0
     watch = Watch()
-    with Writer(folder, len(features), labelled=label is not None) as writer:
+    with Writer(folder, len(features), labelled=label is not None, bounded=upper is not None) as writer:
         for piece in partitions.batches(source, files, needed):
             place = _place(source, piece)
             x = np.empty((piece.batch.num_rows, len(features)), np.float32)
@@ -127,7 +142,10 @@ def _pass(
                 watch.see(y)
             if groups:
                 groups.encode(piece.batch.column(groups.name), place)
-            writer.add(x, y)
+            if upper and label and y is not None:
+                writer.add(x, y, upper.encode(piece.batch.column(upper.name), place, label, y))
+            else:
+                writer.add(x, y)
             rows += len(x)
     if not rows:
         raise UserError(f"{', '.join(files)}: there are no rows")
@@ -191,7 +209,7 @@ def _sparse(source: Source, files: Sequence[str], like: Table | None, folder: Pa
         kept, columns = seen, len(seen)
     if kept is not None:
         np.save(folder / KEPT, kept)
-    _describe(folder, [], label, rows, columns, groups=groups, sparse=True, base=base, notes=notes)
+    _describe(folder, [], label, rows, columns, _Beside(groups), sparse=True, base=base, notes=notes)
 
 
 def _whole(labels: pa.Array) -> pa.Array:
@@ -214,10 +232,9 @@ def _describe(
     label: Label | None,
     rows: int,
     columns: int,
+    beside: _Beside,
+    chosen: Choice | Table | None = None,
     *,
-    groups: Groups | None,
-    names: Sequence[str] = (),
-    left_out: Sequence[str] = (),
     sparse: bool = False,
     base: int = 0,
     notes: Sequence[str] = (),
@@ -227,6 +244,7 @@ def _describe(
         known = label.values
         # pairs, since the keys of JSON's objects are strings
         target = {**asdict(label), "values": None if known is None else list(known.items())}
+    groups = beside.groups
     if groups:
         groups.save(folder)
     meta = {
@@ -234,10 +252,11 @@ def _describe(
         "label": target,
         "rows": rows,
         "columns": columns,
-        "names": list(names),
-        "left_out": list(left_out),
+        "names": list(chosen.names) if chosen else [],
+        "left_out": list(chosen.left_out) if chosen else [],
         "sparse": sparse,
         "base": base,
+        "upper": beside.upper.name if beside.upper else None,
         "group": groups.name if groups else None,
         "ungrouped": groups.missing if groups else None,
         "notes": list(notes),

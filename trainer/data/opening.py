@@ -32,7 +32,7 @@ from trainer.data.sparse import Sparse, SparseStreaming, fitted, joined
 from trainer.data.statistics import Moments, count_labels, measure
 from trainer.data.streaming import Streaming
 from trainer.data.table import Table
-from trainer.data.target import check_classes, label_column, labels_for, said, settle
+from trainer.data.target import check_classes, label_column, labels_for, said, said_of_bounds, settle
 from trainer.data.text import open_text
 from trainer.errors import UserError
 
@@ -116,7 +116,7 @@ def _open_table(source: Source, algorithm: Algorithm, seed: int) -> Opened:
     if grouped:
         opened.label = said_of_groups(schema, whole.group, opened.train, opened.validation)
     else:
-        opened.label = said(schema, target, whole.label)
+        opened.label = said(schema, target, whole.label) if whole.upper is None else said_of_bounds(schema, whole.upper)
         opened.notes += [UNUSED_GROUPS] if whole.groups is not None else []
     return opened
 
@@ -160,6 +160,7 @@ def _test_table(source: Source, whole: Table, grouped: bool) -> tuple[Table | No
     files = source.files("test")
     needed = [] if source.labelled or whole.label is None else [whole.label.name]
     needed += [whole.group] if grouped and whole.group and not source.grouped else []
+    needed += [whole.upper] if whole.upper else []
     if not files:
         return None, ""
     if lacks := next((name for name in needed if not has_column(source, name)), None):
@@ -277,7 +278,7 @@ def samples(one: Table, part: _Part, schema: Schema, labels: Labels) -> Samples:
     if one.rows * (one.columns * 4 + 8) > order.WINDOW:
         return Streaming(one, part, labels, fill)
     x = np.empty((part.rows, one.columns), np.float32)
-    y = None if one.label is None else np.empty(part.rows)
+    y = None if one.label is None else np.empty((part.rows, *one.label_shape))
     at = 0
     for number in range(part.blocks):
         block, local = one.block(number), part.local(number)

@@ -42,7 +42,9 @@ class Source:
     label: the column to learn, by name or by position from 0.
     group: the column that says of which group a row is, such as the query that documents were found by, for algorithms that
        rank within groups.
-    columns: the columns to learn from; None for all but the label and the group.
+    label_upper_bound: the column of the upper bound, where what is learned is known to lie between two, as a time until an event
+       is; the label is then the lower one. An empty or infinite cell is no bound, one that equals the label an exact value.
+    columns: the columns to learn from; None for all but these.
     drop: columns to leave out.
     categorical: columns whose values are categories although they look like numbers; the label too, if they are classes.
     missing: "auto" keeps missing numeric cells as NaN if the algorithm takes them and refuses them otherwise;
@@ -66,6 +68,7 @@ class Source:
     test: str | list[str] | None = None
     label: str | int | None = None
     group: str | int | None = None
+    label_upper_bound: str | int | None = None
     columns: list[str | int] | None = None
     drop: list[str | int] | None = None
     categorical: list[str | int] | None = None
@@ -78,7 +81,7 @@ class Source:
             self._check_files("test", ())
             return
         self._check_fraction()
-        needed = () if takes_text else ("label", "group")
+        needed = () if takes_text else ("label", "group", "label_upper_bound")
         self._check_files("train", needed)
         if isinstance(self.validation, (str, list)):
             self._check_files("validation", needed)

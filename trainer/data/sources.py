@@ -136,7 +136,9 @@ class Libsvm(Source):
     labelled: ClassVar[bool] = True
     grouped: ClassVar[bool] = True
     sparse: ClassVar[bool] = True
-    unused: ClassVar[frozenset[str]] = frozenset({"label", "group", "columns", "drop", "categorical", "missing"})
+    unused: ClassVar[frozenset[str]] = frozenset(
+        {"label", "group", "label_upper_bound", "columns", "drop", "categorical", "missing"}
+    )
 
     def names(self, path: str) -> list[str]:
         return []
@@ -178,7 +180,9 @@ class Text(Source):
     """
 
     name: ClassVar[str] = "text"
-    unused: ClassVar[frozenset[str]] = frozenset({"label", "group", "columns", "drop", "categorical", "missing"})
+    unused: ClassVar[frozenset[str]] = frozenset(
+        {"label", "group", "label_upper_bound", "columns", "drop", "categorical", "missing"}
+    )
 
     validation: str | list[str] | Annotated[float, Range(min=0, below=1)] | None = 0.05
 
@@ -197,7 +201,9 @@ class _Bundled(Source):
     """Data that scikit-learn ships: nothing to download, nothing to point to."""
 
     labelled: ClassVar[bool] = True
-    unused: ClassVar[frozenset[str]] = frozenset({"label", "group", "categorical", "missing", "changed"})
+    unused: ClassVar[frozenset[str]] = frozenset(
+        {"label", "group", "label_upper_bound", "categorical", "missing", "changed"}
+    )
 
     validation: str | list[str] | Annotated[float, Range(min=0, below=1)] | None = 0.2
 
@@ -263,7 +269,19 @@ class NoData(Source):
 
     name: ClassVar[str] = "none"
     unused: ClassVar[frozenset[str]] = frozenset(
-        {"train", "validation", "test", "label", "group", "columns", "drop", "categorical", "missing", "changed"}
+        {
+            "train",
+            "validation",
+            "test",
+            "label",
+            "group",
+            "label_upper_bound",
+            "columns",
+            "drop",
+            "categorical",
+            "missing",
+            "changed",
+        }
     )
     instead: ClassVar[str] = "choose what reads it, such as data=csv"
 

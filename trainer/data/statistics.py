@@ -101,7 +101,7 @@ def measure(table: Table, part: Part | GroupPart) -> tuple[Moments, Moments | No
             if len(x):
                 features.add(x)
         if label is not None and y is not None and len(y):
-            label.add(y[:, None])
+            label.add(y.reshape(len(y), -1)[:, :1])
     return features, label
 
 
@@ -111,6 +111,7 @@ def count_labels(table: Table, part: Part | GroupPart) -> tuple[np.ndarray, np.n
     for number in range(part.blocks):
         y, local = table.block(number).y, part.local(number)
         assert y is not None
+        y = y.reshape(len(y), -1)[:, 0]
         for value, n in zip(*np.unique(y if local is None else y[local], return_counts=True), strict=True):
             found[float(value)] = found.get(float(value), 0) + int(n)
     values = sorted(found)

@@ -43,18 +43,18 @@ class Streaming(Samples):
 
     def _take(self, ids: np.ndarray) -> tuple[Tensor, Tensor | None]:
         x = np.empty((len(ids), self.columns), np.float32)
-        y = None if self.table.label is None else np.empty(len(ids))
+        y = None if self.table.label is None else np.empty((len(ids), *self.table.label_shape))
         runs, inverse = by_block(ids, self.part)
         for number, run, rows in runs:
             block = self.table.block(number)
             # "clip" spares a check and a copy: the rows are there
             block.x.take(rows, axis=0, out=x[run], mode="clip")
             if y is not None and block.y is not None:
-                block.y.take(rows, out=y[run], mode="clip")
+                block.y.take(rows, axis=0, out=y[run], mode="clip")
         x = x.take(inverse, axis=0, out=np.empty_like(x), mode="clip")
         if self.fill is not None:
             np.copyto(x, self.fill, where=np.isnan(x))
-        return torch.from_numpy(x), None if y is None else torch.from_numpy(self.labels(y.take(inverse)))
+        return torch.from_numpy(x), None if y is None else torch.from_numpy(self.labels(y.take(inverse, axis=0)))
 
 
 Run = tuple[int, slice, np.ndarray]  # a block, where its rows come among all, the rows

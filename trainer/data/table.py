@@ -23,7 +23,8 @@ DATA, META, KEPT = "data.arrow", "schema.json", "columns.npy"
 
 @dataclass
 class Block:
-    """Up to BLOCK rows: x float32 [n, columns], or the arrays of a CSR matrix; y float64 [n], None without a label."""
+    """Up to BLOCK rows: x float32 [n, columns], or the arrays of a CSR matrix; y float64 [n], or, of intervals, [n, 2];
+    None without a label."""
 
     x: Any
     y: np.ndarray | None
@@ -52,7 +53,7 @@ class Table:
 
     features: one for each column of x; empty if sparse. base: what sparse indices count from, 0 or 1.
     names: of all of the file's columns, in its order; left_out: those that are neither. kept: the file's indices of sparse
-    columns, sorted, where they are few among very many. group: the column of the groups; groups: int64, of each row,
+    columns, sorted, where they are few among very many. upper: the column of the label's upper bound. group: the column of the groups; groups: int64, of each row,
     -1 where it has none; None if no row has one; ungrouped: the first such row. notes: what a person should hear of how it was read.
     bytes: of all rows. entry: the cache's folder of it, if there is one.
     """
@@ -69,10 +70,16 @@ class Table:
     names: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     kept: np.ndarray | None = None
+    upper: str | None = None
     group: str | None = None
     groups: np.ndarray | None = None
     ungrouped: At | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Of one row's label."""
+        return (2,) if self.upper else ()
 
     @property
     def blocks(self) -> int:
@@ -121,6 +128,7 @@ def of_folder(entry: Path) -> Table:
         names=tuple(meta["names"]),
         left_out=tuple(meta["left_out"]),
         kept=np.load(entry / KEPT) if (entry / KEPT).exists() else None,
+        upper=meta["upper"],
         group=meta["group"],
         groups=np.load(entry / GROUPS, mmap_mode="r") if (entry / GROUPS).exists() else None,
         ungrouped=tuple(meta["ungrouped"]) if meta["ungrouped"] else None,
@@ -153,4 +161,9 @@ def sparse_block(indices: pa.ListArray, values: pa.ListArray) -> SparseBlock:
 
 
 def _labels(chunks: dict[str, pa.ChunkedArray], i: int) -> np.ndarray | None:
-    return chunks["y"].chunk(i).to_numpy(zero_copy_only=True) if "y" in chunks else None
+    if "y" not in chunks:
+        return None
+    y: np.ndarray = chunks["y"].chunk(i).to_numpy(zero_copy_only=True)
+    if "upper" not in chunks:
+        return y
+    return np.column_stack([y, chunks["upper"].chunk(i).to_numpy(zero_copy_only=True)])

@@ -55,7 +55,8 @@ def settle(
     Raises UserError where the label can't be what the algorithm needs.
     """
     who = type(algorithm).__name__
-    _check_varies(schema)
+    if "label_upper_bound" not in algorithm.needs():  # all may be known to be later than one time
+        _check_varies(schema)
     other = _as_classes(schema, label, counts)
     try:
         target = algorithm.target(schema)
@@ -193,3 +194,8 @@ def said(schema: Schema, target: str | None, label: Label | None) -> str:
     if candidates:
         line += f" ({len(candidates):,} different whole ones; data.categorical=[{column.name}] makes them classes)"
     return line
+
+
+def said_of_bounds(schema: Schema, upper: str) -> str:
+    """The same of a label that is an interval."""
+    return f"between {schema.label.name if schema.label else ''} and {upper}"

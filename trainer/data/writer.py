@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Writer:
     """Writes rows in record batches of exactly BLOCK (the last may be smaller), in the format of `datasets`."""
 
-    def __init__(self, folder: Path, columns: int | None, *, labelled: bool) -> None:
+    def __init__(self, folder: Path, columns: int | None, *, labelled: bool, bounded: bool = False) -> None:
         import pyarrow as pa
         from datasets.arrow_writer import ArrowWriter
 
@@ -28,6 +28,8 @@ class Writer:
             fields = {"x": pa.list_(pa.float32(), columns)}
         if labelled:
             fields["y"] = pa.float64()
+        if bounded:
+            fields["upper"] = pa.float64()
         self.schema = pa.schema(fields)
         self.writer = ArrowWriter(schema=self.schema, path=str(folder / DATA), writer_batch_size=BLOCK)
         self.waiting: list[pa.Table] = []
@@ -46,11 +48,12 @@ class Writer:
         else:
             self.writer.close()
 
-    def add(self, x: np.ndarray, y: np.ndarray | None) -> None:
+    def add(self, x: np.ndarray, *labels: np.ndarray | None) -> None:
+        """labels: float64, and, if it is an interval, the upper bound."""
         import pyarrow as pa
 
         cells = [pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), x.shape[1])]
-        self._add(cells if y is None else [*cells, pa.array(y)])
+        self._add([*cells, *(pa.array(one) for one in labels if one is not None)])
 
     def add_sparse(self, batch: pa.RecordBatch, y: np.ndarray) -> None:
         import pyarrow as pa
