@@ -7,6 +7,8 @@
     model = headway.load(result.model)
     model.predict(rows)
 
+`resume` goes on with a job, `tune` searches hyperparameters, `evaluate` scores a model on rows with their label.
+
 Importing this imports neither torch nor hydra; what needs them imports them when it is called.
 """
 

@@ -11,6 +11,7 @@ torch is imported only by what needs a Module's weights.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -223,6 +224,8 @@ def load(folder: str | Path, *, trust_code: bool = False) -> Model:
     process has submitted the model's job itself, only algorithms that are installed are, and nothing else that the model
     names is called; any other raises UserError.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise UserError(f"a model is loaded from its folder, such as result.model, not from a {type(folder).__name__}")
     folder = _fetched(str(folder), trust_code) if "://" in str(folder) else Path(folder)
     description = _read(described(folder))
     if description is None:

@@ -308,7 +308,9 @@ def _missing_choice(error: Any) -> str:
     missing = str(error.missing_cfg_file or "")
     group, _, choice = missing.rpartition("/")
     if group and choices(group):
-        return f"{group}={choice}: there is no such choice; {did_you_mean(choice, choices(group))}"
+        ending = Path(choice).suffix.removeprefix(".")
+        file = f"a file is data={ending} data.train={choice}" if group == "data" and ending in choices(group) else ""
+        return f"{group}={choice}: there is no such choice; {file or did_you_mean(choice, choices(group))}"
     match = re.search(r"Could not find '([^']+)'", str(error))
     name = match.group(1) if match else missing or str(error).splitlines()[0]
     group, _, choice = name.rpartition("/")
@@ -377,6 +379,8 @@ def _unknown_key(key: str, full: str, text: str) -> str:
         return f"{key}: it has no such keys; write +{key}=… to add them"
     name = here(key)
     below = [one for one in known if one.endswith(f".{bare}")]
+    if name in known and name not in below and below:
+        below.insert(0, name)
     if below and not (name and " " in name):
         return f"{key}: there is no such key; did you mean {' or '.join(map(repr, below[:3]))}?"
     if name:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pandas import DataFrame
 
 import trainer
 from trainer.api.overrides import settings, written
@@ -96,6 +97,10 @@ def test_a_setting_that_is_a_mapping_keeps_its_keys() -> None:
         ((), {"algorithm": "linaer"}, "algorithm=linaer: there is no such choice; did you mean 'linear'?"),
         ({"train.epochs": "three"}, {}, "train.epochs: 'three' is not a number"),
         ("algorithm=linear", {}, "overrides: 'algorithm=linear' is one text; write a list"),
+        (None, {}, 'overrides: they are a list, ["KEY=VALUE", …], or a dict, not a NoneType; rows are data='),
+        ((), {"target": "price"}, "target: there is no such key; did you mean 'data.label' or 'tune.target'?"),
+        ((), {"data": "rows.csv"}, "data=rows.csv: there is no such choice; a file is data=csv data.train=rows.csv"),
+        ((), {"data.valid": DataFrame({"a": [1]})}, "rows are data, data.train, data.validation or data.test"),
         ([3], {}, 'overrides: 3 is no text such as "KEY=VALUE"'),
         ({3: 4}, {}, "3: a key is text"),
         ({"train.epochs=3": 4}, {}, "'train.epochs=3': a key is text"),

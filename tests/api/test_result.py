@@ -38,6 +38,12 @@ def test_a_metric_that_is_not_there_is_told_with_the_nearest(digits: trainer.Res
         digits["validation_acc"]
 
 
+def test_a_model_is_loaded_from_its_folder_alone(digits: trainer.Result) -> None:
+    for other in (None, digits):
+        with pytest.raises(trainer.UserError, match=r"from its folder, such as result\.model, not from a"):
+            trainer.load(other)  # type: ignore[arg-type]
+
+
 def test_a_model_is_a_few_lines(digits: trainer.Result) -> None:
     lines = repr(trainer.load(str(digits.model))).splitlines()
     assert lines[:2] == ["Linear model, from 64 columns to digit, 10 classes", "650 parameters"]

@@ -26,6 +26,10 @@ def settings(overrides: Overrides, keywords: Mapping[str, Any]) -> dict[str, Any
     found: dict[str, Any] = {}
     if isinstance(overrides, Mapping):
         found.update(_flat(overrides, ""))
+    elif not isinstance(overrides, Sequence):
+        raise UserError(
+            f'overrides: they are a list, ["KEY=VALUE", …], or a dict, not a {type(overrides).__name__}; rows are data=…'
+        )
     else:
         for one in overrides:
             if not isinstance(one, str):
@@ -65,6 +69,7 @@ def plain(value: Any, key: str) -> Any:
     if hasattr(value, "tolist"):  # of NumPy
         return plain(value.tolist(), key)
     hint = "; write its place, 'FILE.py:NAME'" if isinstance(value, type) or callable(value) else ""
+    hint = "; rows are data, data.train, data.validation or data.test" if hasattr(value, "iloc") else hint
     raise UserError(
         f"{key}: a config can't hold a value of type {type(value).__name__}, but numbers, text, lists and dicts{hint}"
     )
