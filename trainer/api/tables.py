@@ -128,6 +128,8 @@ def _of_array(value: Any, what: str) -> pa.Table:
         return _checked({name: _column(array[name], name, what) for name in array.dtype.names}, what)
     if array.ndim != 2:
         raise UserError(f"{what}: an array of shape {array.shape} is no table; give [rows, columns]")
+    if not isinstance(array, np.ma.MaskedArray):
+        array = np.asfortranarray(array)  # columns are read one by one
     return _checked({str(i): _column(array[:, i], str(i), what) for i in range(array.shape[1])}, what)
 
 
