@@ -160,7 +160,9 @@ def test_a_result_a_folder_and_a_model_are_scored_alike(digits: trainer.Result) 
 def test_what_cannot_be_scored_says_so(csv: Csv) -> None:
     opened = open_data(csv, Linear(), seed=0)
     ranking = Model(XGBoost(task="ranking"), opened.schema, "number", {})
-    with pytest.raises(trainer.UserError, match="XGBoost ranks rows within groups, which are not scored here"):
+    with pytest.raises(
+        trainer.UserError, match=r"XGBoost as it is set goes by data\.group too, and is not scored here"
+    ):
         trainer.evaluate(ranking, "test.csv")
 
     def loop(context: Any) -> None:

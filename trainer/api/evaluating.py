@@ -50,9 +50,9 @@ def evaluate(model: Model | Result | str | Path, rows: Any = None, /, **keywords
         raise UserError(
             f"{name} reads its data by itself, so no rows can be scored here; predict, and compare with the labels"
         )
-    if "group" in algorithm.needs():
+    if needs := algorithm.needs():
         raise UserError(
-            f"{name} ranks rows within groups, which are not scored here; data.test scores it at its training's end"
+            f"{name} as it is set goes by data.{min(needs)} too, and is not scored here; data.test is at its training's end"
         )
     samples = labelled(_rows(model, rows, settings((), keywords)), schema, algorithm, model.target)
     if model.network is not None:
