@@ -20,7 +20,9 @@ class OfAnotherLibrary:
     """A DataFrame that only gives what Arrow asks for, as that of polars."""
 
     def __arrow_c_stream__(self, requested: Any = None) -> Any:
-        return pa.table({"a": [1]}).__arrow_c_stream__(requested)
+        words = pa.array(["x", None, "x"]).cast(pa.string_view())
+        few = pa.DictionaryArray.from_arrays(pa.array([1, 0, None], pa.uint32()), words.slice(0, 2))
+        return pa.table({"a": [1.0, float("nan"), 2.0], "w": words, "c": few}).__arrow_c_stream__(requested)
 
 
 def test_missing_cells_are_null_and_categories_their_values() -> None:
@@ -39,7 +41,7 @@ def test_missing_cells_are_null_and_categories_their_values() -> None:
         (pd.DataFrame([[1, 2]]), {"0": [1], "1": [2]}),
         ({"a": [1, None], "b": np.array([1.0, np.nan])}, {"a": [1, None], "b": [1.0, None]}),
         (pa.table({"a": [float("nan")]}), {"a": [None]}),
-        (OfAnotherLibrary(), {"a": [1]}),
+        (OfAnotherLibrary(), {"a": [1.0, None, 2.0], "w": ["x", None, "x"], "c": [None, "x", None]}),
     ],
 )
 def test_tables_of_all_kinds(value: Any, columns: dict[str, list[Any]]) -> None:

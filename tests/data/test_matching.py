@@ -89,6 +89,26 @@ def test_a_number_that_is_a_name_and_a_position_is_refused():
     assert column(-1, ["a", "b"], "rows.csv", "label") == "b"
 
 
+class OfAnotherLibrary:
+    """A DataFrame that only gives what Arrow asks for, as that of polars, whose array would have lost the names."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __arrow_c_stream__(self, requested=None):
+        return self._table.__arrow_c_stream__(requested)
+
+    def __array__(self, *given, **named):
+        return np.array([column.to_pylist() for column in self._table.columns], dtype=object).T
+
+
+def test_a_frame_of_any_library_is_matched_by_names(write):
+    schema = opened(Csv(train=write("train.csv", "a,w,y\n1,u,1\n2,v,2\n3,u,3\n"), label="y", validation=None)).schema
+    words = pa.DictionaryArray.from_arrays([1, 0], pa.array(["v", "u"]).cast(pa.string_view()))
+    rows = OfAnotherLibrary(pa.table({"w": words, "a": [7, 8]}))
+    assert encoded(rows, schema) == [[7, 0], [8, 1]]
+
+
 # what the file itself calls an index
 
 

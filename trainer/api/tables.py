@@ -164,6 +164,16 @@ def _column(cells: Any, name: str, what: str) -> Any:
         raise UserError(f"{what}: column {name!r} can't be kept: {str(error).splitlines()[0]}") from None
 
 
+def _decoded(cells: Any) -> Any:
+    """Categories as the values that they are."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = pa.string() if pa.types.is_string_view(cells.type.value_type) else cells.type.value_type
+    chunks = cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]
+    return pa.chunked_array([pc.cast(chunk.dictionary, kind).take(chunk.indices) for chunk in chunks], kind)
+
+
 def _checked(columns: Mapping[str, Any], what: str) -> pa.Table:
     """A table of columns that a file can hold. Raises UserError."""
     import pyarrow as pa
@@ -181,7 +191,9 @@ def _checked(columns: Mapping[str, Any], what: str) -> pa.Table:
                 f"{what}: column {name!r} holds {cells.type.extension_name}, which no file of rows does; convert it"
             )
         if pa.types.is_dictionary(cells.type):
-            cells = pc.cast(cells, cells.type.value_type)
+            cells = _decoded(cells)
+        if pa.types.is_string_view(cells.type):
+            cells = pc.cast(cells, pa.string())
         if pa.types.is_float16(cells.type):
             cells = pc.cast(cells, pa.float32())
         if pa.types.is_floating(cells.type):  # both are missing; so two of the same rows are equal

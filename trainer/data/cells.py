@@ -49,7 +49,10 @@ def plain(cells: pa.Array, name: str, place: Place) -> pa.Array:
             cells = cells.chunk(0) if cells.num_chunks else pa.array([], cells.type)
     kind = cells.type
     if pa.types.is_dictionary(kind):
-        return plain(cells.dictionary_decode(), name, place)
+        words = cells.dictionary
+        if pa.types.is_string_view(words.type):  # which Arrow doesn't decode
+            words = pc.cast(words, pa.string())
+        return plain(words.take(cells.indices), name, place)
     if pa.types.is_decimal(kind):
         return pc.cast(cells, pa.float64())
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):

@@ -210,6 +210,10 @@ def _columns(rows: Any, schema: Schema) -> dict[str, Any]:
             )
         _check_names([str(name) for name in rows.columns])
         named = {str(name): rows[name] for name in rows.columns}
+    elif hasattr(rows, "__arrow_c_stream__"):  # a DataFrame of another library
+        import pyarrow as pa
+
+        return _columns(pa.table(rows), schema)
     else:
         array = rows if isinstance(rows, np.ndarray) else np.asarray(rows)
         if array.ndim != 2:
