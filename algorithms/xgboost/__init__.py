@@ -216,7 +216,8 @@ class XGBoost(Estimator):
     def evaluate(self, samples: Samples, schema: Schema) -> dict[str, float]:
         """By the objective's metrics, as the validation is."""
         settings = self._library_settings(self._task(schema))
-        data = matrix_of(samples, schema, method="exact", grouped="group" in self.needs())
+        check = self._label_check(settings, schema)
+        data = matrix_of(samples, schema, method="exact", grouped="group" in self.needs(), check=check)
         # a model that is taken anew: after `reset` its metrics have lost their parameters
         booster = library().Booster([], [data], model_file=self._booster.save_raw())
         of_metrics = [item for item in self.params.items() if item[0] not in parameters.BY_COLUMN]

@@ -157,13 +157,54 @@ def test_a_result_a_folder_and_a_model_are_scored_alike(digits: trainer.Result) 
     assert 0.95 < figures["accuracy"] < 1
 
 
+def test_a_ranking_is_scored_within_the_groups_of_the_rows(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"query": rng.integers(0, 9, N) + 2**60, "a": rng.random(N), "b": rng.random(N)})
+    table["grade"] = (table["a"] * 3).round().astype(int)
+    for name in ("train.csv", "test.csv"):
+        table.to_csv(name, index=False)
+    ranker = XGBoost(task="ranking", rounds=3, params={"ndcg_exp_gain": False})
+    source = Csv(train="train.csv", test="test.csv", label="grade", group="query", validation=None)
+    model, figures = model_of(source, ranker)
+    assert set(figures) == {"ndcg", "loss"}
+    assert trainer.evaluate(model, "test.csv") == figures
+    assert trainer.evaluate(model, table[["grade", "a", "query", "b"]]) == figures
+    assert trainer.evaluate(model, (table.drop(columns="grade"), table["grade"])) == figures
+    for rows, says in [
+        (table.drop(columns="query"), "the rows: there is no column 'query', the group"),
+        (table.assign(query=[None, *table["query"][1:]]), "row 1, column 'query': the group is missing"),
+        (table.assign(grade=-1), "'grade' holds -1"),
+    ]:
+        with pytest.raises(trainer.UserError, match=says):
+            trainer.evaluate(model, rows)
+    lines = [f"{row.grade} qid:{row.query} 1:{row.a!r} 2:{row.b!r}\n" for row in table.itertuples()]
+    Path("rows.svm").write_text("".join(lines))
+    model, figures = model_of(Libsvm(train="rows.svm", test="rows.svm", validation=None), ranker)
+    assert trainer.evaluate(model, "rows.svm") == figures
+    Path("bare.svm").write_text("1 1:2\n0 1:1\n")
+    with pytest.raises(trainer.UserError, match=r"bare.svm, row 1, the line has no qid"):
+        trainer.evaluate(model, "bare.svm")
+    with pytest.raises(trainer.UserError, match=r"a pair \(X, y\) doesn't say the group of a row"):
+        trainer.evaluate(model, (csr_matrix(np.ones((2, 2))), [0, 1]))
+
+
+def test_times_between_bounds_are_scored_by_both(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.random(N), "low": rng.random(N)})
+    table["high"] = np.where(rng.random(N) < 0.5, table["low"], np.inf)
+    for name in ("train.csv", "test.csv"):
+        table.to_csv(name, index=False)
+    source = Csv(train="train.csv", test="test.csv", label="low", label_upper_bound="high", validation=None)
+    params = {"aft_loss_distribution": "logistic", "aft_loss_distribution_scale": 0.5}
+    model, figures = model_of(source, XGBoost(objective="survival:aft", rounds=3, params=params))
+    assert set(figures) == {"aft-nloglik", "loss"}
+    assert trainer.evaluate(model, "test.csv") == trainer.evaluate(model, table) == figures
+    with pytest.raises(trainer.UserError, match="there is no column 'high', the upper bound"):
+        trainer.evaluate(model, table[["a", "low"]])
+
+
 def test_what_cannot_be_scored_says_so(csv: Csv) -> None:
     opened = open_data(csv, Linear(), seed=0)
-    ranking = Model(XGBoost(task="ranking"), opened.schema, "number", {})
-    with pytest.raises(
-        trainer.UserError, match=r"XGBoost as it is set goes by data\.group too, and is not scored here"
-    ):
-        trainer.evaluate(ranking, "test.csv")
 
     def loop(context: Any) -> None:
         pass

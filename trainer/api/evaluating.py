@@ -50,10 +50,6 @@ def evaluate(model: Model | Result | str | Path, rows: Any = None, /, **keywords
         raise UserError(
             f"{name} reads its data by itself, so no rows can be scored here; predict, and compare with the labels"
         )
-    if needs := algorithm.needs():
-        raise UserError(
-            f"{name} as it is set goes by data.{min(needs)} too, and is not scored here; data.test is at its training's end"
-        )
     samples = labelled(_rows(model, rows, settings((), keywords)), schema, algorithm, model.target)
     if model.network is not None:
         size = PREDICT_TEXTS if schema.text else PREDICT_BATCH

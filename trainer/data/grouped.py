@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from trainer.data.cells import where
+from trainer.data.cells import At, Place, where
 from trainer.data.order import Order
 from trainer.data.part import GroupPart
 from trainer.data.samples import Samples
 from trainer.data.schema import Schema
 from trainer.data.source import Source
-from trainer.data.table import Table
 from trainer.errors import UserError
 
 
@@ -63,18 +62,26 @@ class Grouped(Samples):
         return self._base._numpy(x)
 
 
-def groups_of(source: Source, table: Table, role: str) -> np.ndarray:
-    """int64, the group of each row. Raises UserError where a row has none, and where no two rows are of one group."""
-    if table.groups is None or table.ungrouped is not None:
-        what = "the line has no qid:…" if source.grouped else f"column {table.group!r}: the group is missing"
-        at = where(table.ungrouped or ("", 0), source.row)
-        raise UserError(f"{at}, {what}, within which rows are ranked; fill it in or take the row out")
-    if len(table.groups) > 1 and int(table.groups.max()) == len(table.groups) - 1:
+def groups_of(
+    numbers: np.ndarray | None, ungrouped: At | None, name: str | None, source: Source | None, what: str
+) -> np.ndarray:
+    """The groups of rows, where each has one. Raises UserError otherwise, and where no two rows are of one group.
+
+    numbers: int64, of each row; ungrouped: the first row without one; name: of the column; source: None for rows of Python;
+    what: where they are from.
+    """
+    if numbers is None or ungrouped is not None:
+        sparse = source is not None and source.grouped
+        lacks = "the line has no qid:…" if sparse else f"column {name!r}: the group is missing"
+        row = Place().row if source is None else source.row
+        at = where(ungrouped or ("", 0), row)
+        raise UserError(f"{at}, {lacks}, within which rows are ranked; fill it in or take the row out")
+    if len(numbers) > 1 and int(numbers.max()) == len(numbers) - 1:
         raise UserError(
-            f"data.{role}: each of the {len(table.groups):,} rows is a group of its own by {table.group!r}, so there is nothing to rank; "
+            f"{what}: each of the {len(numbers):,} rows is a group of its own by {name!r}, so there is nothing to rank; "
             "name the column that rows of one group have alike"
         )
-    return table.groups
+    return numbers
 
 
 def said_of_groups(schema: Schema, group: str | None, train: Samples, validation: Samples | None) -> str:

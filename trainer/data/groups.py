@@ -56,7 +56,12 @@ class Groups:
     def _number(self, word: str) -> int:
         return self._numbers.setdefault(word, len(self._numbers)) if word else NONE
 
+    @property
+    def numbers(self) -> np.ndarray:
+        """int64, of each row so far."""
+        return np.concatenate([np.empty(0, np.int64), *self._parts])
+
     def save(self, folder: Path) -> None:
         """Writes int64 [rows]; nothing if no row has a group."""
         if self.known:
-            np.save(folder / GROUPS, np.concatenate(self._parts))
+            np.save(folder / GROUPS, self.numbers)

@@ -109,7 +109,7 @@ def _open_table(source: Source, algorithm: Algorithm, seed: int) -> Opened:
         else:
             opened.validation = samples(against, validation, schema, labels_for(schema, target, against.label))
     if test is not None:
-        part = GroupPart(groups_of(source, test, "test")) if grouped else Part(test.rows)
+        part = GroupPart(_groups(source, test, "test")) if grouped else Part(test.rows)
         opened.test = samples(test, part, schema, labels_for(schema, target, test.label))
     elif lacks:
         opened.notes.append(f"data.test has no {lacks}, so nothing is scored on it")
@@ -174,14 +174,18 @@ def _parts(source: Source, whole: Table, held: Table | None, seed: int, grouped:
     if whole.rows < 2:
         raise UserError(f"data.train has {whole.rows} row: it takes at least 2 to learn from")
     if grouped:
-        groups = groups_of(source, whole, "train")
+        groups = _groups(source, whole, "train")
         if held is not None:
-            return GroupPart(groups), GroupPart(groups_of(source, held, "validation"))
+            return GroupPart(groups), GroupPart(_groups(source, held, "validation"))
         return GroupPart(groups, seed, fraction), GroupPart(groups, seed, fraction, True) if fraction else None
     train = Part(whole.rows, seed, fraction)
     if held is not None:
         return train, Part(held.rows)
     return train, Part(whole.rows, seed, fraction, held_out=True) if fraction else None
+
+
+def _groups(source: Source, one: Table, role: str) -> np.ndarray:
+    return groups_of(one.groups, one.ungrouped, one.group, source, f"data.{role}")
 
 
 def _check_kinds(source: Source, algorithm: Algorithm, whole: Table, who: str) -> None:
@@ -220,6 +224,8 @@ def _schema(source: Source, whole: Table, part: _Part) -> tuple[Schema, dict[flo
         rows=part.rows,
         columns=whole.columns,
         names=whole.names,
+        group=whole.group if isinstance(part, GroupPart) else None,
+        label_upper_bound=whole.upper,
         sparse=whole.sparse,
         sparse_base=whole.base,
         sparse_columns=() if whole.kept is None else tuple(whole.kept.tolist()),

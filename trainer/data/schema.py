@@ -40,6 +40,7 @@ class Schema:
     """All columns in the order of `Batch.x`, the label, and how many rows were learned from.
 
     names: of all columns of the training file, in its order, the label and those not learned from among them.
+    group, label_upper_bound: the columns of these, where they were learned from; `qid` in a sparse format.
 
     sparse: x is `SparseRows`; `features` is then empty and `columns` alone says the width (mean and std of
     column j, over all training rows, zeros included, are in `sparse_mean[j]`, `sparse_std[j]`); `sparse_base` is
@@ -54,6 +55,8 @@ class Schema:
     rows: int = 0
     columns: int = 0
     names: tuple[str, ...] = ()
+    group: str | None = None
+    label_upper_bound: str | None = None
     sparse: bool = False
     text: bool = False
     impute: bool = False
