@@ -216,14 +216,8 @@ class Mirror:
         job = self._job
         submission = sorted((job.dir / RECORD).parent.glob("*"))  # the code's archive before the record that names it
         outputs = sorted((job.dir / "output").glob("*"))  # of a script
-        paths = [
-            job.config_path,
-            *submission,
-            job.metrics_path,
-            *job.event_files,
-            *sorted(job.logs.rglob("*")),
-            *outputs,
-        ]
+        logs = [*job.event_files, *sorted(job.logs.rglob("*"))]
+        paths = [job.config_path, *submission, job.metrics_path, *logs, *outputs]
         if closing or not job.result_path.exists():
             paths += [job.result_path, job.events_path]
         return [path for path in paths if self._is_due(path, everything)]
