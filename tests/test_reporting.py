@@ -28,6 +28,8 @@ def test_a_jobs_page_lies_in_its_directory_and_is_named(folder: Path, capsys: py
         assert main(["report", name]) == 0
         assert capsys.readouterr().out == "runs/mine/report.html\n"
     assert "mine – job" in (folder / "runs/mine/report.html").read_text()
+    assert main(["show", "mine"]) == 0
+    assert "runs/mine/report.html" in capsys.readouterr().out
     assert list(folder.glob("runs/mine/.report*")) == []
 
 

@@ -368,6 +368,7 @@ def _timeline(events: list[dict[str, Any]]) -> Table:
 
 
 def _files(job: Job) -> dict[str, str | None]:
-    found = {"folder": job.dir, "model": job.model, "logs": job.logs, "profile": job.profile}
+    page = job.dir / "report.html"
+    found = {"folder": job.dir, "model": job.model, "logs": job.logs, "profile": job.profile, "report": page}
     files = {name: str(path) if path.exists() else None for name, path in found.items()}
     return {**files, "tensorboard": str(job.dir) if job.event_files else None}

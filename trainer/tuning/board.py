@@ -10,6 +10,7 @@ from typing import Any
 from trainer.figures import clock, duration, figure, plural, short_path
 from trainer.job import State
 from trainer.summary import choice, line, make_console, pair
+from trainer.tuning.default import DEFAULT
 from trainer.tuning.engine import Engine, Live, News
 from trainer.tuning.record import short_keys
 from trainer.tuning.spaces.space import Space, described
@@ -33,6 +34,8 @@ def header(engine: Engine, recommended: bool) -> None:
     if recommended:
         pair(console, "", "* recommended for this algorithm, as none was given")
     pair(console, "search", f"{search.name} ({search.why}), seed {facts['seed']}")
+    if engine.default_words:
+        pair(console, "first", engine.default_words)
     if facts["scheduler"] != "none":
         pair(console, "stops", f"early by {facts['scheduler']}, in {facts['unit']}")
     console.file.flush()
@@ -143,6 +146,7 @@ class Board:
             text.append(" best" if is_best else "", "bold green")
             if any(margin > 0 for margin in frozen.user_attrs.get("constraints") or ()):
                 text.append("  outside tune.constraints", "yellow")
+        text.append("  the default" if DEFAULT in frozen.user_attrs else "", "dim")
         text.append(f"  {self._point(frozen.user_attrs.get('config') or {})}", "dim")
         line(self._console, text)
         self._console.file.flush()

@@ -79,6 +79,8 @@ class Engine:
     failure: HeadwayError | None = None  # that ends the study: the user's mistake
     leaving: str = ""  # why the driver leaves before the study's end
     began: float = 0.0  # monotonic time since which it is driven, less what drivers before this one took
+    default: int | None = None  # the index in start_from of the default
+    default_words: str = ""  # what a person should know of it
 
     def __post_init__(self) -> None:
         self.metrics: list[str] = self.study.facts["metrics"]
@@ -165,7 +167,8 @@ class Engine:
         number = len([t for t in self.study.trials() if "config" in t.user_attrs and "parent" not in t.user_attrs])
         if self.ends.trials is not None and number >= self.ends.trials:
             return None
-        return self.asker.ask(self.start_from[number] if number < len(self.start_from) else None)
+        given = self.start_from[number] if number < len(self.start_from) else None
+        return self.asker.ask(given, default=number == self.default)
 
     def _prepare(self, frozen: Any, values: dict[str, Any]) -> Live | None:
         """The trial's job, written; None if its configuration is refused.

@@ -43,6 +43,7 @@ class Trial:
     started, ended: unix times. events: its job's state changes. device_seconds: wall time × devices. lost_seconds: of
     training that had to be done again. feasible: whether it keeps the study's constraints.
     parent: the trial from whose state it went on, by its number; branch: the resource that that one had come to.
+    default: whether it is the config as it is without the search; values are then those that lie in the space.
     """
 
     number: int
@@ -64,6 +65,7 @@ class Trial:
     prior: str | None = None
     parent: int | None = None
     branch: float | None = None
+    default: bool = False
 
     @property
     def seconds(self) -> float | None:
@@ -329,6 +331,7 @@ def _trial(
         feasible=all(value <= 0 for value in told.get("constraints") or ()),
         prior=told.get("prior"),
         parent=told.get("parent"),
+        default=bool(told.get("default")),
     )
 
 

@@ -19,6 +19,7 @@ from trainer.bundle import complete, take
 from trainer.errors import HeadwayError
 from trainer.job import Job, State
 from trainer.summary import make_console
+from trainer.tuning.default import gone_on_with, start
 from trainer.tuning.ends import ends_of
 from trainer.tuning.engine import Engine
 from trainer.tuning.record import StudyRecord, read
@@ -96,6 +97,7 @@ def engine_of(study: Study) -> Engine:
     ends = ends_of(tune, facts["goals"][0])
     search = choose(facts["search"], space, ends.trials, len(facts["metrics"]), bool(facts["outcomes"]))
     groups = frozenset(key for key in space.keys if "." not in key)
+    begin = gone_on_with(start(space, base, tune["start_from"], search, ends.trials), study.trials())
     return Engine(
         study=study,
         asker=Asker(study, space, search),
@@ -103,7 +105,9 @@ def engine_of(study: Study) -> Engine:
         scheduler=scheduler,
         ends=ends,
         outcomes=[Expression(text) for text in facts["outcomes"]],
-        start_from=list(tune["start_from"]),
+        start_from=begin.points,
+        default=begin.default,
+        default_words=begin.words,
         at_end=tune["at_end"],
     )
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.errors import HeadwayError, UserError
+from trainer.tuning.default import DEFAULT, is_whole, of_the_grid
 from trainer.tuning.spaces.space import Space
 from trainer.tuning.study import Study
 
@@ -106,10 +107,11 @@ class Asker:
         self._points = None if count is None or count >= FINITE else list(space.grid())
         random.Random(study.facts["seed"]).shuffle(self._points or [])
 
-    def ask(self, given: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def ask(self, given: Mapping[str, Any] | None = None, *, default: bool = False) -> tuple[Any, dict[str, Any]]:
         """A new trial and its values by config key; `given` instead of a proposal. Raises Exhausted.
 
-        Both are durable when this returns.
+        Both are durable when this returns. default: it is the default; where that lies outside of the space, the storage
+        has no parameters of it, and no sampler learns from it.
         """
         study = self.study
         tried = self._tried()
@@ -119,8 +121,12 @@ class Asker:
         with study.journal.together():
             frozen = self._begun() or study.storage.get_trial(study.storage.create_new_trial(study.optuna._study_id))
             values = dict(given) if given is not None else self._propose(frozen, tried, left)
+            if default:
+                values = of_the_grid(self.space, values, self._points or [])
+                study.storage.set_trial_user_attr(frozen._trial_id, DEFAULT, True)
             distributions = self.space.distributions()
-            for name, value in self.space.stored(values).items():
+            inside = not default or is_whole(self.space, values)
+            for name, value in self.space.stored(values).items() if inside else ():
                 internal = distributions[name].to_internal_repr(value)
                 study.storage.set_trial_param(frozen._trial_id, name, internal, distributions[name])
             study.storage.set_trial_user_attr(frozen._trial_id, "config", values)
@@ -161,21 +167,25 @@ class Asker:
 
     def _seen(self) -> Any:
         """The study as its sampler sees it. TPE and Gaussian processes know nothing of trials that failed, and would go
-        there again: to them each is as bad as the worst that was measured."""
+        there again: to them each is as bad as the worst that was measured. A default outside of the space tells them nothing."""
         trials = self.study.trials(own=False)
         failed = [t for t in trials if t.state.name == "FAIL" and t.user_attrs.get("kind") != "stopped" and t.params]
         done = [t.values for t in trials if t.state.name == "COMPLETE"]
-        if self.choice.name not in ("tpe", "gp") or not failed or not done:
+        apart = [t for t in trials if DEFAULT in t.user_attrs and not t.params]
+        if self.choice.name not in ("tpe", "gp") or not ((failed and done) or apart):
             return self.study.optuna
         import optuna
 
-        worst = [
+        worst = done and [
             max(column) if goal == "min" else min(column)
             for column, goal in zip(zip(*done, strict=True), self.study.facts["goals"], strict=True)
         ]
         seen = optuna.create_study(directions=self.study.optuna.directions)
         for trial in trials:
-            if trial in failed:
+            if trial in apart:
+                trial = copy.copy(trial)
+                trial.state, trial.values = optuna.trial.TrialState.FAIL, None
+            elif trial in failed and done:
                 trial = copy.copy(trial)
                 trial.state, trial.values = optuna.trial.TrialState.COMPLETE, worst
             seen._storage.create_new_trial(seen._study_id, template_trial=trial)

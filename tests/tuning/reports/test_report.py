@@ -322,6 +322,22 @@ def test_an_axis_over_orders_of_magnitude_is_a_log_axis_by_itself(tab: Page, tmp
 
 
 @pytest.mark.slow
+def test_the_gain_over_the_default_is_read_off(tab: Page, tmp_path: Path):
+    record = big(tmp_path, 40)
+    number = record.ranked()[3].number
+    trials = [replace(t, default=t.number == number) for t in record.trials]
+    tab.open(write_report(replace(record, trials=trials)))
+    assert "; default " in tab.run("document.querySelector('#summary .gain').innerText")
+    assert tab.run("['history', 'curves'].map((id) => document.querySelectorAll(`#${id} figure .usual`).length)") == [
+        1,
+        1,
+    ]
+    tab.open(write_report(record))
+    assert tab.run("document.querySelectorAll('.usual, .gain').length") == 0
+    assert tab.errors == []
+
+
+@pytest.mark.slow
 def test_a_trial_that_went_on_from_another_is_drawn_as_one_line_from_the_first_ancestor(tab: Page, tmp_path: Path):
     tab.open(write_report(family(tmp_path)))
     starts = "[1, 2].map((n) => document.querySelector(`#curves path[data-t='${n}']`).getAttribute('d').match(/^M[^L]*L/)[0])"

@@ -14,6 +14,7 @@ from trainer.tuning.record import StudyRecord, Trial, short_keys
 from trainer.tuning.reports.about import about
 from trainer.tuning.reports.best import command, model_of
 from trainer.tuning.reports.contours import MARGIN, contours
+from trainer.tuning.reports.gain import default_of, gained
 from trainer.tuning.reports.importance import compared, importances, is_number, scale_of, text
 from trainer.tuning.reports.lines import joined, thinned
 from trainer.tuning.reports.measures import Measure, curve, measures, value
@@ -53,6 +54,8 @@ def chart_data(record: StudyRecord) -> dict[str, Any]:
                 "goals": record.goals,
                 "command": command(record),
                 "about": about(record),
+                "default": default.number if (default := default_of(record)) else None,
+                "gain": gained(record),
             },
             "params": parameters,
             "metrics": [_measure(record, measure) for measure in looked],

@@ -8,6 +8,7 @@ from typing import Any
 from trainer.tuning.record import StudyRecord, Trial
 from trainer.tuning.reports.about import about
 from trainer.tuning.reports.best import model_of
+from trainer.tuning.reports.gain import default_of, gain
 from trainer.tuning.reports.importance import importances
 from trainer.tuning.reports.totals import failures, files, state, totals
 
@@ -49,6 +50,8 @@ def plain(record: StudyRecord) -> dict[str, Any]:
         "lost_seconds": round(sums.lost_seconds, 3),
         "interruptions": sums.interruptions,
         "best": told(best) if best else None,
+        "default": told(default) if (default := default_of(record)) else None,
+        "gain": gain(record),
         "model": model_of(record, best) if best else None,
         "front": [trial.number for trial in record.front()],
         "importance": importances(record),

@@ -11,6 +11,7 @@ from trainer.summary import line, make_console, next_command, pair
 from trainer.tuning.record import StudyRecord, Trial, readable, short_keys
 from trainer.tuning.reports.about import about, lookup
 from trainer.tuning.reports.best import command, model_of
+from trainer.tuning.reports.gain import default_of, gained
 from trainer.tuning.reports.importance import importances, is_number, text
 from trainer.tuning.reports.plain import plain
 from trainer.tuning.reports.totals import Totals, failures, files, state, totals
@@ -44,6 +45,7 @@ def show(record: StudyRecord, *, as_json: bool = False) -> None:
             ("search", f"{record.search}, scheduler {record.scheduler}, seed {record.seed}"),
             ("trials", counts(sums)),
             ("time", cost(sums)),
+            ("gain", gained(record)),
             ("weighs", matters(shares)),
         ],
     )
@@ -89,6 +91,8 @@ def closing(record: StudyRecord) -> None:
         pair(console, "next", f"headway tune show {short_path(record.dir)}")
         return
     console.print(_config_table(record, best))
+    if told := gained(record):
+        pair(console, "gain", told)
     front = record.front()
     if len(record.metrics) > 1:
         numbers = ", ".join(str(trial.number) for trial in front[:TOP])
@@ -170,8 +174,10 @@ def _config_table(record: StudyRecord, best: Trial) -> Table:
     table.add_column(f"best: trial {best.number}", no_wrap=True)
     table.add_column("", justify="right", overflow="fold")
     table.add_column("default", justify="right", style="dim", overflow="fold")
-    for metric, number in zip(record.metrics, best.objective or (), strict=False):
-        table.add_row(metric, figure(number), "")
+    default = default_of(record)
+    for i, (metric, number) in enumerate(zip(record.metrics, best.objective or (), strict=False)):
+        usual = default.objective if default and default.objective else ()
+        table.add_row(metric, figure(number), figure(usual[i]) if i < len(usual) else "")
     for key in record.keys:
         if key in best.values:
             known, default = lookup(record.base, key)

@@ -33,7 +33,7 @@ def _replace(path: Path, write: Callable[[str], None]) -> None:
 
 
 def trials_table(record: StudyRecord) -> pyarrow.Table:
-    """A row a trial: number, state, feasible, objective (or objective.METRIC of several), a column a parameter under its
+    """A row a trial: number, state, default, feasible, objective (or objective.METRIC of several), a column a parameter under its
     config key, metrics.NAME, started and ended (UTC), seconds, device_seconds, lost_seconds, interruptions, reason,
     job, prior. A cell that doesn't exist is null.
     """
@@ -43,6 +43,7 @@ def trials_table(record: StudyRecord) -> pyarrow.Table:
     columns: dict[str, pa.Array] = {
         "number": pa.array([t.number for t in trials], pa.int64()),
         "state": pa.array([t.state for t in trials], pa.string()),
+        "default": pa.array([t.default for t in trials], pa.bool_()),
         "feasible": pa.array([t.feasible for t in trials], pa.bool_()),
     }
     for i, metric in enumerate(record.metrics):

@@ -12,7 +12,7 @@ from trainer.figures import figure
 from trainer.job import Job
 from trainer.tuning.ends import ends_of
 from trainer.tuning.schedulers import succession
-from trainer.tuning.schedulers.scheduler import RUNG, STOPPED, Scheduler, is_at_end
+from trainer.tuning.schedulers.scheduler import RUNG, STOPPED, Scheduler
 from trainer.tuning.spaces.space import Space
 from trainer.tuning.study import Study
 
@@ -47,7 +47,7 @@ class Halving(Scheduler):
             self.study.note(frozen, rungs=rungs)
             stops = not self._is_good(rung, value)
             rung += 1
-        if not stops or is_at_end(at, self._seconds):
+        if not stops or self.spares(frozen, at):
             return {}
         reason = f"asha, after {self._shown(resource)} with {self.metric} {figure(value)}"
         self.study.note(frozen, **{STOPPED: reason})

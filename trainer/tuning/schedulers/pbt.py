@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from trainer.errors import UserError
 from trainer.figures import figure
 from trainer.job import Job, State
+from trainer.tuning.default import DEFAULT
 from trainer.tuning.sampler import seed_of
 from trainer.tuning.schedulers import succession
 from trainer.tuning.schedulers.perturb import perturbed
@@ -85,7 +86,7 @@ class Population(Scheduler):
             donors = [
                 n for n in best if self._loss(trials[n]) < loss and succession.newest(self.study, trials[n]) is not None
             ]
-            if not _trains(trials[number]) or not donors:
+            if not _trains(trials[number]) or not donors or DEFAULT in trials[number].user_attrs:
                 continue
             donor = Random(seed_of(self.study.facts["seed"], number)).choice(donors)
             reason = (

@@ -12,6 +12,7 @@ from typing import Any
 from trainer.errors import UserError
 from trainer.figures import figure, plural
 from trainer.job import Job
+from trainer.tuning.default import DEFAULT
 from trainer.tuning.study import Study
 
 KEPT = 200  # reports of a trial that are kept in the storage where nobody decides by them
@@ -59,6 +60,10 @@ class Scheduler:
 
     def _decide(self, frozen: Any, at: Mapping[str, float], resource: int, value: float) -> dict[int, str]:
         return {}
+
+    def spares(self, frozen: Any, at: Mapping[str, float]) -> bool:
+        """Whether a trial isn't stopped anyhow: at its end there is nothing left to save, and the default goes to its end."""
+        return is_at_end(at, self._seconds) or DEFAULT in frozen.user_attrs
 
     def successor(self) -> tuple[Any, dict[str, Any]] | None:
         """A new trial in the place of one that was stopped, and its values; None if there is none to be made now."""
@@ -128,8 +133,8 @@ class Stopper(Scheduler):
             self._pruner = self._make(at, resource)
         if self._pruner is None or not self._pruner.prune(self.study.optuna, self._known(frozen)):
             return {}
-        if is_at_end(at, self._seconds):
-            return {}  # it has nothing left to save
+        if self.spares(frozen, at):
+            return {}
         reason = f"{self.name}, after {self._shown(resource)} with {self.metric} {figure(value)}"
         self.study.note(frozen, **{STOPPED: reason})
         return {frozen.number: reason}

@@ -43,6 +43,8 @@ const soft = (name) => String(name).replace(/([._/])/g, "$1\u200b");
 // a cell of a table: what is short stays in one line
 const cell = (text, right) => el("td", { class: [right && "r", String(text).length <= 13 && "n"].filter(Boolean).join(" ") || null }, text);
 const plural = (count, noun) => `${count} ${noun}${Number(count) === 1 ? "" : "s"}`;
+// the trial of the default; undefined if there is none
+const byDefault = T.find((t) => t.n === D.study.default);
 const stateName = (t) => (t.p ? `of ${t.p}` : t.s.replace("_", " "));
 const kindOf = (t) => (t.p ? "prior" : t.s);
 

@@ -90,7 +90,7 @@ function facts(t) {
 function listing(pairs) { return el("dl", {}, pairs.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])); }
 // what is told under the pointer: of a trial, or what the mark itself tells
 function told(t) {
-  return t.told ? t.told() : { title: `Trial ${t.n}`, more: ` ${stateName(t)}${t.n === D.best ? ", the best" : ""}`, pairs: facts(t), note: t.r };
+  return t.told ? t.told() : { title: `Trial ${t.n}`, more: ` ${stateName(t)}${t.n === D.best ? ", the best" : ""}${t === byDefault ? ", the default" : ""}`, pairs: facts(t), note: t.r };
 }
 function tell(t, x, y) {
   const { title, more, pairs, note } = told(t);

@@ -12,7 +12,8 @@ function history() {
     const y = robust(values, kind, goal()), x = numbers(0, Math.max(1, T[T.length - 1].n), "linear", 0.02);
     const whole = { ...x, ticks: (most) => x.ticks(most).filter(Number.isInteger) };
     const { X, Y, box } = plot(c, { x: whole, y, xLabel: "trial", yLabel: metric() });
-    const steps = bestSoFar();
+    const steps = bestSoFar(), usual = byDefault ? objective(byDefault) : null;
+    if (usual !== null && !outside(y, usual)) c.svg.append(svg("line", { class: "usual", x1: box.l, x2: box.r, y1: Y(usual), y2: Y(usual) }));
     told.forEach((t) => {
       const v = objective(t), beyond = outside(y, v) ? (y.at(v) > 1 ? 1 : -1) : 0;
       dot(c, t, X(t.n), beyond ? (beyond > 0 ? box.t + 3 : box.b - 3) : Y(v), { beyond });
@@ -25,7 +26,7 @@ function history() {
   } });
   if (Math.min(...values) > 0) toggle(controls, "log scale", kind === "log", (on) => { kind = on ? "log" : "linear"; c.redraw(); });
   else controls.remove();
-  statesLegend(body, [lineSign("bestline", "best so far"), el("span", {}, "▲ beyond the axis")]);
+  statesLegend(body, [lineSign("bestline", "best so far"), byDefault ? lineSign("usual", "the default") : null, el("span", {}, "▲ beyond the axis")]);
   behind(body, ["trial", "state", metric(), "best so far"], () => {
     const steps = new Map(bestSoFar());
     let best = "–";
@@ -61,18 +62,18 @@ function curves() {
     c.svg.append(svg("clipPath", { id: "inside" }, svg("rect", { x: box.l, y: box.t - 4, width: box.r - box.l + 6, height: box.b - box.t + 6 })));
     const group = svg("g", { "clip-path": "url(#inside)" });
     c.svg.append(group);
-    const rank = (t) => (t.n === D.best ? 2 : t.s === "stopped_early" ? 0 : 1);
+    const rank = (t) => (t.n === D.best ? 3 : t === byDefault ? 2 : t.s === "stopped_early" ? 0 : 1);
     [...told].sort((a, b) => rank(a) - rank(b)).forEach((t) => {
       const line = lineOf(of(t), X, (v) => box.b - Math.max(-2, Math.min(3, y.at(v))) * (box.b - box.t), kind, (px, py, v, own) => {
         if (own && !outside(y, v)) c.marks.push({ x: px, y: py, t });
       });
-      group.append(svg("path", { class: `line ${kindOf(t)}${t.n === D.best ? " best" : told.length > 150 ? " many" : ""}`, d: line, "data-t": t.n }));
+      group.append(svg("path", { class: `line ${kindOf(t)}${t.n === D.best ? " best" : t === byDefault ? " usual" : told.length > 150 ? " many" : ""}`, d: line, "data-t": t.n }));
     });
   } });
   if (least(all)[0] > 0) toggle(controls, "log scale", kind === "log", (on) => { kind = on ? "log" : "linear"; c.redraw(); });
   else controls.remove();
   const kinds = [...new Set(told.map(kindOf))].map((kind) => lineSign(`line ${kind}`, kind.replace("_", " ")));
-  body.append(el("div", { class: "legend" }, kinds, D.best === null ? null : lineSign("line best", bestName())));
+  body.append(el("div", { class: "legend" }, kinds, D.best === null ? null : lineSign("line best", bestName()), byDefault && told.includes(byDefault) ? lineSign("line usual", "the default") : null));
   const last = (values) => values[values.length - 1];
   behind(body, ["trial", "state", `last of ${unit}`, `last ${metric()}`, ...(went ? ["went on from"] : [])], () => told.map((t) => [t.n, stateName(t), last(of(t)[0]), last(of(t)[1]), ...(went ? [t.k] : [])]));
 }

@@ -18,11 +18,13 @@ function summary() {
   const S = D.study, best = T.find((t) => t.n === D.best), body = section("summary", "Summary");
   const tiles = el("div", { class: "tiles" });
   if (best) S.metrics.forEach((name, m) => tiles.append(tile(fmt(best.o[m]), `${name}, trial ${best.n} (${S.goals[m] === "max" ? "more" : "less"} is better)`, m === 0 ? "best" : "")));
+  if (byDefault) S.metrics.forEach((name, m) => tiles.append(tile(raw(byDefault, m), `${name} of the default, trial ${byDefault.n}`)));
   tiles.append(tile(D.totals.trials, "trials"), tile(dur(D.totals.seconds), "from start to end"),
     tile(fmt(Number((D.totals.device / 3600).toPrecision(3))), "device-hours"),
     tile(dur(D.totals.lost), `lost to ${plural(D.totals.interruptions, "interruption")}`));
   body.append(tiles);
   body.append(el("p", {}, `${D.totals.text}.`));
+  if (S.gain) body.append(el("p", { class: "gain" }, `${S.gain[0].toUpperCase()}${S.gain.slice(1)}.`));
   if (!best) return body.append(el("p", { class: T.length ? "bad" : "note" }, D.nothing));
   const left = el("div", {}, el("h3", {}, `Configuration of trial ${best.n}`), el("table", {},
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "key"), el("th", { scope: "col", class: "r" }, "value"))),

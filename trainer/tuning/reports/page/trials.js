@@ -7,7 +7,7 @@ function columns() {
   const column = (m) => ({ name: D.metrics[m].name, right: true, of: (t) => objective(t, m), show: (t) => raw(t, m) });
   const list = [
     { name: "trial", right: true, of: (t) => t.n, show: (t) => t.n },
-    { name: "state", of: (t) => stateName(t), show: (t) => el("span", { class: "state" }, sign(kindOf(t)), stateName(t)) },
+    { name: "state", of: (t) => stateName(t), show: (t) => el("span", { class: "state" }, sign(kindOf(t)), stateName(t), t === byDefault ? " (default)" : "") },
     ...shownFirst.map(column),
     ...byImportance().map((i) => ({ name: P[i].short, right: !P[i].levels, of: (t) => t.v[i], text: (t) => shown(P[i], t.v[i]), show: (t) => shown(P[i], t.v[i]) })),
     ...D.metrics.map((_, m) => m).filter((m) => !shownFirst.includes(m)).map(column),
