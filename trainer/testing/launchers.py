@@ -128,7 +128,8 @@ class LauncherSuite:
     def test_stopped_it_saves_and_it_goes_on_when_asked(self) -> None:
         job = self.begin("stopped", "+algorithm.seconds=0.05")
         self.reaches(job, 15)
-        assert self.command("stop", "stopped") == "stopped: Stopped\n"
+        said = self.command("stop", "stopped")
+        assert said.startswith("stopped: Stopped\nits model after step ")
         self.ends(job, State.STOPPED)
         assert self.command("stop", "stopped", code=2).startswith("error: stopped is not running")
         self.command("resume", "stopped", "job.detach=false")
