@@ -6,7 +6,6 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,19 +25,6 @@ ORDER = ("data", "forward", "backward", "optimizer", "communication", "validatio
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
-
-
-_silent: ContextVar[bool] = ContextVar("silent", default=False)
-
-
-@contextlib.contextmanager
-def silent() -> Iterator[None]:
-    """Meanwhile nothing is shown on any console that is made: somebody works with what is returned."""
-    token = _silent.set(True)
-    try:
-        yield
-    finally:
-        _silent.reset(token)
 
 
 def make_console(stderr: bool = False, onto: Any = None) -> Console:
@@ -62,7 +48,6 @@ def make_console(stderr: bool = False, onto: Any = None) -> Console:
     return Safe(
         file=stream,
         force_terminal=tty,
-        quiet=_silent.get(),
         force_jupyter=False,  # in a notebook a line is text too, not a block of its own
         width=None if tty else 10_000,
         highlight=False,

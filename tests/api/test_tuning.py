@@ -13,7 +13,6 @@ import trainer
 from tests.tuning.written import over, written
 from trainer import leaving
 from trainer.api import tuning
-from trainer.summary import make_console
 
 X = np.arange(40.0).reshape(20, 2)
 
@@ -23,9 +22,8 @@ def driven(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Mapping[str,
     """The facts of each study that would be driven. In its place comes back one that has been."""
     known: list[Mapping[str, Any]] = []
 
-    def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
-        known.append({**facts, "directory": directory, "recommended": recommended})
-        make_console().print("a board")
+    def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool, verbose: bool) -> int:
+        known.append({**facts, "directory": directory, "recommended": recommended, "verbose": verbose})
         if not (tmp_path / "study").exists():
             over(written(tmp_path / "study"), "6 trials were made")
         return 0
@@ -47,10 +45,9 @@ def test_a_space_is_told_in_python(folder: Path, driven: list[Any], capsys: pyte
         "train.batch_size": ("choice", None, [16, 32]),
     }
     assert (facts["recommended"], facts["options"]["tune"]["trials"]) == (False, 3)
-    assert capsys.readouterr().out == ""
     trainer.tune(["algorithm=linear", "algorithm.lr=interval(0.1,1)"], verbose=True)
     assert list(driven[1]["space"]["parameters"]) == ["algorithm.lr"]
-    assert capsys.readouterr().out == "a board\n"
+    assert [one["verbose"] for one in driven] == [False, True]
 
 
 def test_rows_are_kept_with_the_study(folder: Path, driven: list[Any]) -> None:
@@ -125,14 +122,18 @@ def test_a_mistake_is_one_line_and_leaves_nothing(folder: Path, settings: dict[s
 
 
 @pytest.mark.slow
-def test_a_study_on_rows_from_python_is_driven_and_found_again(folder: Path) -> None:
+def test_a_study_on_rows_from_python_is_driven_and_found_again(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    import ray  # noqa: F401 - with settings of its own, as a person's script may have done
+
     settings = {"algorithm": "linear", "train.epochs": 1, "tune.trials": 2, "study.name": "mine"}
     study = trainer.tune(settings, data=(X, X[:, 0]), space={"algorithm.lr": [0.01, 0.1]})
     assert study.status == "Completed"
     assert sorted(study.history()["algorithm.lr"]) == [0.01, 0.1]
     assert study.best is not None
     assert trainer.load(study.best.model or "").predict(X)["prediction"].shape == (20,)
-    again = trainer.tune(settings, data=(X, X[:, 0]), space={"algorithm.lr": [0.01, 0.1]})
+    assert capfd.readouterr() == ("", "")
+    again = trainer.tune(settings, data=(X, X[:, 0]), space={"algorithm.lr": [0.01, 0.1]}, verbose=True)
+    assert "Study  mine" in capfd.readouterr().out
     assert again.best == study.best
     with pytest.raises(trainer.UserError, match="the rows are others than when mine began; give those, or choose"):
         trainer.tune(settings, data=(X + 1, X[:, 0]), space={"algorithm.lr": [0.01, 0.1]})

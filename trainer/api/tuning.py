@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from trainer import leaving
+from trainer.api.driving import run
 from trainer.api.given import taken
 from trainer.api.overrides import Overrides, settings, written
 from trainer.api.study import StudyResult, best_of
 from trainer.composing import compose
 from trainer.errors import HeadwayError, UserError
-from trainer.summary import silent
 from trainer.tuning.command import arranged, place, planned
 from trainer.tuning.record import DESCRIPTION, read
-from trainer.tuning.running import run
 
 
 def tune(
@@ -69,8 +67,7 @@ def _driven(found: Mapping[str, Any], config_dir: str | None, verbose: bool) -> 
     if config["study"]["dry_run"]:
         raise UserError("study.dry_run: there would be no study to return; use `headway tune` for it")
     plan = planned(config, spanned, fixed, config_dir)
-    with nullcontext() if verbose else silent():
-        code = run(plan.directory, plan.facts, recommended=plan.recommended)
+    code = run(plan.directory, plan.facts, recommended=plan.recommended, verbose=verbose)
     record = read(plan.directory)
     if code == 1:
         why = record.ends if record.best() else next((t.reason for t in record.trials if t.reason), record.ends)
