@@ -25,7 +25,15 @@ HEADWAY = str(Path(sys.executable).parent / "headway")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 WIDTH, HEIGHT = 110, 40  # of the terminal, in characters
 TRAINING = ("train", "algorithm=linear", "data=digits", "launcher.workers=2", "train.epochs=40", "job.name=digits")
-STUDY = ("tune", "algorithm=linear", "data=digits", "train.epochs=10", "tune.trials=16", "scheduler=asha", "study.name=lr")
+STUDY = (
+    "tune",
+    "algorithm=linear",
+    "data=digits",
+    "train.epochs=10",
+    "tune.trials=16",
+    "scheduler=asha",
+    "study.name=lr",
+)
 
 
 class Screen:
@@ -67,7 +75,9 @@ def main() -> None:
         terminal()
         program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
         if program is None:
-            print("report.png and study.png stay as they are: they need a browser, chromium or google-chrome on the path")
+            print(
+                "report.png and study.png stay as they are: they need a browser, chromium or google-chrome on the path"
+            )
             return
         subprocess.run([HEADWAY, "resume", "digits", "train.epochs=60"], check=True)
         subprocess.run([HEADWAY, "report", "digits"], check=True)

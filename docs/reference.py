@@ -94,7 +94,9 @@ def _text(comment: str) -> str:
     """A comment as Markdown: nothing in it is markup but its backticks."""
     parts = comment.split("`")
     plain = [re.sub(r"([\\*_\[\]<>|#~$])", r"\\\1", part) for part in parts[::2]]
-    return "".join(part + (f"`{_cell(code)}`" if code else "") for part, code in zip(plain, [*parts[1::2], ""], strict=True))
+    return "".join(
+        part + (f"`{_cell(code)}`" if code else "") for part, code in zip(plain, [*parts[1::2], ""], strict=True)
+    )
 
 
 def commands() -> Iterator[str]:
@@ -121,7 +123,8 @@ def python() -> Iterator[str]:
     yield "# Python"
     yield ""
     yield "What `import headway` has, made of docstrings."
-    verbs = [name for name in trainer.__all__ if name not in WHAT_AN_ALGORITHM_IS]
+    others = [name for name in trainer.__all__ if name not in WHAT_AN_ALGORITHM_IS]
+    verbs = sorted(others, key=lambda name: name[0].isupper())  # functions first
     for title, names in (("To train, tune and predict", verbs), ("What an algorithm is", WHAT_AN_ALGORITHM_IS)):
         yield from ("", f"## {title}")
         for name in names:

@@ -19,7 +19,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "pages").rglob("*.md"))]
-BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", flags=re.M | re.S)
+BLOCK = re.compile(
+    r"(?:<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", flags=re.M | re.S
+)
 
 
 @dataclass
@@ -96,7 +98,9 @@ def agree(shown: list[str], said: list[str]) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if any(c.reason is None for c in commands(page))], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(c.reason is None for c in commands(page))], ids=lambda p: p.stem
+)
 def test_what_a_page_shows_runs_and_says_what_is_shown(page: Path, tmp_path: Path) -> None:
     small_data(tmp_path)
     where = tmp_path / ".where"
@@ -136,7 +140,14 @@ def test_commands_stand_where_they_are_run(page: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
-    sorted({c.command for page in PAGES for c in commands(page) if c.reason and re.match(r"headway train [^-…]+$", c.command)}),
+    sorted(
+        {
+            c.command
+            for page in PAGES
+            for c in commands(page)
+            if c.reason and re.match(r"headway train [^-…]+$", c.command)
+        }
+    ),
 )
 def test_what_cannot_run_here_is_at_least_a_config(command: str, tmp_path: Path) -> None:
     small_data(tmp_path)
