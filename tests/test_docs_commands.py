@@ -98,6 +98,7 @@ def agree(shown: list[str], said: list[str]) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a page may train a dozen jobs
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(c.reason is None for c in commands(page))], ids=lambda p: p.stem
 )
@@ -128,6 +129,24 @@ def test_what_a_page_shows_runs_and_says_what_is_shown(page: Path, tmp_path: Pat
         told = f"$ {shown.command}\n{done.stdout}"
         assert (done.returncode != 0) == mistake, told
         assert not shown.output or agree(shown.output, done.stdout.splitlines()), told
+
+
+def python_of(page: Path) -> str:
+    """The Python that a page shows and that isn't a file's of its own, one block after the other."""
+    blocks = BLOCK.finditer(page.read_text(encoding="utf-8"))
+    return "\n".join(b["text"] for b in blocks if b["language"] == "python" and not b["reason"] and "class " not in b["text"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", [page for page in PAGES if python_of(page)], ids=lambda page: page.stem)
+def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    small_data(tmp_path)
+    (tmp_path / "page.py").write_text(python_of(page))
+    environment = {**os.environ, "HEADWAY_CACHE": str(tmp_path / ".cache")}
+    command = [sys.executable, "page.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds: whether it works, not what it costs")
     args = parser.parse_args()
     rounds, short, long = (1, 20, 500) if args.quick else (5, 60, 5_000)
-    text = TEXT if TEXT.exists() else Path(__file__).resolve().parents[2] / "README.md"
+    text = TEXT if TEXT.exists() else Path(__file__).resolve().parents[2] / "CHANGELOG.md"
     cases = {
         "linear on digits": ["algorithm=linear", "data=digits", "data.validation=null", f"train.max_steps={long}"],
         "GPT, 0.9 M weights": ["algorithm=gpt", "data=text", f"data.train={text}", f"train.max_steps={short}"],

@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds: whether it works, not what it costs")
     args = parser.parse_args()
     jobs, kills = (1, 2) if args.quick else (7, 3)
-    text = TEXT if TEXT.exists() else ROOT / "README.md"
+    text = TEXT if TEXT.exists() else ROOT / "CHANGELOG.md"
     endless = ["train.epochs=1000000", "checkpoint.every=1s"]
     cases = {
         "linear on digits, 1 worker": (["algorithm=linear", "data=digits", *endless], 1),
