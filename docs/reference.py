@@ -124,7 +124,7 @@ def python() -> Iterator[str]:
     yield ""
     yield "What `import headway` has, made of docstrings."
     others = [name for name in trainer.__all__ if name not in WHAT_AN_ALGORITHM_IS]
-    verbs = sorted(others, key=lambda name: name[0].isupper())  # functions first
+    verbs = sorted(others, key=lambda name: (name != "train", name[0].isupper()))  # functions first
     for title, names in (("To train, tune and predict", verbs), ("What an algorithm is", WHAT_AN_ALGORITHM_IS)):
         yield from ("", f"## {title}")
         for name in names:
