@@ -98,7 +98,7 @@ def agree(shown: list[str], said: list[str]) -> bool:
     return re.fullmatch(wanted.replace("\n.*\n", "\n(?:.*\n)?").strip(), there.strip(), flags=re.S) is not None
 
 
-@pytest.mark.slow
+@pytest.mark.pages
 @pytest.mark.timeout(900)  # a page may train a dozen jobs
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(c.reason is None for c in commands(page))], ids=lambda p: p.stem
@@ -140,7 +140,7 @@ def python_of(page: Path) -> str:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.pages
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", [page for page in PAGES if python_of(page)], ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ NOT_RUN = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.pages
 @pytest.mark.parametrize("command", sorted(c for c in NOT_RUN if re.match(r"headway train [^-…]+$", c)))
 def test_what_cannot_run_here_is_at_least_a_config(command: str, tmp_path: Path) -> None:
     small_data(tmp_path)
