@@ -34,7 +34,7 @@ from launchers.elastic import Ended, run_workers
 from launchers.errors import first_error, out_of_memory
 from launchers.lock import hold
 from launchers.meeting import Events, Meeting, Place, Round, open_store
-from launchers.notices import SIGNALS, Notice, Watcher, choose
+from launchers.notices import SIGNALS, SUPERSEDED, Notice, Watcher, choose
 from launchers.restart import Attempt, why_not
 from launchers.serving import serve
 from launchers.watch import STACK_SECONDS, Beats, HangWatch
@@ -362,7 +362,7 @@ class Agent:
 
     def _on_superseded(self, who: str) -> None:
         reason = f"this job was taken over by {who}"
-        self.control.on_notice(Notice(source="superseded", reason=reason, seconds=None, by_hand=True))
+        self.control.on_notice(Notice(source=SUPERSEDED, reason=reason, seconds=None, by_hand=True))
 
     def _on_ask(self, notice: Notice, regroup: bool) -> None:
         self.control.hear(notice, here=False, regroup=regroup)

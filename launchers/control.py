@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from launchers.notices import SIGNALS, Notice, of_signal
+from launchers.notices import SIGNALS, SUPERSEDED, Notice, of_signal
 from trainer import node
 from trainer.job import State
 
@@ -104,7 +104,8 @@ class Control:
         elif self.leave is not None:
             return
         self._number += 1
-        self._ask = node.Ask(self._number, notice.leave, why, deadline, stop=notice.leave and notice.by_hand)
+        stop = notice.leave and notice.by_hand and notice.source != SUPERSEDED
+        self._ask = node.Ask(self._number, notice.leave, why, deadline, stop=stop)
         node.ask(self._folder, self._ask)
         self._tell_until = time.monotonic() + (GRACE_SECONDS if notice.leave else TELL_SAVE_SECONDS)
         if notice.leave and notice.seconds is not None:

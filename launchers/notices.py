@@ -34,6 +34,7 @@ ENDPOINTS = {  # the first two are the clouds' own variables
 }
 TIMEOUT = 2.0
 AZURE_FIRST_TIMEOUT = 150.0  # the first question turns scheduled events on, which takes up to two minutes
+SUPERSEDED = "superseded"  # the source of the notice that another live copy has taken the job over
 SETTLE_SECONDS = 0.05
 MAX_WAIT = 60.0
 MAX_BYTES = 1 << 16

@@ -291,3 +291,14 @@ def test_a_worker_that_is_gone_already_is_no_trouble(control: Control, worker: W
     control.watch([worker.process.pid])
     control.on_notice(notice())
     control.kill()
+
+
+@pytest.mark.parametrize(("source", "stops"), [("signal", True), ("superseded", False)])
+def test_what_is_learned_is_the_model_where_a_person_stops_and_not_where_another_copy_goes_on(
+    tmp_path: Path, source: str, stops: bool
+) -> None:
+    control = Control(tmp_path)
+    control.on_notice(Notice(source=source, reason="so it is", seconds=None, by_hand=True))
+    ask = node.asked(tmp_path)
+    assert ask is not None
+    assert (ask.leave, ask.stop) == (True, stops)
