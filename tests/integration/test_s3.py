@@ -233,10 +233,10 @@ def test_a_stop_while_s3_is_away_says_what_it_waits_for_and_what_is_left(s3: Ser
     rest, _ = stop.communicate(timeout=60)
     assert stop.returncode == 75
     assert "one: Stopped" in rest
-    assert "not on S3: checkpoints/step-" in rest
+    assert "not on S3: model, checkpoints/step-" in rest
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "S3     lacks checkpoints/step-" in output
+    assert "S3     lacks model, checkpoints/step-" in output
     s3.faults(0.0)
     assert "not on S3" in machine.headway("ls", str(machine.staged.parent))
     assert "not on S3" in machine.headway("show", URL)
