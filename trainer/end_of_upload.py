@@ -32,16 +32,16 @@ def wait(
         waited = time.monotonic() - began
         if waited > SECONDS:
             raise HeadwayError(f"{job.name}: its agent did not leave within {SECONDS:.0f} s")
-        known = carried.read(job.dir)
-        trouble = (known and known.trouble) or ""
-        waits = known is not None and waited > TELL_SECONDS and not told
-        if not pressed and not job.state().is_active and (waits or (trouble and told != "trouble")):
-            told = "trouble" if trouble else "a wait"
-            why = f": {trouble}" if trouble else ""
-            announce(
-                f"bringing up what {url} has not yet{why}; tried for ten minutes, Ctrl-C leaves it on this machine"
-            )
-        try:
+        try:  # Ctrl-C may come while the line is printed that names it
+            known = carried.read(job.dir)
+            trouble = (known and known.trouble) or ""
+            waits = known is not None and waited > TELL_SECONDS and not told
+            if not pressed and not job.state().is_active and (waits or (trouble and told != "trouble")):
+                told = "trouble" if trouble else "a wait"
+                why = f": {trouble}" if trouble else ""
+                announce(
+                    f"bringing up what {url} has not yet{why}; tried for ten minutes, Ctrl-C leaves it on this machine"
+                )
             if asked():
                 raise KeyboardInterrupt
             time.sleep(LOOK_SECONDS)
