@@ -3,7 +3,6 @@ person's own Ray may live in this one."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pickle
 import signal
@@ -17,8 +16,8 @@ from typing import Any
 from trainer import leaving
 from trainer.errors import HeadwayError, UserError
 from trainer.interpreter import safe, working_folder_last
+from trainer.parent_death import dies_with
 
-PR_SET_PDEATHSIG = 1
 ERROR = "error: "
 ENDS = (0, 1, leaving.INTERRUPTED, leaving.STOPPED)  # with which a study ends that has told by itself how
 
@@ -36,7 +35,7 @@ def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool, verbose
         stdout=None if live else subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,  # a terminal's Ctrl-C would arrive twice: from it and from here
-        preexec_fn=_dies_with(os.getpid()),
+        preexec_fn=dies_with(os.getpid()),
     )
     said: list[str] = []
     listener = threading.Thread(target=_listen, args=(process, said), daemon=True)
@@ -53,15 +52,6 @@ def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool, verbose
         last = f": {said[-1]}" if said else ""
         raise HeadwayError(f"{directory.name}: what drives it ended with exit code {code}{last}")
     return code
-
-
-def _dies_with(parent: int) -> Any:
-    def ask() -> None:  # SIGTERM when the thread that called is gone: it is interrupted in order, and can go on
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return ask
 
 
 def _listen(process: subprocess.Popen[bytes], said: list[str]) -> None:
