@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -296,7 +296,12 @@ NOT_IDENTITY = (
 
 def differing_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The dotted keys in which two configs are different jobs, in words."""
-    return [f"{key}: {there!r} there, {here!r} here" for key, there, here in differences(old, new)]
+    return in_words(differences(old, new))
+
+
+def in_words(found: Iterable[tuple[str, Any, Any]]) -> list[str]:
+    """Differences as a person reads them."""
+    return [f"{key}: {there!r} there, {here!r} here" for key, there, here in found]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

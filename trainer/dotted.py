@@ -6,6 +6,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 
+def value(node: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """What a config has under a dotted key, a leaf or more; `default` where it has no such key."""
+    found: Any = node
+    for name in key.split("."):
+        if not isinstance(found, Mapping) or name not in found:
+            return default
+        found = found[name]
+    return found
+
+
 def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every leaf with its key, in the config's order; an empty mapping is one."""
     for key, value in node.items():

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer import config as schema
+from trainer import dotted
 from trainer.errors import UserError, did_you_mean
 from trainer.job import Job
+from trainer.signature import class_constant
+from trainer.unused import is_used, uses
 
 # settings that make another job, but that one which goes on may be given: how far it trains, how it learns on, what it is
 # told of, what it is scored on at its end
@@ -56,20 +59,16 @@ def resumed(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
 
 def may_change(key: str) -> bool:
     """Whether a job that goes on may be given another value of this."""
-
-    def among(keys: Sequence[str]) -> bool:
-        return any(key == one or key.startswith(f"{one}.") for one in keys)
-
-    return among(RENEWED) and not among(FIXED)
+    return is_used(key, RENEWED) and not is_used(key, FIXED)
 
 
 def refuse_other(job: Job, config: Mapping[str, Any], *, resumes: bool) -> None:
     """Raises UserError if a job's directory is another's than this config's; of one that resumes, for what it can't be given."""
     differing = schema.differences(schema.load_job(job.config_path), config)
-    kept = [(key, there, here) for key, there, here in differing if not (resumes and may_change(key))]
+    kept = [one for one in differing if not (resumes and may_change(one[0]))]
     if not kept:
         return
-    told = [f"{key}: {there!r} there, {here!r} here" for key, there, here in kept]
+    told = schema.in_words(kept)
     shown = "; ".join(told[:5]) + (f"; and {len(told) - 5} more" if len(told) > 5 else "")
     if resumes:
         raise UserError(f"{job.name} goes on with what it began with ({shown}); start a new job for another")
@@ -84,13 +83,13 @@ def trains_further(job: Job, before: Mapping[str, Any], config: Mapping[str, Any
     Raises UserError where it is told how far to train, and is that far already.
     """
     changed = {key for key, _, _ in schema.differences(before, config)}
-    changed |= {key for key in FURTHER if _value(before, key) != _value(config, key)}
+    changed |= {key for key in FURTHER if dotted.value(before, key) != dotted.value(config, key)}
     if not changed:
         return False
     progress = job.progress() or {}
     bounds = {how_further(config): "step", "train.epochs": "epoch", "train.max_steps": "step"}
     for key, done in bounds.items() if "data.test" not in changed else ():
-        bound, reached = _value(config, key) if key else None, progress.get(done)
+        bound, reached = dotted.value(config, key) if key else None, progress.get(done)
         if bound is not None and reached is not None and bound <= reached:
             raise UserError(f"{key}={bound:g}: {job.name} has done {reached:g} already; give it more")
     return True
@@ -98,16 +97,8 @@ def trains_further(job: Job, before: Mapping[str, Any], config: Mapping[str, Any
 
 def how_further(config: Mapping[str, Any]) -> str | None:
     """The key that says how far its algorithm trains; None where that is the algorithm's own affair."""
-    from trainer.signature import class_constant
-    from trainer.unused import is_used, uses
-
     target = str(config["algorithm"]["_target_"])
     if is_used("train.epochs", uses(target) or ()):
         return "train.epochs"
     own = (class_constant(target, "instead") or {}).get("train.epochs")
     return f"algorithm.{own}" if own else None
-
-
-def _value(config: Mapping[str, Any], key: str) -> Any:
-    noun, _, name = key.partition(".")
-    return (config.get(noun) or {}).get(name)

@@ -6,11 +6,12 @@ another value than the default counts as set: so what a config file, an experime
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
+from trainer import dotted
 from trainer.algorithm import Algorithm, Estimator
 from trainer.ancestry import kind
 from trainer.conf_files import choices
@@ -51,15 +52,17 @@ def refuse(
         for key in idle(config):
             if side_by_side and key.startswith("launcher."):
                 continue
-            value = _value(config, key)
-            taken = begun is not None and _value(begun, key) == value
-            if not taken and not any(_value(c, key) == value and told(c, key) is None for c in (*configs, *beside)):
+            value = dotted.value(config, key)
+            taken = begun is not None and dotted.value(begun, key) == value
+            if not taken and not any(
+                dotted.value(c, key) == value and told(c, key) is None for c in (*configs, *beside)
+            ):
                 raise UserError(str(told(config, key)))
 
 
 def idle(config: Mapping[str, Any]) -> list[str]:
     """The keys of a config that are set and not used."""
-    found = [key for key, default in _defaults(config).items() if _value(config, key, default) != default]
+    found = [key for key, default in _defaults(config).items() if dotted.value(config, key, default) != default]
     return [key for key in found if told(config, key) is not None]
 
 
@@ -73,7 +76,7 @@ def told(config: Mapping[str, Any], key: str) -> str | None:
     if group == "launcher":
         return _of_launcher(config, key)
     if group == "job" and key in ("job.encryption", "job.kms_key"):
-        remote = "://" in str(_value(config, "job.dir"))
+        remote = "://" in str(dotted.value(config, "job.dir"))
         return None if remote else f"{key} is for a job on S3; set job.dir=s3://BUCKET/FOLDER too, or leave it out"
     return None
 
@@ -104,7 +107,9 @@ def _of_algorithm(config: Mapping[str, Any], key: str) -> str | None:
     if key == "strategy.name" and kind(target) == "function" and config["strategy"]["name"] in SPREADING:
         return f"{said}: context.prepare spreads a model by single or ddp; choose strategy=ddp"
     other, why = BESIDE.get(key, ("", ""))
-    return f"{key} does nothing by itself; {why}, or leave it out" if other and not _value(config, other) else None
+    return (
+        f"{key} does nothing by itself; {why}, or leave it out" if other and not dotted.value(config, other) else None
+    )
 
 
 def _instead(target: str, key: str) -> str:
@@ -163,15 +168,6 @@ def _defaults_of(node: Mapping[str, Any]) -> dict[str, Any]:
     return {p.name: p.default for p in signature.parameters if not p.required} if signature else {}
 
 
-def _value(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
-    node: Any = config
-    for name in key.split("."):
-        if not isinstance(node, Mapping) or name not in node:
-            return default
-        node = node[name]
-    return node
-
-
 def _defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that are looked at, each with its default."""
     of_data = {f"data.{key}": default for key, default in _defaults_of(config["data"]).items()}
@@ -181,12 +177,4 @@ def _defaults(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _of_groups() -> dict[str, Any]:
-    return {key: value for group, node in GROUPS.items() for key, value in _leaves(group, asdict(node))}  # type: ignore[call-overload]
-
-
-def _leaves(prefix: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(f"{prefix}.{key}", value)
-        else:
-            yield f"{prefix}.{key}", value
+    return {key: value for group, node in GROUPS.items() for key, value in dotted.leaves(asdict(node), f"{group}.")}  # type: ignore[call-overload]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer import codepath
+from trainer import codepath, dotted
 from trainer.account import in_order, when
 from trainer.figures import duration, short_path
 from trainer.job import State
@@ -58,11 +58,9 @@ def about_job(seen: Seen) -> dict[str, str]:
 
 def lookup(config: Mapping[str, Any], key: str) -> tuple[bool, Any]:
     """Whether a config has a dotted key, and its value."""
-    node: Any = config
-    for name in key.split("."):
-        if not isinstance(node, dict) or name not in node:
-            return False, None
-        node = node[name]
+    node = dotted.value(config, key, ...)
+    if node is ...:
+        return False, None
     if isinstance(node, dict):  # a group: what it chose
         node = node.get("name") or str(node.get("_target_", "")).rpartition(".")[2].lower() or node
     return True, node
