@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.jobs import end, make_job, start, validate
+from trainer.figures import prominence
 from trainer.job import Job, State
-from trainer.summary import closing, prominence
+from trainer.summary import closing
 
 
 @pytest.fixture

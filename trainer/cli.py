@@ -314,6 +314,7 @@ def _logs(arguments: list[str]) -> int:
 def _stop(arguments: list[str]) -> int:
     from trainer import carried, end_of_upload
     from trainer.figures import short_path
+    from trainer.job import State
     from trainer.listing import find_job
     from trainer.looking import launcher_of
     from trainer.running import GOES_ON, settle, settle_left
@@ -333,7 +334,7 @@ def _stop(arguments: list[str]) -> int:
     settle(job, status)
     print(f"{visible(job.name)}: {launcher.state(job).value}")
     result = job.result() if not args.now else None
-    if result and result["status"] == "Stopped" and result.get("model"):
+    if result and result["status"] == State.STOPPED and result.get("model"):
         print(f"its model after step {result['steps']:,} is in {visible(short_path(result['model']))}")
     if job.url and not end_of_upload.is_there(job, job.url):
         print((carried.read(job.dir) or carried.Carried(job.url)).words(job.dir))

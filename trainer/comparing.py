@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.dotted import leaves
 from trainer.errors import UserError
-from trainer.figures import count, figure, middle, short_path
+from trainer.figures import count, figure, middle, prominence, short_path
 from trainer.job import Job
 from trainer.listing import COLORS, RUNS, all_jobs, find_job, name_under, print_json
 from trainer.result import more_is_better
 from trainer.seen import STUDY, Seen, StatusOf, is_job, see
 from trainer.signature import short_name
-from trainer.summary import make_console, prominence
+from trainer.summary import make_console
 from trainer.visible import shown, visible
 
 if TYPE_CHECKING:

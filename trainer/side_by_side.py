@@ -173,7 +173,7 @@ def _look(console: Console, sweep: Sweep, one: Prepared) -> None:
 
 
 def _best(result: Mapping[str, Any]) -> str:
-    from trainer.summary import prominence
+    from trainer.figures import prominence
 
     metrics = result.get("metrics") or {}
     name = min(metrics, key=prominence, default=None)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trainer import carried, divergence
 from trainer.codepath import CODE, home
 from trainer.errors import UserError
-from trainer.figures import count, duration, figure, plural, short_path
-from trainer.figures import prominence as prominence
+from trainer.figures import count, duration, figure, plural, prominence, short_path
 from trainer.job import Job, State, read_hint
 from trainer.shapes import number, record, wrong
 from trainer.signature import short_name

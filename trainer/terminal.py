@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from trainer import carried, moment
 from trainer.algorithm import Algorithm
 from trainer.busy import words_of
-from trainer.figures import clock, count, figure, plural
+from trainer.figures import clock, count, figure, plural, prominence
 from trainer.job import Job, State, Status
 from trainer.notebook import WIDTH, OneLine, is_notebook
 from trainer.result import more_is_better
 from trainer.shapes import wrong_event, wrong_report
-from trainer.summary import address, choice, line, make_console, pair, prominence
+from trainer.summary import address, choice, line, make_console, pair
 from trainer.summary import closing as closing
 from trainer.tail import Tail
 from trainer.visible import shown, visible

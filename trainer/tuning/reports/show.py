@@ -174,9 +174,9 @@ def _config_table(record: StudyRecord, best: Trial) -> Table:
     table.add_column(f"best: trial {best.number}", no_wrap=True)
     table.add_column("", justify="right", overflow="fold")
     table.add_column("default", justify="right", style="dim", overflow="fold")
-    default = default_of(record)
+    trial = default_of(record)
+    usual = trial.objective if trial and trial.objective else ()
     for i, (metric, number) in enumerate(zip(record.metrics, best.objective or (), strict=False)):
-        usual = default.objective if default and default.objective else ()
         table.add_row(metric, figure(number), figure(usual[i]) if i < len(usual) else "")
     for key in record.keys:
         if key in best.values:
