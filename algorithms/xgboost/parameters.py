@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import warnings
@@ -62,6 +63,7 @@ DOMAINS = {
     "count:poisson": ("0 or more", lambda low, high: low >= 0),
 }
 BY_COLUMN = ("monotone_constraints", "interaction_constraints")
+GPU = re.compile(r"(cuda|gpu)(:\d+)?")
 ROWS = 16
 
 
@@ -108,11 +110,13 @@ def check_label(objective: str, schema: Schema) -> None:
 
 
 def try_any(library: Any, tries: Sequence[Mapping[str, Any]]) -> None:
-    """`try_out` for settings of which one will be used, the label says which. Raises UserError if none can be."""
+    """`try_out` for settings of which one will be used, the label says which; on the CPU, as the workers' GPU may be none of this
+    machine's. Raises UserError if none can be."""
     refusals = []
     for settings in tries:
         try:
-            return try_out(library, settings)
+            on_gpu = GPU.fullmatch(str(settings.get("device", "cpu")))
+            return try_out(library, {**settings, "device": "cpu"} if on_gpu else settings)
         except UserError as error:
             refusals.append(error)
     # a metric that fits another task fails at the numbers, and hides what is wrong in all
@@ -121,8 +125,6 @@ def try_any(library: Any, tries: Sequence[Mapping[str, Any]]) -> None:
 
 def try_out(library: Any, settings: Mapping[str, Any]) -> None:
     """Has the library take the settings, and grow a tree from a few rows. Raises UserError with what it says of them."""
-    if str(settings.get("device", "cpu")) != "cpu":
-        return  # which may be none of this machine's
     tried = {key: value for key, value in settings.items() if key not in (*BY_COLUMN, "num_class")}
     objective = str(settings["objective"])
     labels = np.arange(ROWS) % 2 + (1 if objective == "reg:gamma" else 0)
@@ -144,6 +146,8 @@ def try_out(library: Any, settings: Mapping[str, Any]) -> None:
         except (library.core.XGBoostError, ValueError, TypeError) as error:
             raise UserError(f"algorithm=xgboost: {first_line(error)}") from None
     for line in map(str, (one.message for one in said)):
+        if "No visible GPU" in line:
+            raise UserError(f"algorithm.params.device={settings['device']}: there is no such device here; leave it out")
         if unused := re.findall(r'"([^"]+)"', line.partition("Parameters: {")[2].partition("}")[0]):
             known = sorted(set(_keys(json.loads(booster.save_config()))))
             near = did_you_mean(unused[0], known, []).replace("there is none", "leave it out")
@@ -174,13 +178,20 @@ def by_position(params: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
             )
         found["monotone_constraints"] = _signs(given)
     groups = params.get("interaction_constraints")
-    if isinstance(groups, Sequence) and not isinstance(groups, str):
-        if not all(isinstance(group, Sequence) and not isinstance(group, str) for group in groups):
+    if isinstance(groups, str):
+        with contextlib.suppress(ValueError):
+            groups = json.loads(groups)
+    if groups is not None:
+        if not _is_list(groups) or not all(map(_is_list, groups)):
             raise UserError("algorithm.params.interaction_constraints: give groups of columns, such as [[a,b],[c]]")
         found["interaction_constraints"] = json.dumps(
             [[_position(one, names, "interaction_constraints") for one in group] for group in groups]
         )
     return found
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _position(name: Any, names: Sequence[str], key: str) -> int:
@@ -201,6 +212,8 @@ def _signs(signs: Sequence[Any]) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The library's message without its time stamp, source position and stack."""
-    line = str(error).strip().partition("\n")[0]
+    """The library's message without its time stamp, source position and stack; what it goes on with after a colon is told."""
+    line, _, more = str(error).strip().partition("\nStack trace")[0].partition("\n")
+    if line.rstrip().endswith(":"):
+        line = " ".join([line, *more.split()])
     return re.sub(r"^\[\d\d:\d\d:\d\d\] \S+\.(?:cc|cu|h|cuh):\d+: ", "", line)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
 import yaml
 
 from algorithms.xgboost import XGBoost
@@ -473,9 +474,27 @@ def test_constraints_may_name_the_columns() -> None:
         ({"monotone_constraints": [1]}, "has 1 entries, and there are"),
         ({"interaction_constraints": [["nothing"]]}, "there is no column 'nothing'"),
         ({"interaction_constraints": ["a"]}, "give groups of columns"),
+        ({"interaction_constraints": "[[0, 1], [2, 99]]"}, "there is no column 99"),
+        ({"interaction_constraints": "[[0, 1]"}, "give groups of columns"),
     ]:
         with pytest.raises(UserError, match=says):
             XGBoost(params=wrong).fit(Alone(schema, Rows(x, y)))
+
+
+def test_a_device_that_is_not_here_is_no_silent_change_to_another() -> None:
+    x, y, schema = table(0)
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match=r"algorithm\.params\.device=cuda: there is no such device here"):
+            XGBoost(rounds=1, params={"device": "cuda"}).fit(Alone(schema, Rows(x, y)))
+    XGBoost(params={"device": "cuda"}).check(Path())  # the workers may have one
+    for wrong, says in [
+        ({"device": "gpuu"}, "Invalid argument for `device`. Expected to be one of the following: - cpu - cuda"),
+        ({"device": "cuda", "max_leafs": 3}, "algorithm.params.max_leafs"),
+    ]:
+        with pytest.raises(UserError) as refusal:
+            XGBoost(params=wrong).check(Path())
+        assert says in str(refusal.value)
+        assert "\n" not in str(refusal.value)
 
 
 REFUSED = [
