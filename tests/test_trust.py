@@ -14,7 +14,7 @@ import yaml
 import trainer
 from tests.jobs import end, make_job, start, validate
 from tests.tuning.written import written
-from trainer import known, looking
+from trainer import known, looking, submitted
 from trainer.build import build
 from trainer.cli import main
 from trainer.composing import compose
@@ -154,9 +154,9 @@ def test_who_submits_a_job_asks_his_own_launcher_about_it(folder: Path) -> None:
             return "asked"
 
     job = foreign(folder / "runs/mine", {"launcher": {"_target_": "stranger.Launcher"}})
-    looking.submitted(job, Mine())
+    submitted.keep(job, Mine())
     assert looking.status_of(job) == "asked"
-    looking._own.clear()
+    submitted._own.clear()
 
 
 def test_what_lies_in_the_working_folder_is_not_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

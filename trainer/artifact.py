@@ -24,7 +24,7 @@ from trainer.data.schema import Schema
 from trainer.description import DESCRIPTION, described, place
 from trainer.errors import DamagedFile, UserError
 from trainer.job import read_json, write_json
-from trainer.looking import is_submitted
+from trainer.submitted import is_own
 
 if TYPE_CHECKING:
     import numpy as np
@@ -237,7 +237,7 @@ def load(folder: str | Path, *, trust_code: bool = False) -> Model:
         raise UserError(f"{folder}: format {description['format']} is newer than this Headway; update it")
     from trainer.function import build_algorithm
 
-    if trust_code or is_submitted(folder.absolute().parent):
+    if trust_code or is_own(folder.absolute().parent):
         codepath.last(folder.absolute().parent)
     else:
         _refuse_strangers(folder, description["algorithm"])

@@ -32,6 +32,7 @@ from trainer import moment, plain_file
 from trainer.errors import DamagedFile
 from trainer.shapes import wrong_event, wrong_progress, wrong_report, wrong_result
 
+AS_TOLD = "as its directory tells: "  # how a status's reason begins where nobody could be asked
 GIVEN = "data"  # the folder of rows that Python gave
 MAX_RUNTIME = "MaxRuntimeExceeded"  # the source of an end: train.max_time was over before there was a trained model
 

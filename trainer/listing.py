@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer import siblings, timeline
+from trainer.carried import NOT_THERE
 from trainer.config import load_job
 from trainer.errors import UserError, did_you_mean
 from trainer.figures import age, clock, count, figure, middle, plural, short_path
-from trainer.job import Job, State
+from trainer.job import AS_TOLD, Job, State
 from trainer.logs import logs as logs
-from trainer.looking import notes
 from trainer.result import more_is_better
 from trainer.seen import Seen, StatusOf, is_job, see
 from trainer.selecting import Selection, cell, chosen, facts
@@ -142,8 +142,13 @@ def _print_table(
 ) -> None:
     console, rows = make_console(), [shown(_summary(one, root)) for one in seen]
     console.print(_jobs_table(rows, console.width, shown(dict(columns or {})), best))
-    for note in notes(rows):
+    for note in _notes(rows):
         console.print(note, style="dim", soft_wrap=True, markup=False, highlight=False)
+
+
+def _notes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What the table should say of those whose launcher could not be asked, or that S3 lacks."""
+    return [f"{row['name']}: {row['reason']}" for row in rows if (row["reason"] or "").startswith((AS_TOLD, NOT_THERE))]
 
 
 def summary(job: Job, root: Path, status_of: StatusOf) -> dict[str, Any]:

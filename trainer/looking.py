@@ -6,37 +6,22 @@ job the state is what its directory says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer import known
+from trainer import known, submitted
 from trainer.build import build
-from trainer.carried import NOT_THERE
 from trainer.config import load
 from trainer.errors import UserError
-from trainer.job import Job, Status
+from trainer.job import AS_TOLD, Job, Status
 from trainer.signature import check
-
-AS_TOLD = "as its directory tells: "  # how a status begins that nobody was asked for
-
-_own: dict[Path, Any] = {}  # by the job's directory
-
-
-def submitted(job: Job, launcher: Any) -> None:
-    """From now on this process asks the launcher with which it submits a job about that job."""
-    _own[job.dir] = launcher
-
-
-def is_submitted(directory: Path) -> bool:
-    """Whether this process has submitted the job of this directory."""
-    return directory in _own
 
 
 def launcher_of(job: Job) -> Any:
     """Who is to be asked about a job. Raises UserError if its config can't be read, or its launcher refuses its settings."""
-    if job.dir in _own:
-        return _own[job.dir]
+    if (own := submitted.launcher_of(job)) is not None:
+        return own
     node: Any = load(job.config_path).get("launcher")
     target = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
     if not target or target not in known.targets("launcher"):
@@ -48,11 +33,6 @@ def status_of(job: Job) -> Status:
     """How a job fares as its launcher knows it: a dead agent is noticed."""
     status: Status = launcher_of(job).status(job)
     return status
-
-
-def notes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What a table of jobs, by `name` and `reason`, should say of those whose launcher could not be asked, or that S3 lacks."""
-    return [f"{row['name']}: {row['reason']}" for row in rows if (row["reason"] or "").startswith((AS_TOLD, NOT_THERE))]
 
 
 class Stranger:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer import bundle, carried, end_of_upload, leaving, moment, private, secret, sending
+from trainer import bundle, carried, end_of_upload, leaving, moment, private, secret, sending, submitted
 from trainer import config as schema
 from trainer.account import between
 from trainer.build import build
@@ -21,7 +21,6 @@ from trainer.folder_name import check_folder
 from trainer.handshake import shake
 from trainer.heeding import Heeding
 from trainer.job import GIVEN, Job, State, Status, write_text
-from trainer.looking import submitted
 from trainer.pulling import is_up, pull_small
 from trainer.refusing import check_algorithm, check_data, has_time_left, refuse_impossible
 from trainer.result import write_result
@@ -147,7 +146,7 @@ def prepare(checked: dict[str, Any], *, attach: bool = False, resumes: bool = Fa
     is done, or began with other settings. Raises UserError."""
     launcher = build(checked["launcher"], "launcher")
     job, is_new = place(checked, resumes=resumes)
-    submitted(job, launcher)
+    submitted.keep(job, launcher)
     if not is_new:
         done = job.state() is State.COMPLETED and not job.result_is_lost()
         if done and not (resumes and trains_further(job, schema.load_job(job.config_path), checked)):
