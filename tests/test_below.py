@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer import artifact, bundle, checkpoint
+from trainer import artifact, checkpoint, code_archive
 from trainer.below import NotBelow, below
 from trainer.chaos.s3 import Server
 from trainer.data.channels import Channels
@@ -165,10 +165,10 @@ def test_a_scripts_own_state_comes_back_below_its_folder(server: Server, tmp_pat
 def test_the_archive_of_a_jobs_code_is_unpacked_below_its_folder(name: str, tmp_path: Path) -> None:
     directory = tmp_path / "job"
     (directory / "submission").mkdir(parents=True)
-    with zipfile.ZipFile(directory / bundle.ARCHIVE, "w") as archive:
+    with zipfile.ZipFile(directory / code_archive.ARCHIVE, "w") as archive:
         archive.writestr(name, "")
     with pytest.raises(NotBelow):
-        bundle.unpack(directory)
+        code_archive.unpack(directory)
     assert not marks(tmp_path)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.projects import commit, edit, project, run
-from trainer import bundle, codepath, owncode, worktree
+from trainer import bundle, code_archive, codepath, owncode, worktree
 from trainer.errors import UserError
 from trainer.installed import lock
 
@@ -364,10 +364,10 @@ def test_jobs_of_one_sweep_share_what_was_taken_and_change_nothing_of_each_other
 
 def test_an_archive_brings_the_code_back(submit: Submit, job: Path, tmp_path: Path) -> None:
     submit(project(tmp_path / "proj"), archived=True)
-    assert record(job)["archive"] == bundle.digest(job / "submission/code.zip")
+    assert record(job)["archive"] == code_archive.digest(job / "submission/code.zip")
     before = {name: (job / "code" / name).read_bytes() for name in copied(job)}
     shutil.rmtree(job / "code")
-    bundle.unpack(job)
+    code_archive.unpack(job)
     assert {name: (job / "code" / name).read_bytes() for name in copied(job)} == before
 
 

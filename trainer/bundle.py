@@ -13,7 +13,6 @@ another day or in another folder, stays what it was.
 from __future__ import annotations
 
 import filecmp
-import hashlib
 import os
 import platform
 import shlex
@@ -26,13 +25,14 @@ from typing import Any
 
 from trainer import owncode, secret, worktree
 from trainer.below import below
+from trainer.code_archive import pack, replace
 from trainer.codepath import CODE, RECORD, home, known
 from trainer.errors import UserError
 from trainer.figures import size
 from trainer.job import write_json
 from trainer.private import as_umask_says
 
-ARCHIVE, LOCK, DIFF = "submission/code.zip", "submission/requirements.lock", "submission/diff.patch"
+LOCK, DIFF = "submission/requirements.lock", "submission/diff.patch"
 DIFF_BYTES = 10_000_000  # at most
 SHOWN = 3
 
@@ -82,7 +82,7 @@ def _take(directory: Path, configs: Sequence[Mapping[str, Any]], archived: bool)
                 piece["whole"] = True
             told += _changes(piece, before, beside, old)
             pieces.append(piece)
-        _replace(directory / CODE, beside)
+        replace(directory / CODE, beside)
     _begin_record(directory, pieces, archived)
     return told
 
@@ -102,7 +102,7 @@ def share(taken: Path, directory: Path) -> None:
         shutil.rmtree(beside, ignore_errors=True)
         if (taken / CODE).is_dir():
             shutil.copytree(taken / CODE, beside, copy_function=_link, ignore=shutil.ignore_patterns("__pycache__"))
-        _replace(directory / CODE, beside)
+        replace(directory / CODE, beside)
         submission = (directory / RECORD).parent
         shutil.rmtree(submission, ignore_errors=True)
         if (taken / RECORD).parent.is_dir():
@@ -148,27 +148,6 @@ def _complete(directory: Path) -> None:
     (directory / LOCK).unlink(missing_ok=True)  # it may be another job's too
     (directory / LOCK).write_text(secret.masked("\n".join(lines) + "\n"), encoding="utf-8")
     write_json(directory / RECORD, told, durable=True)
-
-
-def unpack(directory: Path) -> None:
-    """Puts `code/` back from its archive."""
-    import zipfile
-
-    beside = directory / f".{CODE}.partial"
-    shutil.rmtree(beside, ignore_errors=True)
-    with zipfile.ZipFile(directory / ARCHIVE) as archive:
-        for member in archive.infolist():
-            if not member.is_dir():
-                path = below(beside, member.filename)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(member) as content, open(path, "wb") as file:
-                    shutil.copyfileobj(content, file)
-    _replace(directory / CODE, beside)
-
-
-def digest(archive: Path) -> str:
-    """The sum by which a record names its archive; empty if there is none."""
-    return hashlib.sha256(archive.read_bytes()).hexdigest() if archive.is_file() else ""
 
 
 def _unused(name: str, names: set[str]) -> str:
@@ -236,17 +215,6 @@ def _differing(old: Path, new: Path) -> list[str]:
     return sorted([*differing, *missing])
 
 
-def _replace(code: Path, beside: Path) -> None:
-    """Puts a whole new copy, or nothing, in the place of the old one."""
-    old = code.with_name(f".{code.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if code.exists():
-        os.rename(code, old)
-    if beside.exists():
-        os.rename(beside, code)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def _begin_record(directory: Path, pieces: list[dict[str, Any]], archived: bool) -> None:
     (directory / RECORD).parent.mkdir(exist_ok=True)
     if not any("git" in piece for piece in pieces):
@@ -262,21 +230,8 @@ def _begin_record(directory: Path, pieces: list[dict[str, Any]], archived: bool)
         "code": pieces,
     }
     if archived and pieces:
-        told["archive"] = _pack(directory)
+        told["archive"] = pack(directory)
     write_json(directory / RECORD, told, durable=True)
-
-
-def _pack(directory: Path) -> str:
-    """`code/` in one file. Returns its sum."""
-    import zipfile
-
-    archive, code = directory / ARCHIVE, directory / CODE
-    archive.unlink(missing_ok=True)  # it may be another job's too
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as file:
-        for path in sorted(code.rglob("*")):
-            if path.is_file():
-                file.write(path, path.relative_to(code))
-    return digest(archive)
 
 
 def _write_diff(directory: Path, tree: Path, state: dict[str, Any] | None, folder: str) -> None:

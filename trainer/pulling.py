@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from trainer import bundle, carried, checkpoint
+from trainer import carried, checkpoint, code_archive
 from trainer.below import NotBelow, below
 from trainer.codepath import CODE, RECORD
 from trainer.errors import HeadwayError, UserError
@@ -126,13 +126,13 @@ def pull_submission(storage: S3, folder: Path) -> None:
 
 def pull_code(storage: S3, folder: Path) -> None:
     """Brings the copy of the user's own code that the job's record here tells of, unless it is here."""
-    named, archive = read_hint(folder / RECORD).get("archive"), folder / bundle.ARCHIVE
-    if named is None or (bundle.digest(archive) == named and (folder / CODE).is_dir()):
+    named, archive = read_hint(folder / RECORD).get("archive"), folder / code_archive.ARCHIVE
+    if named is None or (code_archive.digest(archive) == named and (folder / CODE).is_dir()):
         return
     with contextlib.suppress(Missing):
-        storage.bring(bundle.ARCHIVE, folder)
-    if bundle.digest(archive) == named:
-        bundle.unpack(folder)
+        storage.bring(code_archive.ARCHIVE, folder)
+    if code_archive.digest(archive) == named:
+        code_archive.unpack(folder)
 
 
 def pull(storage: S3, folder: Path, *, keep_config: bool = True) -> list[str]:
