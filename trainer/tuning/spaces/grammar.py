@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import UserError, did_you_mean
 from trainer.quoting import unreadable
+from trainer.range_bounds import bounds_of
 from trainer.tuning.spaces.parameter import SCALES, Parameter
 
 if TYPE_CHECKING:
@@ -187,16 +187,6 @@ def _of_range(key: str, sweep: RangeSweep, scale: str, text: str) -> Parameter:
         low, high = (int(end) for end in ends)
         return Parameter(key, "int", low, high, scale, step=None if abs(step) == 1 else int(abs(step)))
     return Parameter(key, "float", float(ends[0]), float(ends[1]), scale, step=float(abs(step)))
-
-
-def bounds_of(sweep: RangeSweep, text: str) -> tuple[Decimal, Decimal, Decimal]:
-    """A range's start, stop and step. text: the override that has it. Raises UserError for one without a value."""
-    start, stop, step = (Decimal(str(number)) for number in (sweep.start, sweep.stop, sweep.step))
-    if not all(number.is_finite() for number in (start, stop, step)) or step == 0:
-        raise UserError(f"{text}: a range needs finite numbers, and a step other than 0")
-    if (stop - start) * step <= 0:
-        raise UserError(f"{text}: the range is empty; its end, which is left out, comes after its start")
-    return start, stop, step
 
 
 def _plain(choice: Any) -> Any:
