@@ -16,7 +16,7 @@ from trainer.cli import main
 from trainer.composing import compose
 from trainer.config import check
 from trainer.errors import UserError
-from trainer.tuning.command import tune
+from trainer.tune import tune
 
 VALUE = "hunter2-and-more"
 

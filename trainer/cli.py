@@ -204,7 +204,7 @@ def _tune(arguments: list[str]) -> int:
 
         print(fitted(tune_page(arguments)))
         return 0
-    from trainer.tuning.command import tune
+    from trainer.tune import tune
 
     return tune(arguments)
 

@@ -106,6 +106,10 @@ def check_data(config: Mapping[str, Any], job: Job | None = None) -> None:
     if is_function(algorithm):  # it may read its own
         return
     source.check("train", takes_text=takes_text)
+    if not takes_text and not takes_channels and source.test:
+        from trainer.data.choice import check_test
+
+        check_test(source)
     if class_constant(algorithm, "checks") and class_constant(algorithm, "roles"):
         check_roles(source, build(config["algorithm"], "algorithm"))
     if job is not None:

@@ -25,7 +25,7 @@ def report(arguments: list[str]) -> int:
     if jobs and studies:
         raise UserError(f"{name} is a job and a study; name {short_path(jobs[0])} or {short_path(studies[0])}")
     if studies:
-        from trainer.tuning.command import report as report_study
+        from trainer.tune import report as report_study
 
         return report_study([str(studies[0])])
     from trainer.tuning.reports.report import write_job_report

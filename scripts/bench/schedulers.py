@@ -25,7 +25,8 @@ from optuna.trial import TrialState
 from trainer import checkpoint
 from trainer.job import write_json
 from trainer.tuning.options import SchedulerConfig, TuneConfig
-from trainer.tuning.schedulers.scheduler import Scheduler, scheduler_of
+from trainer.tuning.schedulers.choice import scheduler_of
+from trainer.tuning.schedulers.scheduler import Scheduler
 from trainer.tuning.study import Study, held
 
 AT_ONCE = 8

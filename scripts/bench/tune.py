@@ -39,8 +39,8 @@ PART = ("rate", "suggestion", "memory", "cores")
 def facts_of(*overrides: str) -> dict[str, Any]:
     """What `headway tune` would write down for a study with these overrides."""
     from trainer.composing import compose, register
-    from trainer.tuning.command import planned
     from trainer.tuning.options import StudySchema
+    from trainer.tuning.planning import planned
     from trainer.tuning.spaces.grammar import split
 
     register("headway_tune_schema", StudySchema)

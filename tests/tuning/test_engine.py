@@ -20,7 +20,7 @@ from trainer.result import write_result
 from trainer.tuning.ends import ends_of
 from trainer.tuning.engine import Engine, Live
 from trainer.tuning.run import ORDER
-from trainer.tuning.schedulers.scheduler import scheduler_of
+from trainer.tuning.schedulers.choice import scheduler_of
 from trainer.tuning.spaces.expression import Expression
 from trainer.tuning.spaces.parameter import Parameter
 from trainer.tuning.spaces.space import Space

@@ -13,7 +13,7 @@ from trainer.api.overrides import Overrides, settings, written
 from trainer.api.study import StudyResult, best_of
 from trainer.composing import compose
 from trainer.errors import HeadwayError, UserError
-from trainer.tuning.command import arranged, place, planned
+from trainer.tuning.planning import arranged, place, planned
 from trainer.tuning.record import DESCRIPTION, read
 
 

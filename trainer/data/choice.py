@@ -79,7 +79,7 @@ def check_columns(source: Source, files: Sequence[str], needed: Sequence[str]) -
 
 def check_test(source: Source) -> None:
     """Raises UserError if a file of `test` can't be scored by what is learned from `train`, as its names tell."""
-    if source.sparse or source.name == "text":
+    if source.sparse or source.name == "text" or not source.files("train"):
         return
     chosen = choose(source, source.files("train"))
     for path in source.files("test"):

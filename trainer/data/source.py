@@ -87,10 +87,6 @@ class Source:
             self._check_files("validation", needed)
         if self.test:
             self._check_files("test", ())
-            if not takes_text:
-                from trainer.data.choice import check_test
-
-                check_test(self)
 
     def files(self, role: str = "train") -> list[str]:
         """The files of "train", "validation" or "test"; none for a validation that is a fraction or None."""

@@ -24,11 +24,11 @@ from trainer.tuning.ends import ends_of
 from trainer.tuning.engine import Engine
 from trainer.tuning.record import StudyRecord, read
 from trainer.tuning.sampler import Asker, choose
-from trainer.tuning.schedulers.scheduler import scheduler_of
+from trainer.tuning.schedulers.choice import scheduler_of
 from trainer.tuning.spaces.expression import Expression
 from trainer.tuning.spaces.space import Space
 from trainer.tuning.study import Study, held
-from trainer.tuning.trials import Configs, workers_within
+from trainer.tuning.trials import Configs, recomposer, workers_within
 
 if TYPE_CHECKING:
     from trainer.tuning.cluster import Cluster
@@ -76,8 +76,6 @@ def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
 
 def _configs(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The base config, and one with each choice of a whole group that the space has."""
-    from trainer.tuning.command import recomposer
-
     recompose = recomposer(facts["overrides"], facts.get("config_dir"))
     groups = [p for p in Space.from_yaml(facts["space"]).parameters if "." not in p.key]
     return [facts["base"], *(recompose({p.key: str(choice)}) for p in groups for choice in p.choices)]
@@ -85,8 +83,6 @@ def _configs(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def engine_of(study: Study) -> Engine:
     """The engine of a study as its facts tell."""
-    from trainer.tuning.command import recomposer
-
     facts, options = study.facts, study.facts["options"]
     space, tune, base = Space.from_yaml(facts["space"]), options["tune"], facts["base"]
     if not study.trials(own=False):

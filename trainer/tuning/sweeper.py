@@ -35,7 +35,7 @@ class Sweeper(Base):
         from omegaconf import open_dict
 
         from trainer.composing import plain
-        from trainer.tuning.command import begin
+        from trainer.tuning.planning import begin
         from trainer.tuning.spaces.grammar import split
 
         assert self._context is not None

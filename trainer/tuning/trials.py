@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trainer import config as schema
 from trainer.build import build
+from trainer.composing import compose
 from trainer.tuning.spaces.space import Space, placed
 
-Recompose = Callable[[Mapping[str, str]], Mapping[str, Any]]
+Recompose = Callable[[Mapping[str, str]], dict[str, Any]]
+
+
+def recomposer(overrides: Sequence[str], config_dir: str | None = None) -> Recompose:
+    """Composes the jobs' config with other choices of groups."""
+
+    def recompose(chosen: Mapping[str, str]) -> dict[str, Any]:
+        kept = [o for o in overrides if o.partition("=")[0] not in chosen]
+        return compose([*kept, *(f"{group}={choice}" for group, choice in chosen.items())], config_dir=config_dir)
+
+    return recompose
 
 
 class Configs:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.tuning.written import written
-from trainer.tuning.command import Plan, begin
+from trainer.tuning.planning import Plan, begin
 from trainer.tuning.record import read
 from trainer.tuning.reports.about import about
 from trainer.tuning.reports.chart_data import chart_data
@@ -54,8 +54,8 @@ def test_the_command_is_kept_as_it_can_be_run_again_without_its_secrets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     facts: dict[str, Any] = {"options": {"study": {"dry_run": False}}}
-    monkeypatch.setattr("trainer.tuning.command.planned", lambda *_: Plan(tmp_path, facts, Space([]), False))
-    monkeypatch.setattr("trainer.tuning.command._config_dir", lambda: None)
+    monkeypatch.setattr("trainer.tuning.planning.planned", lambda *_: Plan(tmp_path, facts, Space([]), False))
+    monkeypatch.setattr("trainer.tuning.planning._config_dir", lambda: None)
     monkeypatch.setattr("trainer.tuning.running.run", lambda *_, **__: 0)
     begin({}, [], [], ["algorithm=linear", "algorithm.lr=interval(0.01,1)", "+algorithm.api_token=abcdef123456"])
     command = facts["command"]

@@ -18,8 +18,9 @@ from trainer.job import Job
 from trainer.tuning.ends import ends_of
 from trainer.tuning.options import SchedulerConfig
 from trainer.tuning.record import TRIALS
+from trainer.tuning.schedulers.choice import scheduler_of
 from trainer.tuning.schedulers.pbt import Population, refuse_too_few, refuse_unfit
-from trainer.tuning.schedulers.scheduler import STOPPED, scheduler_of
+from trainer.tuning.schedulers.scheduler import STOPPED
 from trainer.tuning.spaces.parameter import Parameter
 from trainer.tuning.spaces.space import Space
 from trainer.tuning.study import Study

@@ -16,7 +16,8 @@ from trainer import checkpoint
 from trainer.errors import UserError
 from trainer.tuning.options import SchedulerConfig, TuneConfig
 from trainer.tuning.record import TRIALS
-from trainer.tuning.schedulers.scheduler import Scheduler, scheduler_of
+from trainer.tuning.schedulers.choice import scheduler_of
+from trainer.tuning.schedulers.scheduler import Scheduler
 from trainer.tuning.spaces.parameter import Parameter
 from trainer.tuning.study import Study
 

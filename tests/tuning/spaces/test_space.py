@@ -14,9 +14,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from trainer import config as schema
 from trainer.composing import compose, recommended
 from trainer.errors import UserError
+from trainer.tuning.spaces.checking import build
 from trainer.tuning.spaces.grammar import from_config, split
 from trainer.tuning.spaces.placing import known_values
-from trainer.tuning.spaces.space import Parameter, Space, build, placed
+from trainer.tuning.spaces.space import Parameter, Space, placed
 
 HUBER = Parameter("algorithm.huber_delta", "float", 0.1, 10, "log", when="algorithm.objective == 'huber'")
 

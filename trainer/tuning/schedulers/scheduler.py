@@ -161,19 +161,6 @@ class Stopper(Scheduler):
         )
 
 
-def scheduler_of(study: Study, options: Mapping[str, Any]) -> Scheduler:
-    """What `scheduler=` means for a study. Raises UserError if it can't be had."""
-    if options["name"] == "pbt":
-        from trainer.tuning.schedulers.pbt import Population
-
-        return Population(study, options)
-    if options["name"] == "asha":
-        from trainer.tuning.schedulers.halving import Halving
-
-        return Halving(study, options)
-    return Scheduler(study, options) if options["name"] == "none" else Stopper(study, options)
-
-
 def is_at_end(at: Mapping[str, float], seconds: float | None) -> bool:
     """Whether a training is at its end there. seconds: its limit, if it has one."""
     return at["steps"] >= at.get("total", math.inf) or at["seconds"] >= (seconds or math.inf)

@@ -6,7 +6,7 @@ other keys as they stand may do with others' values: it is a mistake if it fails
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
@@ -268,3 +268,20 @@ def _passes(key: str, value: Any, others: Mapping[str, Any], setting: _Setting) 
     except UserError:
         return False
     return True
+
+
+def build(
+    parameters: Iterable[Parameter],
+    constraints: Sequence[str | Expression],
+    config: Mapping[str, Any],
+    *,
+    recompose: Callable[[Mapping[str, str]], Mapping[str, Any]] | None = None,
+) -> Space:
+    """A space of these parameters and constraints (over parameters; see `expression.partition`), checked.
+
+    config: the composed config that a trial starts from, without what is the study's own.
+    recompose: the config with other choices of groups, such as {"algorithm": "gpt"}, for spaces that span groups;
+    without it the keys below a group that is a parameter are not checked, nor are combinations of values.
+    Raises UserError for a mistake that can be found before the first trial; the message names the key.
+    """
+    return Checker(config, recompose).checked(tuple(parameters), constraints)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -193,22 +193,3 @@ def described(values: Mapping[str, Any]) -> str:
     return " ".join(
         f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()
     )
-
-
-def build(
-    parameters: Iterable[Parameter],
-    constraints: Sequence[str | Expression],
-    config: Mapping[str, Any],
-    *,
-    recompose: Callable[[Mapping[str, str]], Mapping[str, Any]] | None = None,
-) -> Space:
-    """A space of these parameters and constraints (over parameters; see `expression.partition`), checked.
-
-    config: the composed config that a trial starts from, without what is the study's own.
-    recompose: the config with other choices of groups, such as {"algorithm": "gpt"}, for spaces that span groups;
-    without it the keys below a group that is a parameter are not checked, nor are combinations of values.
-    Raises UserError for a mistake that can be found before the first trial; the message names the key.
-    """
-    from trainer.tuning.spaces.checking import Checker
-
-    return Checker(config, recompose).checked(tuple(parameters), constraints)

@@ -1,14 +1,7 @@
-"""`headway tune`: from a command line to a study driven to its end; and what looks at one.
-
-headway tune OVERRIDES …           begins a study, or goes on with it where the same command began it
-headway tune resume STUDY [KEY=VALUE …]
-headway tune show STUDY [--json]
-headway tune report STUDY
-"""
+"""A study as it is to be: composed, its space and options checked, named and placed; and then driven."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -16,33 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from trainer import codepath, secret
 from trainer import config as schema
-from trainer.arguments import parser as new_parser
+from trainer import secret
 from trainer.build import build as built
 from trainer.choosing import portable
-from trainer.composing import compose, recommended, register, run_hydra
-from trainer.errors import UserError, did_you_mean
+from trainer.composing import recommended, register
+from trainer.errors import UserError
 from trainer.folder_name import check_folder
-from trainer.looking import status_of
 from trainer.refusing import check_data, refuse_impossible
 from trainer.signature import short_name
 from trainer.tuning import options as study_options
-from trainer.tuning.record import described
+from trainer.tuning.spaces.checking import build
 from trainer.tuning.spaces.grammar import from_config, split, unfixed
 from trainer.tuning.spaces.parameter import Parameter
-from trainer.tuning.spaces.space import Space, build
-from trainer.tuning.study import ROOT, Draft, Study, find
-
-Recompose = Any
-
-
-def tune(arguments: list[str]) -> int:
-    """The verb. Returns the exit code: 0, 1 if no trial succeeded or they failed in a row, 2, 130 if stopped."""
-    if arguments and arguments[0] in VERBS:
-        return VERBS[arguments[0]](arguments[1:])
-    plain, spanned, overrides = arranged(arguments)
-    return run_hydra(plain, "tune", lambda config: begin(config, spanned, overrides, arguments), space=True)
+from trainer.tuning.spaces.space import Space
+from trainer.tuning.study import ROOT, Draft, Study
+from trainer.tuning.trials import recomposer
 
 
 def arranged(arguments: Sequence[str]) -> tuple[list[str], list[Parameter], list[str]]:
@@ -99,7 +81,7 @@ def planned(
     """Checks all that can be checked before the first trial. Raises UserError."""
     from trainer.tuning.ends import ends_of
     from trainer.tuning.sampler import choose
-    from trainer.tuning.schedulers.scheduler import scheduler_of
+    from trainer.tuning.schedulers.choice import scheduler_of
     from trainer.tuning.spaces.expression import partition
     from trainer.tuning.spaces.placing import known_values
     from trainer.tuning.warm_start import observations
@@ -157,16 +139,6 @@ def planned(
     return Plan(directory, facts, space, is_usual)
 
 
-def recomposer(overrides: Sequence[str], config_dir: str | None = None) -> Recompose:
-    """Composes the jobs' config with other choices of groups."""
-
-    def recompose(chosen: Mapping[str, str]) -> dict[str, Any]:
-        kept = [o for o in overrides if o.partition("=")[0] not in chosen]
-        return compose([*kept, *(f"{group}={choice}" for group, choice in chosen.items())], config_dir=config_dir)
-
-    return recompose
-
-
 def place(study: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, Path]:
     """The study's name and directory. Raises UserError for what can be none."""
     name, directory = study["name"], study["dir"]
@@ -180,67 +152,3 @@ def place(study: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, Path]
         nouns = [short_name(base[noun]["_target_"]) for noun in ("algorithm", "data")]
         name = "-".join([*nouns, time.strftime("%m%d-%H%M%S")])
     return name, (ROOT / name).absolute()
-
-
-def resume(arguments: list[str]) -> int:
-    from trainer.tuning.running import run
-
-    parser = new_parser("tune resume", "Goes on with a study: what runs is found again, what was interrupted goes on.")
-    parser.add_argument("study", help="its name, or its directory")
-    parser.add_argument("overrides", nargs="*", help="other ends, such as tune.trials=100 or tune.max_time=2h")
-    args = parser.parse_args(arguments)
-    directory = find(args.study)
-    codepath.last(directory)
-    facts = described(directory, to_drive=True)
-    facts["options"] = _overridden(facts["options"], args.overrides)
-    return run(directory, facts, recommended=False)
-
-
-def _overridden(options: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A study's options with `KEY=VALUE` overrides of how it ends and where it runs."""
-    import yaml
-
-    known = [f"{noun}.{key}" for noun in ("tune", "ray") for key in options[noun]]
-    fixed = ("tune.metric", "tune.goal", "tune.space", "tune.constraints", "tune.warm_start", "tune.start_from")
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or key not in known or key in fixed:
-            raise UserError(
-                f"{override}: a study goes on with no such change; {did_you_mean(key, set(known) - set(fixed))}"
-            )
-        noun, _, name = key.partition(".")
-        options[noun][name] = yaml.safe_load(text)
-    study_options.check(options)
-    return options
-
-
-def show(arguments: list[str]) -> int:
-    from trainer.tuning.record import read
-    from trainer.tuning.reports.show import show as shown
-
-    parser = new_parser("tune show", "Shows a study: its best trials, what mattered, what failed.")
-    parser.add_argument("study", help="its name, or its directory")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    args = parser.parse_args(arguments)
-    shown(read(find(args.study), _state_of), as_json=args.json)
-    return 0
-
-
-def report(arguments: list[str]) -> int:
-    from trainer.tuning.record import read
-    from trainer.tuning.running import write_out
-
-    parser = new_parser("tune report", "Writes a study's report.html, best.yaml and tables anew.")
-    parser.add_argument("study", help="its name, or its directory")
-    args = parser.parse_args(arguments)
-    for path in write_out(read(find(args.study), _state_of)):
-        print(os.path.relpath(path))
-    return 0
-
-
-def _state_of(job: Any) -> Any:
-    """A job's state as its launcher knows it."""
-    return status_of(job).state
-
-
-VERBS = {"resume": resume, "show": show, "report": report}
