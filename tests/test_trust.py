@@ -15,13 +15,12 @@ import trainer
 from tests.jobs import end, make_job, start, validate
 from tests.tuning.written import written
 from trainer import known, looking, submitted
-from trainer.build import build
+from trainer.build import build, build_algorithm
 from trainer.cli import main
 from trainer.composing import compose
 from trainer.config import check
 from trainer.data.schema import Schema
 from trainer.errors import UserError
-from trainer.function import build_algorithm
 from trainer.job import Job, State, Status, write_json
 
 # whatever of it is imported or called leaves a file beside it

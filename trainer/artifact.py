@@ -235,7 +235,7 @@ def load(folder: str | Path, *, trust_code: bool = False) -> Model:
         raise UserError(f"{folder}: there is no model here ({DESCRIPTION} is missing, or another's); {hint}")
     if description["format"] > FORMAT:
         raise UserError(f"{folder}: format {description['format']} is newer than this Headway; update it")
-    from trainer.function import build_algorithm
+    from trainer.build import build_algorithm
 
     if trust_code or is_own(folder.absolute().parent):
         codepath.last(folder.absolute().parent)

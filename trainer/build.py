@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -13,20 +12,8 @@ from typing import Any
 from trainer import known, secret
 from trainer.algorithm import Algorithm
 from trainer.errors import UserError
-
-KINDS = {"algorithm": "an algorithm", "data": "a data source", "launcher": "a launcher", "tracking": "a tracker"}
-# what a class of each must have, whatever it is derived from
-METHODS = {
-    "data": ("check", "files", "names", "batches"),
-    "launcher": ("world_size", "plan", "submit", "status", "stop"),
-    "tracking": ("start", "log", "finish"),
-}
-HINTS = {
-    "algorithm": "derive it from trainer.Module or trainer.Estimator, or give a function of a context",
-    "data": "derive it from trainer.data.sources.Source",
-    "launcher": "derive it from launchers.base.Launcher",
-    "tracking": "derive it from trainer.worker.trackers.Tracker",
-}
+from trainer.function import Function
+from trainer.nouns import METHODS, is_standard, not_one
 
 
 def build(node: Mapping[str, Any], noun: str, *, fill: bool = True) -> Any:
@@ -51,21 +38,26 @@ def build(node: Mapping[str, Any], noun: str, *, fill: bool = True) -> Any:
         raise UserError(f"{noun}: {target} can't be loaded: {_first(error)}") from error
 
 
+def build_algorithm(node: Mapping[str, Any], *, fill: bool = True) -> Any:
+    """The algorithm that a config's node describes: an object of its class, or its function. Raises UserError. fill: as
+    `build` takes it."""
+    target = str(node["_target_"])
+    try:
+        found = None if is_standard(target) else locate(target)
+    except (ImportError, AttributeError):
+        found = None  # `build` says what is wrong
+    if inspect.isfunction(found):
+        node = secret.filled(dict(node), "algorithm") if fill else node
+        return Function(found, {key: value for key, value in node.items() if not key.startswith("_")})
+    return build(node, "algorithm", fill=fill)
+
+
 def is_a(found: Any, noun: str) -> bool:
     """Whether a class, or for an algorithm a function of a context, is what `noun` is built of."""
     if noun == "algorithm":
         is_function = inspect.isfunction(found) and not is_standard(found.__module__)
         return is_function or (isinstance(found, type) and issubclass(found, Algorithm))
     return isinstance(found, type) and all(callable(getattr(found, name, None)) for name in METHODS[noun])
-
-
-def is_standard(target: str) -> bool:
-    """Whether a target is Python's own, and so nothing that a config builds."""
-    return target.partition(".")[0] in (*sys.stdlib_module_names, *sys.builtin_module_names)
-
-
-def not_one(target: str, noun: str) -> str:
-    return f"{target} is not {KINDS[noun]}: {HINTS[noun]}"
 
 
 def locate(target: str) -> Any:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trainer import secret
 from trainer.algorithm import Batch, Estimator
-from trainer.build import build, is_standard, locate
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,17 +43,3 @@ class Function(Estimator):
     def save(self, folder: Path) -> None:
         if self.keep is not None:
             self.keep(folder)
-
-
-def build_algorithm(node: Mapping[str, Any], *, fill: bool = True) -> Any:
-    """The algorithm that a config's node describes: an object of its class, or its function. Raises UserError. fill: as
-    `build` takes it."""
-    target = str(node["_target_"])
-    try:
-        found = None if is_standard(target) else locate(target)
-    except (ImportError, AttributeError):
-        found = None  # `build` says what is wrong
-    if inspect.isfunction(found):
-        node = secret.filled(dict(node), "algorithm") if fill else node
-        return Function(found, {key: value for key, value in node.items() if not key.startswith("_")})
-    return build(node, "algorithm", fill=fill)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import trainer
 from trainer.ancestry import kind, lacks
-from trainer.build import METHODS, is_standard, not_one
 from trainer.errors import UserError, did_you_mean
+from trainer.nouns import METHODS, is_standard, not_one
 from trainer.owncode import PACKAGES, modules
 from trainer.source import Source, locate
 

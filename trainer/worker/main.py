@@ -19,13 +19,13 @@ import torch
 
 from trainer import checkpoint, node
 from trainer.algorithm import Estimator, Module
-from trainer.build import build
+from trainer.build import build, build_algorithm
 from trainer.busy import busy
 from trainer.config import checkpoint_interval, load_job
 from trainer.data.opened import Later, Opened
 from trainer.data.opening import open_data
 from trainer.errors import UserError
-from trainer.function import Function, build_algorithm
+from trainer.function import Function
 from trainer.job import Job
 from trainer.refusing import refuse_changed, refuse_read_otherwise
 from trainer.result import more_is_better

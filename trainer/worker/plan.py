@@ -15,11 +15,10 @@ from typing import Any
 import torch
 
 from trainer.algorithm import Batch, Module
-from trainer.build import build
+from trainer.build import build, build_algorithm
 from trainer.data.opening import open_data
 from trainer.data.schema import Schema
 from trainer.errors import HeadwayError, UserError
-from trainer.function import build_algorithm
 from trainer.interpreter import working_folder_last
 from trainer.worker.batch_size import largest
 from trainer.worker.decision import Batches, least, of_samples
