@@ -12,7 +12,7 @@ from typing import Any
 from trainer import codepath, docstring, plugins
 from trainer.ancestry import doc, kind
 from trainer.choosing import FILE, from_file
-from trainer.conf_files import choices, conf_folder, file_of, join, joined, summary
+from trainer.conf_files import added, choices, conf_folder, file_of, join, joined, summary
 from trainer.errors import UserError, did_you_mean
 from trainer.signature import check, read_signature
 from trainer.vetting import refuse
@@ -155,8 +155,9 @@ def algorithms(arguments: Sequence[str]) -> int:
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="a folder of your own config files")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(list(arguments))
-    for folder in join(["--config-dir", args.config_dir or ""]):
-        codepath.last(folder)
+    command_line = ["--config-dir", args.config_dir or ""]
+    join(command_line)
+    codepath.last(*added(command_line))
     if args.name is None:
         listed(as_json=args.json)
     else:

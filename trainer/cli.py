@@ -115,8 +115,11 @@ def _train(arguments: list[str]) -> int:
 
 def _train_all(arguments: list[str]) -> int:
     """One job, or those of a sweep."""
+    from trainer import codepath
     from trainer.composing import run_hydra
+    from trainer.conf_files import added
 
+    codepath.last(*added(arguments))
     finished: list[Any] = []
     begun: list[bool] = []
 
@@ -233,9 +236,12 @@ def _predict(arguments: list[str]) -> int:
 
         print(fitted(predict_page(arguments)))
         return 0
+    from trainer import codepath
     from trainer.composing import run_hydra
+    from trainer.conf_files import added
     from trainer.predicting import predict
 
+    codepath.last(*added(arguments))
     return run_hydra([re.sub("^model=", "model.path=", argument) for argument in arguments], "predict", predict)
 
 
@@ -353,8 +359,11 @@ def _complete(arguments: list[str]) -> int:
     if typing_verb:
         print(" ".join(VERBS))
     elif words[1] in ("train", "plan", "check", "tune", "predict"):
+        from trainer import codepath
         from trainer.composing import run_hydra
+        from trainer.conf_files import added
 
+        codepath.last(*added(words))
         os.environ["COMP_LINE"] = os.environ["COMP_LINE"].replace(f" {words[1]}", "", 1)
         # a study's own keys apart, `tune` is asked for the same
         return run_hydra(["-sc", *arguments], "predict" if words[1] == "predict" else "config", lambda config: 0)

@@ -75,8 +75,11 @@ def first(own: Sequence[str]) -> Iterator[None]:
             sys.path.remove(folder)
 
 
-def last(directory: Path) -> None:
-    """From now on a job's own code is found too, if nothing else of its name is, and if its record can be read."""
-    with suppress(DamagedFile):
-        sys.path += [folder for folder in folders(directory) if folder not in sys.path]
+def last(*directories: Path) -> None:
+    """From now on the own code of these jobs or studies is found too, if nothing else of its name is, and if its record can be
+    read. A folder that a command line adds may be one of them: the config beside a study's report names code that lies there.
+    """
+    for directory in directories:
+        with suppress(DamagedFile):
+            sys.path += [folder for folder in folders(directory) if folder not in sys.path]
     importlib.invalidate_caches()

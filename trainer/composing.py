@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from trainer import codepath, plugins
+from trainer import plugins
 from trainer.conf_files import choices, groups, join, own_choices
 from trainer.config import TARGETS, Config
 from trainer.elsewhere import flags_first, here
@@ -198,8 +198,7 @@ def prepared(overrides: Sequence[str]) -> list[str]:
 
     plug(SearchPath, "SearchPath")
     overrides = [re.sub(r"^seed=", "job.seed=", override) for override in overrides]  # as they call it elsewhere
-    for folder in join(overrides):
-        codepath.last(folder)  # a study's best.yaml names code that lies beside it
+    join(overrides)
     for override in overrides:
         _refuse_idle(override)
     for noun, _, name in (override.partition("=") for override in overrides):

@@ -29,16 +29,21 @@ def conf_folder() -> Path:
 _joined: list[Path] = []  # the folders of the command at hand
 
 
-def join(arguments: Sequence[str]) -> list[Path]:
-    """Has the folders that a command line adds looked into from here on, in place of those of the one before. Returns them."""
-    _joined.clear()
+def added(arguments: Sequence[str]) -> list[Path]:
+    """The folders of configs that a command line adds."""
+    found: list[Path] = []
     for argument, value in zip_longest(arguments, arguments[1:], fillvalue=""):
         name, equals, own = argument.partition("=")
         if name in ("--config-dir", "-cd") and (own if equals else value):
-            _joined.append(Path(own if equals else value).absolute())
+            found.append(Path(own if equals else value).absolute())
         elif name.lstrip("+") == "hydra.searchpath":
-            _joined.extend(Path(found) for found in re.findall(r"file://([^,'\"\]]+)", own))
-    return list(_joined)
+            found.extend(Path(folder) for folder in re.findall(r"file://([^,'\"\]]+)", own))
+    return found
+
+
+def join(arguments: Sequence[str]) -> None:
+    """Has the folders that a command line adds looked into from here on, in place of those of the one before."""
+    _joined[:] = added(arguments)
 
 
 def joined() -> list[Path]:

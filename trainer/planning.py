@@ -39,9 +39,12 @@ def plan(arguments: Sequence[str]) -> int:
 
         print(fitted(page()))
         return 0
+    from trainer import codepath
     from trainer.composing import run_hydra
+    from trainer.conf_files import added
 
     asked = parse(arguments)
+    codepath.last(*added(asked.overrides))
 
     def task(config: dict[str, Any]) -> int:
         answer = ask(config, asked.devices, asked.memory)

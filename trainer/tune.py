@@ -15,6 +15,7 @@ from typing import Any
 from trainer import codepath
 from trainer.arguments import parser as new_parser
 from trainer.composing import run_hydra
+from trainer.conf_files import added
 from trainer.errors import UserError, did_you_mean
 from trainer.looking import status_of
 from trainer.tuning import options as study_options
@@ -27,6 +28,7 @@ def tune(arguments: list[str]) -> int:
     """The verb. Returns the exit code: 0, 1 if no trial succeeded or they failed in a row, 2, 130 if stopped."""
     if arguments and arguments[0] in VERBS:
         return VERBS[arguments[0]](arguments[1:])
+    codepath.last(*added(arguments))
     plain, spanned, overrides = arranged(arguments)
     return run_hydra(plain, "tune", lambda config: begin(config, spanned, overrides, arguments), space=True)
 

@@ -36,10 +36,13 @@ def train(
     config_dir: a folder that joins the config search path. verbose: show what the command shows, a live bar in a terminal or a
     notebook. Raises UserError for what the config gets wrong, and HeadwayError if the job fails.
     """
+    from trainer import codepath
     from trainer.composing import compose
+    from trainer.conf_files import added
 
     found = settings(overrides, keywords)
     given = taken(found)
+    codepath.last(*added([*written(found), "--config-dir", str(config_dir or "")]))
     config = compose(written(found), config_dir=config_dir)
     if given is None:
         return finished(config, verbose)
