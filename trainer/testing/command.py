@@ -8,6 +8,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer import codepath
+from trainer.conf_files import added
 from trainer.errors import UserError
 from trainer.testing.algorithms import POINTS, Bench, Outcome, named, run_points
 
@@ -23,6 +25,7 @@ def check(overrides: list[str]) -> int:
     for override in overrides:
         if "=" not in override:
             raise UserError(f"check: {override!r} is not an override; write `headway check algorithm=NAME data=NAME`")
+    codepath.last(*added(overrides))
     folder = Path(tempfile.mkdtemp(prefix="headway-check-"))
     try:
         return _tried(overrides, folder)
