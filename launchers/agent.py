@@ -380,7 +380,7 @@ class Agent:
 if __name__ == "__main__":
     # multiprocessing would run this module once more in each worker, which needs nothing of it
     del __file__
-    __spec__ = None  # type: ignore[assignment]
+    __spec__ = None  # type: ignore[assignment]  # of the type that every module's is
     working_folder_last()
     try:
         code = main(sys.argv[1:])

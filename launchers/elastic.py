@@ -100,7 +100,8 @@ def run_workers(
             return pids
 
         def _monitor_workers(self, worker_group: Any) -> Any:
-            processes = self._pcontext._pc.processes  # type: ignore[union-attr]
+            context: Any = self._pcontext
+            processes = context._pc.processes
             ranks = [worker.global_rank for worker in worker_group.workers]
             if not any(p.exitcode for p in processes):
                 return super()._monitor_workers(worker_group)

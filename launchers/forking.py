@@ -79,7 +79,8 @@ def started(config: dict[str, Any], folder: Path, workers: int, own: Sequence[st
             with contextlib.suppress(FileNotFoundError):  # its socket: it took that away itself
                 server._stop()
     # by itself multiprocessing makes a folder that only an exit in order removes
-    place = multiprocessing.process.current_process()._config.setdefault("tempdir", str(folder))  # type: ignore[attr-defined]
+    process: Any = multiprocessing.process.current_process()
+    place = process._config.setdefault("tempdir", str(folder))
     own_temporary = Path(place, "tmp")  # what libraries and scripts leave there goes with it
     own_temporary.mkdir(parents=True, exist_ok=True)  # the process before took it away with itself
     os.environ["TMPDIR"] = str(own_temporary)

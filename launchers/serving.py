@@ -48,7 +48,8 @@ def serve(run: Callable[[list[str]], int], folder: str) -> int:
     held = ExitStack()
     held.enter_context(scratch.owned(Path(folder)))  # to the end of this process
     # where multiprocessing puts its sockets: by itself it makes a folder that only an exit in order removes
-    multiprocessing.process.current_process()._config["tempdir"] = folder  # type: ignore[attr-defined]
+    process: Any = multiprocessing.process.current_process()
+    process._config["tempdir"] = folder
     channel = socket.socket(fileno=os.dup(0))  # no other process shall inherit it
     _point(os.devnull, 0)
     rest()

@@ -47,9 +47,9 @@ class _Names(ast.NodeTransformer):
         if node.id in _TYPES:
             return ast.Name(node.id, ast.Load())
         alias = self.top.get(node.id)
-        if isinstance(alias, ast.Assign) or (isinstance(alias, ast.AnnAssign) and alias.value is not None):
+        if isinstance(alias, (ast.Assign, ast.AnnAssign)) and alias.value is not None:
             rest = {name: statement for name, statement in self.top.items() if name != node.id}
-            return _Names(rest).visit(_copy(alias.value))  # type: ignore[arg-type]
+            return _Names(rest).visit(_copy(alias.value))
         return ast.Name("Any", ast.Load())
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:

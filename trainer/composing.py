@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -70,7 +70,7 @@ def plain(config: Any, overrides: list[str], *, space: bool = False) -> dict[str
     from omegaconf import OmegaConf
 
     with one_line_errors():
-        composed: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+        composed = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     given = [override.lstrip("+").split("=", 1)[0] for override in overrides]
     for noun in TARGETS:
         if f"{noun}._target_" in given:
@@ -179,8 +179,8 @@ def _overrides(config: Any) -> list[str]:
     """The overrides of a job as they were given: one that refers to something is not to be resolved as one of Hydra's own settings."""
     from omegaconf import OmegaConf
 
-    given = OmegaConf.to_container(config.hydra.overrides, resolve=False)
-    return [str(override) for override in given["task"]]  # type: ignore[index, call-overload]
+    given = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    return [str(override) for override in cast(list[Any], given)]
 
 
 def _is_plain(arguments: list[str]) -> bool:
@@ -317,9 +317,9 @@ def _missing_choice(error: Any) -> str:
 
 
 def _describe(error: Exception) -> str:
-    causes = [error]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)  # type: ignore[arg-type]
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
     text = "\n".join(str(cause) for cause in causes)
     key = _last(r"full_key: ?(\S+)", text)
     override = _last(r"Could not override '([^']+)'", text)

@@ -46,7 +46,7 @@ def outlive(*, goes_on: bool) -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # it was closed before this process began
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as the process lives
             continue
         stream.flush()
         raw = _Lasting(stream.fileno(), "w", closefd=False)

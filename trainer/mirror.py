@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,11 +158,10 @@ class Mirror:
             with self._wake:
                 awaited = self._asked > self._done
                 if not (awaited and not trouble):
-                    known = self._asked
-                    self._wake.wait_for(
-                        lambda known=known: self._stopping or self._asked > known,  # type: ignore[misc]
-                        min(pause, 1.0) if awaited else pause,
-                    )
+                    self._wake.wait_for(partial(self._is_called, self._asked), min(pause, 1.0) if awaited else pause)
+
+    def _is_called(self, known: int) -> bool:
+        return self._stopping or self._asked > known
 
     def _pass(self, *, everything: bool) -> None:
         ended = self._job.result_path.exists()  # before looking at the rest, which is then complete

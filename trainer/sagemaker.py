@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ class Container:
     def wait_for_others(self) -> None:
         """Until the hosts' names lead somewhere, which takes the platform a while."""
         for host in self.hosts:
-            self.wait_for(lambda host=host: _resolves(host), f"the name {host} leads nowhere")  # type: ignore[misc]
+            self.wait_for(partial(_resolves, host), f"the name {host} leads nowhere")
 
     def wait_for(self, condition: Callable[[], bool], problem: str) -> None:
         end = time.monotonic() + PATIENCE_SECONDS

@@ -75,7 +75,7 @@ class Launcher(Base):
         self._config: Any = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: Any) -> None:
-        hydra_context.config_loader = SweepLoader(hydra_context.config_loader)  # type: ignore[assignment]
+        hydra_context.config_loader = SweepLoader(hydra_context.config_loader)  # type: ignore[assignment]  # it asks the other for the rest
         self._context, self._config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

@@ -21,7 +21,11 @@ from trainer.errors import UserError
 from trainer.function import Function
 from trainer.signature import UNKNOWN, class_constant, read_signature, short_name
 
-GROUPS = {"train": TrainConfig(), "strategy": StrategyConfig(), "checkpoint": CheckpointConfig()}
+GROUPS: dict[str, TrainConfig | StrategyConfig | CheckpointConfig] = {
+    "train": TrainConfig(),
+    "strategy": StrategyConfig(),
+    "checkpoint": CheckpointConfig(),
+}
 SPREADING = ("fsdp", "deepspeed")  # which `context.prepare` of a loop of one's own doesn't do
 # what algorithms call it themselves, where they have no word for it in `instead`
 NAMES = {
@@ -177,4 +181,4 @@ def _defaults(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _of_groups() -> dict[str, Any]:
-    return {key: value for group, node in GROUPS.items() for key, value in dotted.leaves(asdict(node), f"{group}.")}  # type: ignore[call-overload]
+    return {key: value for group, node in GROUPS.items() for key, value in dotted.leaves(asdict(node), f"{group}.")}

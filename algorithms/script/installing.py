@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 from trainer.errors import UserError
 
@@ -73,11 +74,11 @@ def _install(wanted: list[str], folder: Path, code: Path, stop: threading.Event)
     return [f"{one['metadata']['name']}=={one['metadata']['version']}" for one in found]
 
 
-def _source(one: dict[str, dict[str, str]]) -> str:
+def _source(one: dict[str, dict[str, Any]]) -> str:
     url, name = one["download_info"]["url"], one["metadata"]["name"]
     if url.startswith("file://") and "dir_info" in one["download_info"]:
         return url.removeprefix("file://")
-    vcs: dict[str, str] = one["download_info"].get("vcs_info", {})  # type: ignore[assignment]
+    vcs: dict[str, str] = one["download_info"].get("vcs_info", {})
     return f"{name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}" if vcs else f"{name} @ {url}"
 
 

@@ -66,7 +66,7 @@ def _chunks(samples: Samples, rank: int, world: int, grouped: bool) -> Iterator[
 def _iterator(parts: Callable[[], Iterator[Part]], empty: Part, types: list[str] | None) -> Any:
     """The library's iterator over chunks of rows, read several times; `empty` for a worker without rows."""
 
-    class Chunks(library().DataIter):  # type: ignore[misc]
+    class Chunks(library().DataIter):  # type: ignore[misc]  # of a module that may not be there
         def __init__(self) -> None:
             super().__init__()
             self.reset()

@@ -20,17 +20,16 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from trainer.composing import compose  # noqa: E402
-from trainer.config import check  # noqa: E402
-from trainer.errors import HeadwayError  # noqa: E402
-from trainer.job import Job  # noqa: E402
-from trainer.tuning.spaces.parameter import Parameter  # noqa: E402
-from trainer.tuning.spaces.placing import placed  # noqa: E402
+from trainer.composing import compose
+from trainer.config import check
+from trainer.errors import HeadwayError
+from trainer.job import Job
+from trainer.tuning.spaces.parameter import Parameter
+from trainer.tuning.spaces.placing import placed
 
-DATA = ROOT.parent / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SEED = 0
 Curve = list[tuple[float, float]]  # epoch, value
 Reports = list[tuple[float, dict[str, float]]]  # epoch, what was validated there; nothing where it diverged

@@ -29,17 +29,16 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"  # two processes share two cores
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+# before numpy is imported: two processes share two cores
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import numpy as np  # noqa: E402
-import optuna  # noqa: E402
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler  # noqa: E402
-from search_tasks import DEVELOPMENT, HELD_OUT, Task  # noqa: E402
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from search_tasks import DEVELOPMENT, HELD_OUT, Task
 
-from trainer.tuning.bayesian.bayes import Bayes  # noqa: E402
+from trainer.tuning.bayesian.bayes import Bayes
 
 BUDGETS = (50, 100)
 AT_ONCE = (1, 8)

@@ -10,31 +10,32 @@ from typing import Any
 import yaml
 from torch import nn
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from trainer import node  # noqa: E402
-from trainer.algorithm import Module  # noqa: E402
-from trainer.checkpoint import Retention  # noqa: E402
-from trainer.config import StrategyConfig, checkpoint_interval  # noqa: E402
-from trainer.data.opened import Opened  # noqa: E402
-from trainer.data.samples import Samples  # noqa: E402
-from trainer.data.schema import Schema  # noqa: E402
-from trainer.job import Job  # noqa: E402
-from trainer.worker import precision as numbers  # noqa: E402
-from trainer.worker import strategy as strategies  # noqa: E402
-from trainer.worker.cadence import Cadence  # noqa: E402
-from trainer.worker.heap import keep_freed_memory  # noqa: E402
-from trainer.worker.interruption import Interruption  # noqa: E402
-from trainer.worker.loop import Loop  # noqa: E402
-from trainer.worker.metrics import Reporter  # noqa: E402
-from trainer.worker.mfu import mfu_of  # noqa: E402
-from trainer.worker.ranks import Ranks  # noqa: E402
-from trainer.worker.saver import Saver  # noqa: E402
-from trainer.worker.session import Session  # noqa: E402
-from trainer.worker.state import MODEL, Training  # noqa: E402
-from trainer.worker.telemetry import watch  # noqa: E402
-from trainer.worker.trackers import TensorBoard  # noqa: E402
+from trainer import node
+from trainer.algorithm import Module
+from trainer.checkpoint import Retention
+from trainer.config import StrategyConfig, checkpoint_interval
+from trainer.data.opened import Opened
+from trainer.data.samples import Samples
+from trainer.data.schema import Schema
+from trainer.job import Job
+from trainer.worker import precision as numbers
+from trainer.worker import strategy as strategies
+from trainer.worker.cadence import Cadence
+from trainer.worker.heap import keep_freed_memory
+from trainer.worker.interruption import Interruption
+from trainer.worker.loop import Loop
+from trainer.worker.metrics import Reporter
+from trainer.worker.mfu import mfu_of
+from trainer.worker.ranks import Ranks
+from trainer.worker.saver import Saver
+from trainer.worker.session import Session
+from trainer.worker.state import MODEL, Training
+from trainer.worker.telemetry import watch
+from trainer.worker.trackers import TensorBoard
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SEED = 0
 

@@ -23,13 +23,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from no_op import loss_at
+from pairing import head, in_turn, row
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), str(ROOT), os.environ.get("PYTHONPATH", "")])
-
-from no_op import loss_at  # noqa: E402
-from pairing import head, in_turn, row  # noqa: E402
 
 SPANNED = "algorithm.lr=tag(log,interval(1e-4,1))"
 AT_ONCE = 2

@@ -31,7 +31,7 @@ class Folders(Samples):
         self.rows = self.columns = 0
 
     @cached_property
-    def channels(self) -> dict[str, Path]:  # type: ignore[override]
+    def channels(self) -> dict[str, Path]:  # type: ignore[override]  # the base's property, kept once it is known
         """Where each lies on this machine, all of it; what is on S3 is brought here. Raises UserError for a channel that a
         script alone can have."""
         return {name: _whole(channel) for name, channel in self._channels.items()}

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from trainer.data import paths
 from trainer.data.source import Piece
 from trainer.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _BLOCK = 4 << 20  # bytes of text parsed at once
 _HEAD = 100  # rows looked at for the names of columns
@@ -35,14 +39,13 @@ def _head_names(path: str) -> list[str]:
 def _all_names(path: str, *stamp: int) -> tuple[str, ...]:
     """stamp: changes when the file does."""
     import pyarrow as pa
-    from pyarrow import json as arrow
 
     names = dict.fromkeys(_head_names(path))
     first = 0
     for block in _whole_lines(path):
         if block.strip():
             try:
-                names.update(dict.fromkeys(_parse(arrow, pa, block, {}).column_names))
+                names.update(dict.fromkeys(_parse(block, {}).column_names))
             except pa.ArrowInvalid:  # read_jsonl says what is wrong, if something is
                 for number, line in enumerate(block.splitlines(), first):
                     if line.strip():
@@ -60,7 +63,6 @@ def _any(names: dict[str, None], path: str) -> list[str]:
 def read_jsonl(path: str, columns: Sequence[str] | None) -> Iterator[Piece]:
     """Typed cells; a key that a row lacks is a missing cell. Raises UserError for a line that isn't an object."""
     import pyarrow as pa
-    from pyarrow import json as arrow
 
     names = jsonl_names(path) if columns is None else list(columns)
     strings: dict[str, pa.DataType] = {}  # what Arrow takes for times
@@ -69,11 +71,11 @@ def read_jsonl(path: str, columns: Sequence[str] | None) -> Iterator[Piece]:
         if not block.strip():
             continue
         try:
-            table = _parse(arrow, pa, block, strings)
+            table = _parse(block, strings)
             times = {f.name: pa.string() for f in table.schema if pa.types.is_timestamp(f.type)}
             if times:
                 strings.update(times)
-                table = _parse(arrow, pa, block, strings)
+                table = _parse(block, strings)
         except pa.ArrowInvalid as error:
             if broken := paths.find_not_utf8(path):
                 raise broken from None
@@ -85,7 +87,10 @@ def read_jsonl(path: str, columns: Sequence[str] | None) -> Iterator[Piece]:
         first += table.num_rows
 
 
-def _parse(arrow, pa, block, strings):  # type: ignore[no-untyped-def]  # modules and a table
+def _parse(block: bytes, strings: Mapping[str, pa.DataType]) -> pa.Table:
+    import pyarrow as pa
+    from pyarrow import json as arrow
+
     return arrow.read_json(
         io.BytesIO(block),
         read_options=arrow.ReadOptions(use_threads=False, block_size=max(len(block) + 1, 1024)),

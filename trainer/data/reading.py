@@ -13,6 +13,7 @@ from trainer.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+    from scipy.sparse import csr_matrix
 
 _ROWS = 16384  # rows of a table read at once
 _TEXT = 1 << 20  # bytes of text read at once
@@ -77,7 +78,8 @@ def read_npy(path: str, columns: Sequence[str] | None) -> Iterator[Piece]:
         yield Piece(path, first, pa.RecordBatch.from_arrays(cells, names=names))
 
 
-def _npy(path: str):  # type: ignore[no-untyped-def]  # a numpy array, memory-mapped
+def _npy(path: str) -> np.ndarray:
+    """Memory-mapped."""
     import numpy as np
 
     try:
@@ -158,7 +160,7 @@ def _whole_lines(path: str) -> Iterator[bytes]:
             yield block + file.readline()
 
 
-def _parse_libsvm(path: str, block: bytes, before: int):  # type: ignore[no-untyped-def]  # CSR matrix, labels, groups
+def _parse_libsvm(path: str, block: bytes, before: int) -> tuple[csr_matrix, np.ndarray, pa.Array]:
     """before: lines of the file before the block. Raises UserError with the line that is wrong, and how."""
     import io
 

@@ -84,9 +84,8 @@ class Samples(ABC):
         Each worker takes its contiguous share of every `batch_size` rows, so all have as many batches; or, of the
         `parts` that these are cut into, its share as `stream` has it.
         """
-        ids = lambda start, stop: np.arange(start, stop)  # noqa: E731
         group = self._group(batch_size, world)
-        return self._batches(plan(ids, self.rows, batch_size, rank=rank, world=world, parts=parts, group=group))
+        return self._batches(plan(np.arange, self.rows, batch_size, rank=rank, world=world, parts=parts, group=group))
 
     def chunks(self, *, rank: int = 0, world: int = 1, rows: int = 65536) -> Iterator[tuple[Any, np.ndarray | None]]:
         """The worker's contiguous share of all rows as numpy (x float32 [n, columns] or a scipy CSR matrix, y)."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sized
+from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
@@ -39,7 +39,7 @@ class Loader:
         self.epoch = self.position = 0
         self.dataset, self.batch_size = loader.dataset, loader.batch_size
         self._loader, self._ranks, self._seed = loader, ranks, seed
-        self._rows = len(loader.dataset)  # type: ignore[arg-type]
+        self._rows = len(cast(Sized, loader.dataset))  # one with an index has a length
         self._shuffled = isinstance(loader.sampler, RandomSampler)
 
     def __len__(self) -> int:

@@ -162,9 +162,9 @@ class Training:
             group.update({key: value for key, value in own.items() if key != "params"})
         with warnings.catch_warnings():  # of a schedule's steps without the optimizer's
             warnings.simplefilter("ignore")
-            for schedule in (self.schedule, self.extras.get(SCHEDULE)):
-                for _ in range(self.position.step if schedule else 0):
-                    schedule.step()  # type: ignore[union-attr]
+            for schedule in filter(None, (self.schedule, self.extras.get(SCHEDULE))):
+                for _ in range(self.position.step):
+                    schedule.step()
 
     def _take_up(self, folder: Path, manifest: Mapping[str, Any], small: Mapping[str, Any]) -> None:
         """The weights, their averages and the optimizer's state."""

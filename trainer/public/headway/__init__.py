@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import trainer
 
 if TYPE_CHECKING:
-    from trainer import *  # noqa: F403
+    from trainer import *  # noqa: F403 - whatever names it has, these are they
 
 __all__ = trainer.__all__
 __path__ = []  # nothing lies here: what is below is found by its name there

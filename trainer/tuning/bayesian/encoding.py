@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+Scale = CategoricalDistribution | FloatDistribution | IntDistribution  # all that Optuna has
 ABSENT = 0.5  # where a point without a parameter lies: the middle is nearest to all of its values
 
 
@@ -18,7 +19,7 @@ class Axis:
     """One parameter. levels: how many values it has, 0 if any number; unordered: none lies between two others."""
 
     name: str
-    distribution: BaseDistribution
+    distribution: Scale
     low: float
     high: float
     levels: int
@@ -32,9 +33,9 @@ class Axis:
             if index is None:
                 return math.nan
             return float(index) if self.unordered else (index + 0.5) / self.levels
-        if value < d.low or value > d.high:  # type: ignore[attr-defined]
+        if value < d.low or value > d.high:
             return math.nan
-        scaled = math.log(value) if d.log else float(value)  # type: ignore[attr-defined]
+        scaled = math.log(value) if d.log else float(value)
         return (scaled - self.low) / (self.high - self.low)
 
     def value(self, number: float) -> Any:
@@ -43,7 +44,7 @@ class Axis:
         if isinstance(d, CategoricalDistribution):
             return d.choices[max(int(number), 0) if self.unordered else min(int(number * self.levels), self.levels - 1)]
         scaled = self.low + number * (self.high - self.low)
-        plain = math.exp(scaled) if d.log else scaled  # type: ignore[attr-defined]
+        plain = math.exp(scaled) if d.log else scaled
         if isinstance(d, IntDistribution):
             return min(max(d.low + round((plain - d.low) / d.step) * d.step, d.low), d.high)
         assert isinstance(d, FloatDistribution)
@@ -56,9 +57,8 @@ def axis(name: str, d: BaseDistribution) -> Axis:
     """An axis for a distribution. Values of a grid own equal shares of it (of its logarithm); choices that are numbers
     in order are a grid, others are unordered."""
     if isinstance(d, CategoricalDistribution):
-        ordered = all(isinstance(c, (int, float)) and not isinstance(c, bool) for c in d.choices) and (
-            list(d.choices) == sorted(d.choices) or list(d.choices) == sorted(d.choices, reverse=True)  # type: ignore[type-var]
-        )
+        numbers = [c for c in d.choices if isinstance(c, (int, float)) and not isinstance(c, bool)]
+        ordered = len(numbers) == len(d.choices) and numbers in (sorted(numbers), sorted(numbers, reverse=True))
         return Axis(name, d, 0.0, float(len(d.choices)), len(d.choices), unordered=not ordered and len(d.choices) > 2)
     assert isinstance(d, (FloatDistribution, IntDistribution))
     if d.step is None:
