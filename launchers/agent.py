@@ -228,7 +228,7 @@ class Agent:
             return attempt
         try:
             store, said = apart.said_by_leader(meet, self._disturbed)
-        except Exception:  # the leader is gone again: this life will not begin
+        except Exception:  # the leader is gone again, which shows in many forms: this life will not begin
             logging.getLogger(__name__).exception("the leader of round %s is gone", meet.number)
             return None
         if self.job.url:

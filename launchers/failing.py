@@ -21,7 +21,7 @@ def told(job: Job, place: Place) -> Iterator[None]:
     started = moment.now()
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # a result needs a reason, whatever it is
         if place.min_nodes == place.nodes:
             with contextlib.suppress(OSError, HeadwayError):
                 fail(job, place, error, started)

@@ -243,7 +243,7 @@ class Azure(Metadata):
         if not self._vm:
             try:
                 self._vm = self._get("instance/compute/name?api-version=2021-02-01&format=text")
-            except Exception as error:
+            except Exception as error:  # a server may answer anything; the next event asks again
                 logger.debug("azure: the name of this machine is not known: %s", error)
         return not self._vm or self._vm.lower() in [name.lower() for name in event["Resources"]]
 
@@ -393,5 +393,5 @@ class Watcher:
                 return
             try:
                 self._on_notice(notice)
-            except Exception:
+            except Exception:  # whatever it is: the next notice is to be told
                 logger.exception("the notice %r was not heeded", notice)

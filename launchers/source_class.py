@@ -30,7 +30,7 @@ def made(name: str) -> Any:
             raise TypeError(NONE)
         source = make()
         source.name, source.every  # noqa: B018 - is it one?
-    except Exception as error:
+    except Exception as error:  # a source may be anybody's
         raise UserError(f"launcher.notices: {name!r} gives no source: {type(error).__name__}: {error}") from error
     return source
 

@@ -155,7 +155,7 @@ def run_hydra(
             with variables({FULL_ERROR: before}):  # what the task starts has it as the user has
                 _refuse_several(config, HydraConfig.get())
                 codes.append(task(plain(config, _overrides(HydraConfig.instance().cfg), space=space)))
-        except Exception as error:
+        except Exception as error:  # whatever the verb raises goes past Hydra, which would tell it its own way
             raise _FromTask(error) from error
 
     arguments_before = sys.argv

@@ -59,7 +59,7 @@ def _try(storage: S3) -> None:
         raise UserError(
             f"{error}; {storage.endpoint} refuses a write whose condition is true; use another server"
         ) from None
-    except BaseException:
+    except BaseException:  # a stop too
         with contextlib.suppress(HeadwayError):
             storage.delete([name])
         raise

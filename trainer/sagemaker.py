@@ -169,7 +169,7 @@ class Container:
         """A failure meanwhile leaves its reason."""
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # the platform wants a reason for whatever it is
             self._fail(str(error) if isinstance(error, HeadwayError) else traceback.format_exc())
             raise
 

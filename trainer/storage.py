@@ -236,7 +236,7 @@ class S3:
         try:
             parts = in_parallel(self._pool, send, range(0, size, length))
             answer = self._complete(name, if_absent, UploadId=upload, MultipartUpload={"Parts": parts}, **whole)
-        except BaseException as error:
+        except BaseException as error:  # a stop too: parts that no upload ends with would stay there
             if isinstance(error, (Conflict, Missing)):  # an answer that got lost leaves no upload to complete
                 with contextlib.suppress(Conflict, Missing):
                     return self._landed(name, mark, error)

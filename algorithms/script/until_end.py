@@ -37,7 +37,7 @@ def run() -> None:
     except SystemExit as leaving:
         well = not leaving.code
         raise
-    except Exception as error:
+    except Exception as error:  # a script may raise anything
         trace = error.__traceback__.tb_next if error.__traceback__ else None  # as if this file were not there
         sys.excepthook(type(error), error.with_traceback(trace), trace)
         sys.exit(1)

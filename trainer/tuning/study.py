@@ -119,7 +119,7 @@ def held(directory: Path, facts: Mapping[str, Any] | None = None) -> Iterator[St
             yield Study(directory, known, _optuna(journal, known, directory), journal)
         finally:
             journal.close()
-    except BaseException:
+    except BaseException:  # a stop too
         if new and not (directory / EVENTS).exists():
             _remove(directory, missing)
         raise

@@ -49,7 +49,7 @@ class Trial(tune.Trainable):
         else:
             try:
                 report = self._run.wait()
-            except Exception as error:
+            except Exception as error:  # as above
                 report = {"points": [], "ended": "failed", "reason": _words(error), "kind": "launcher"}
         return {"number": self._number, "report": json.dumps(report), "done": report["ended"] is not None}
 

@@ -67,7 +67,7 @@ def measure(
             return work(model, batch, kind=kind, convert=fake.from_tensor)
         except UserError:
             raise
-        except Exception as error:
+        except Exception as error:  # a user's code may do anything with tensors, and these have no numbers
             if size * 8 > device_memory("cpu", 1):
                 raise UserError(
                     f"algorithm: {type(algorithm).__name__} can't be planned, as its code looks into tensors "

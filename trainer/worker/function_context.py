@@ -221,7 +221,7 @@ def _words(names: list[str]) -> str:
 def _check_plain(extra: Mapping[str, Any]) -> None:
     try:
         torch.load(io.BytesIO(as_bytes(plain(dict(extra)))), weights_only=True)
-    except Exception as error:
+    except Exception as error:  # a user's objects may raise anything when they are pickled
         raise UserError(
             "context.checkpoint: extra holds what can't be read again as plain data (numbers, text, lists, dicts, "
             f"tensors): {str(error).splitlines()[0]}"

@@ -61,7 +61,7 @@ def run(job_dir: str, attempt: int, node_folder: str) -> dict[str, Any]:
     faulthandler.register(signal.SIGUSR2, all_threads=True)  # the agent asks a worker that hangs where it stands
     try:
         return train(job, attempt, Path(node_folder))
-    except BaseException as error:
+    except BaseException as error:  # a user's code may raise anything, and exit
         failure.record(error, rank, job, attempt)
         os._exit(1)
 

@@ -96,7 +96,7 @@ def main() -> int:
     threading.Thread(target=_end_with_worker, daemon=True).start()
     try:
         steps(request["config"], join(request), request["strategy"], request["precision"])
-    except Exception as error:
+    except Exception as error:  # out of memory, PyTorch, drivers and libraries raise each their own
         if exhaustion.ran_out(error):
             return FULL
         raise

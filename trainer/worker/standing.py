@@ -37,7 +37,7 @@ def explained(ranks: Ranks, folder: Path) -> Iterator[None]:
     standing.start()
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # a peer that is gone shows in many forms
         better = standing.explain(error)
         if better is error:
             raise
@@ -138,7 +138,7 @@ def _within(seconds: float, ask: Callable[[], T]) -> T | None:
     found: list[T] = []
 
     def run() -> None:
-        with suppress(Exception):
+        with suppress(Exception):  # it is gone, which shows in many forms
             found.append(ask())
 
     thread = threading.Thread(target=run, daemon=True)
