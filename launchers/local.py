@@ -218,7 +218,10 @@ class Local(Launcher):
                 raise HeadwayError(f"{job.name}: its agent did not leave within {timeout:.0f} s")
             lives = next((agent for agent in agents if agent.poll() is None), None)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                lives.wait(LOOK_SECONDS) if lives else time.sleep(LOOK_SECONDS)
+                if lives:
+                    lives.wait(LOOK_SECONDS)
+                else:
+                    time.sleep(LOOK_SECONDS)
         for agent in agents:
             agent.wait()
         if any(agent.wait() < 0 for agent in agents):

@@ -13,9 +13,11 @@ from trainer.job import Job
 
 def hold(job: Job, place: Place, held: ExitStack) -> None:
     """Takes the lock that says this job has an agent on this node. Raises UserError if it has one already."""
-    (job.dir / "nodes").mkdir(exist_ok=True) if place.nodes > 1 else None
-    several = [(job.dir / "nodes" / f"node-{place.node}.lock", fcntl.LOCK_EX)] if place.nodes > 1 else []
-    for path, kind in [*several, (job.events_path, fcntl.LOCK_SH if several else fcntl.LOCK_EX)]:
+    locks = [(job.events_path, fcntl.LOCK_EX)]
+    if place.nodes > 1:
+        (job.dir / "nodes").mkdir(exist_ok=True)
+        locks = [(job.dir / "nodes" / f"node-{place.node}.lock", fcntl.LOCK_EX), (job.events_path, fcntl.LOCK_SH)]
+    for path, kind in locks:
         file = held.enter_context(open(path, "a"))  # noqa: SIM115 - closed by the stack
         for _ in range(20):  # who looks whether the job is alive holds it for a moment
             try:

@@ -138,7 +138,10 @@ def _follow(console: Console, sweep: Sweep) -> None:
     with leaving.held() as asks, _line(console) as show:
         while sweep.waiting or sweep.live:
             for number in asks.take():
-                _stop(console, sweep) if number == signal.SIGINT else _interrupt(console, sweep, number)
+                if number == signal.SIGINT:
+                    _stop(console, sweep)
+                else:
+                    _interrupt(console, sweep, number)
             _start(console, sweep)
             for one in list(sweep.live.values()):
                 _look(console, sweep, one)

@@ -104,7 +104,10 @@ def test_so_it_is_under_the_guard_of_a_script(tmp_path: Path, asked: bool) -> No
     while len(list(tmp_path.glob("here-*"))) < 2:
         assert time.monotonic() < end, list(process.heard.lines)
         time.sleep(0.02)
-    leave(process, 30) if asked else process.end()
+    if asked:
+        leave(process, 30)
+    else:
+        process.end()
     assert len(list(tmp_path.glob("left-*"))) == (2 if asked else 0), list(process.heard.lines)
     while _alive(tmp_path) or part.place.exists():
         assert time.monotonic() < end, _alive(tmp_path)

@@ -130,7 +130,10 @@ def held(directory: Path, facts: Mapping[str, Any] | None = None) -> Iterator[St
 def _remove(directory: Path, made: Sequence[Path]) -> None:
     """Takes away what is in a directory, and the folders that were made for it, the innermost first."""
     for path in directory.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     for folder in made:
         with contextlib.suppress(OSError):  # another's is in it by now
             folder.rmdir()
