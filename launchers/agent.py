@@ -50,7 +50,7 @@ from trainer.result import write_result
 
 EX_TEMPFAIL = 75
 RESERVE_BYTES = 1 << 16
-SOURCES = {"lost node": "lost node", "hang": "hang"}  # of interruptions that nobody gave notice of
+SOURCES = ("lost node", "hang")  # of interruptions that nobody gave notice of
 
 
 def main(arguments: list[str]) -> int:
@@ -282,7 +282,8 @@ class Agent:
                 error["message"] if error.get("final") or len(self.history) == 1 else f"{error['message']}; {reason}"
             )
             return self._end(State.FAILED, message, {**error, "message": message}, {"step": reached or 0}, started)
-        self._interrupted(attempt, reached, SOURCES.get(str(error.get("kind")), "worker died"), error)
+        kind = str(error.get("kind"))
+        self._interrupted(attempt, reached, kind if kind in SOURCES else "worker died", error)
         return None
 
     def _leave(
