@@ -40,7 +40,7 @@ from launchers.serving import serve
 from launchers.watch import STACK_SECONDS, Beats, HangWatch
 from trainer import codepath, memory, moment, node, scratch
 from trainer.config import load_job, seconds
-from trainer.errors import HeadwayError, UserError
+from trainer.errors import ExitCode, HeadwayError, UserError
 from trainer.interpreter import working_folder_last
 from trainer.job import MAX_RUNTIME, Job, State, write_json
 from trainer.mirror import Mirror
@@ -48,7 +48,6 @@ from trainer.patience import patiently
 from trainer.private import heed
 from trainer.result import write_result
 
-EX_TEMPFAIL = 75
 RESERVE_BYTES = 1 << 16
 SOURCES = ("lost node", "hang")  # of interruptions that nobody gave notice of
 
@@ -132,7 +131,7 @@ class Agent:
                 f"{error.filename or self.job.dir} can't be written: {error.strerror}; the same command goes on",
                 flush=True,
             )
-            return EX_TEMPFAIL
+            return ExitCode.INTERRUPTED
         finally:
             self.watcher.stop()
             if self.mirror is not None:
@@ -171,12 +170,14 @@ class Agent:
         """The others ended the job, or it was stopped while this node waited for them."""
         leave, final = self.control.leave, self._final()
         if leave is None or final:
-            return 0 if final is State.COMPLETED else 1 if final is State.FAILED else EX_TEMPFAIL
+            if final is State.COMPLETED:
+                return ExitCode.COMPLETED
+            return ExitCode.FAILED if final is State.FAILED else ExitCode.INTERRUPTED
         if self.meeting is None or self.meeting.others() == 0:
             if self.job.url:  # of the job's events this node knows only those before it came
                 self.mirror = carry(self.job, self.config, self._on_superseded, fetch=True)
             self._end(leave.state, leave.why, None, {}, started, source=leave.source)
-        return EX_TEMPFAIL
+        return ExitCode.INTERRUPTED
 
     def _live(self, meet: Round, started: dict[str, Any]) -> int | None:
         """One life of the workers. The exit code if it was the last one on this node."""
@@ -250,7 +251,7 @@ class Agent:
                     return self._end(state, outcome.get("reason", ""), None, outcome, started, source=source)
                 if self.meeting and not self.meeting.sees_end(lambda: self._final() is not None):
                     return None
-                return 0 if state is State.COMPLETED else EX_TEMPFAIL
+                return ExitCode.COMPLETED if state is State.COMPLETED else ExitCode.INTERRUPTED
             assert leave is not None, "the workers left though nobody asked them to"
             return self._leave(meet, attempt, int(outcome["step"]), outcome, started)
         reached = beats.reached
@@ -300,13 +301,13 @@ class Agent:
         if not continued:
             if meet.leads:
                 self._end_as_asked(step or 0, outcome, started)
-            return EX_TEMPFAIL
+            return ExitCode.INTERRUPTED
         if meet.leads:
             self._interrupted(attempt, step, leave.source, {"message": leave.why})
         if stays:
             self.control.leave = None
             return None
-        return EX_TEMPFAIL
+        return ExitCode.INTERRUPTED
 
     def _end_as_asked(self, step: int | None, outcome: dict[str, Any], started: dict[str, Any]) -> int:
         leave = self.control.leave
@@ -356,10 +357,10 @@ class Agent:
         if state.is_final:
             self.ended = state
         if state is State.COMPLETED:
-            return 0
+            return ExitCode.COMPLETED
         if state is State.FAILED:
-            return 2 if user_error else 1
-        return EX_TEMPFAIL
+            return ExitCode.MISTAKE if user_error else ExitCode.FAILED
+        return ExitCode.INTERRUPTED
 
     def _on_superseded(self, who: str) -> None:
         reason = f"this job was taken over by {who}"
@@ -387,7 +388,7 @@ if __name__ == "__main__":
         code = main(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        code = 2
+        code = ExitCode.MISTAKE
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # all is written: taking torch apart in order would cost whoever waits half a second

@@ -21,7 +21,7 @@ from launchers.warm import Run, Warm, of_this_process
 from trainer import moment, plain_file
 from trainer.algorithm import Range
 from trainer.carried import is_under_way
-from trainer.errors import DamagedFile, HeadwayError, UserError
+from trainer.errors import DamagedFile, ExitCode, HeadwayError, UserError
 from trainer.job import Job, State, Status
 from trainer.node import job_of
 
@@ -178,7 +178,7 @@ class Local(Launcher):
     def _failed(self, job: Job) -> Status | None:
         """How a job stands whose agents have left with an error and could not say so, as on a full disk; None of any other."""
         codes = [agent.poll() for agent in self._agents.get(str(job.dir), [])]
-        if not codes or None in codes or not any(code in (1, 2) for code in codes) or agent_is_alive(job):
+        if None in codes or not {ExitCode.FAILED, ExitCode.MISTAKE} & {*codes} or agent_is_alive(job):
             return None
         return Status(State.FAILED, False, f"its agent failed and could not say why there: {job.logs}/node-0.log does")
 

@@ -23,7 +23,7 @@ from launchers.meeting import Place
 from launchers.ray import ASKS, ORDER, STANDING
 from trainer import moment, own_ray, secret
 from trainer.config import load
-from trainer.errors import HeadwayError
+from trainer.errors import ExitCode, HeadwayError
 from trainer.interpreter import working_folder_last
 from trainer.job import Job, State, read_hint, write_json
 
@@ -93,7 +93,7 @@ class Driver:
                 self.say(self.lacks())
                 if self.told or self.order():
                     leave(self.job)
-                    return 75
+                    return ExitCode.INTERRUPTED
             self.actors = [self.actor(group, number) for number in range(self.args.nodes)]
             return self.follow()
         finally:
@@ -274,7 +274,7 @@ def main(arguments: list[str]) -> int:
         return drive(job, args)
     except KeyboardInterrupt:
         leave(job)
-        return 75
+        return ExitCode.INTERRUPTED
 
 
 def drive(job: Job, args: argparse.Namespace) -> int:
@@ -285,7 +285,7 @@ def drive(job: Job, args: argparse.Namespace) -> int:
         if wrong:
             stand(job, error=wrong)
             print(wrong)
-            return 2
+            return ExitCode.MISTAKE
         import ray
 
         try:

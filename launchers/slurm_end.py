@@ -22,11 +22,11 @@ from launchers.board import board_of
 from launchers.slurm_queue import requeue, scancel
 from trainer import checkpoint
 from trainer.config import load_job
-from trainer.errors import HeadwayError
+from trainer.errors import ExitCode, HeadwayError
 from trainer.job import Job, State
 from trainer.storage import S3
 
-CODES = {State.COMPLETED: 0, State.FAILED: 1, State.STOPPED: 130}
+CODES = {State.COMPLETED: ExitCode.COMPLETED, State.FAILED: ExitCode.FAILED, State.STOPPED: ExitCode.STOPPED}
 
 
 def end(job: Job, srun: int, number: str) -> int:
@@ -36,16 +36,16 @@ def end(job: Job, srun: int, number: str) -> int:
         return CODES[state]
     if state is State.PENDING:
         print(f"no agent has started: srun ended with {srun}")
-        return srun or 1
+        return srun or ExitCode.FAILED
     if state is not State.INTERRUPTED and not leads_anywhere(job):
         print("the agents were killed again and again without a newer checkpoint: not queued again")
-        return srun or 1
+        return srun or ExitCode.FAILED
     print(f"{state.value}: queued again", flush=True)
     try:
         requeue(number)
     except HeadwayError as error:
         print(f"it can't be queued again: {error}; `sbatch {job.dir}/job.sbatch` goes on with it")
-        return srun or 1
+        return srun or ExitCode.FAILED
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from trainer import first_process, hangup, leaving
 from trainer.arguments import parser as new_parser
-from trainer.errors import HeadwayError, UserError, did_you_mean
+from trainer.errors import ExitCode, HeadwayError, UserError, did_you_mean
 from trainer.interpreter import working_folder_last
 from trainer.visible import visible
 
@@ -133,7 +133,7 @@ def _train_all(arguments: list[str]) -> int:
         if not config["job"]["dry_run"] and not config["job"]["detach"]:
             terminal.closing(job)
             finished.append(job)
-        if code == leaving.STOPPED and not job.out_of_time:  # by hand: the rest of a sweep is not started
+        if code == ExitCode.STOPPED and not job.out_of_time:  # by hand: the rest of a sweep is not started
             raise KeyboardInterrupt
         return code
 

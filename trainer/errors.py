@@ -5,18 +5,30 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """With what commands, agents and workers leave. One that a signal ended leaves with 128 and its number, as in a shell: Ctrl-C
+    is a person's stop."""
+
+    COMPLETED = 0
+    FAILED = 1
+    MISTAKE = 2  # the user's
+    INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
+    STOPPED = 130
 
 
 class HeadwayError(Exception):
     """A job or a command failed; the command exits with 1."""
 
-    exit_code = 1
+    exit_code: int = ExitCode.FAILED
 
 
 class UserError(HeadwayError):
     """The user's input is at fault; the command exits with 2 and shows no trace."""
 
-    exit_code = 2
+    exit_code = ExitCode.MISTAKE
 
 
 class DamagedFile(UserError, ValueError):

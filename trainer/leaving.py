@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from trainer.errors import ExitCode
+
 ASKS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 3  # so many Ctrl-C, and the command doesn't wait even for what it has told to end at once
-INTERRUPTED, STOPPED = 75, 130  # exit codes: it can go on; by hand
 
 
 class Leave(KeyboardInterrupt):
@@ -30,8 +31,8 @@ class Leave(KeyboardInterrupt):
 def exit_code(asked: KeyboardInterrupt, *, can_go_on: bool) -> int:
     """With which a command leaves that was broken off."""
     if not isinstance(asked, Leave):
-        return STOPPED
-    return INTERRUPTED if can_go_on and not asked.kept else asked.exit_code
+        return ExitCode.STOPPED
+    return ExitCode.INTERRUPTED if can_go_on and not asked.kept else asked.exit_code
 
 
 class Asks:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainer.errors import HeadwayError, UserError
+from trainer.errors import ExitCode, HeadwayError, UserError
 from trainer.interpreter import safe
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def ask(config: Mapping[str, Any], devices: int | None, memory: int | None) -> d
         raise HeadwayError(f"the model could not be measured: {lines[-1]}")
     answer: dict[str, Any] = json.loads(done.stdout)
     if "error" in answer:
-        raise (UserError if answer["exit_code"] == UserError.exit_code else HeadwayError)(answer["error"])
+        raise (UserError if answer["exit_code"] == ExitCode.MISTAKE else HeadwayError)(answer["error"])
     return answer
 
 

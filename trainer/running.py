@@ -16,7 +16,7 @@ from trainer import bundle, carried, end_of_upload, leaving, moment, private, se
 from trainer import config as schema
 from trainer.account import between
 from trainer.build import build
-from trainer.errors import HeadwayError, UserError
+from trainer.errors import ExitCode, HeadwayError, UserError
 from trainer.folder_name import check_folder
 from trainer.handshake import shake
 from trainer.heeding import Heeding
@@ -31,7 +31,7 @@ from trainer.unused import refuse as refuse_unused
 
 ROOT = Path("runs")
 LEAVE_SECONDS = 30.0  # for an agent to leave once its job has ended
-GOES_ON = 75  # what is done can't be seen by others yet; the same command brings it to them
+GOES_ON = ExitCode.INTERRUPTED  # what is done can't be seen by others yet; the same command brings it to them
 
 
 Look = Callable[[], Status]
@@ -247,14 +247,14 @@ def exit_code(job: Job, status: Status | None = None) -> int:
     event = job.last_event()
     state = job.state_of(event) if event else State.FAILED
     if status is not None and status.state is State.FAILED and not state.is_final:
-        return 1
+        return ExitCode.FAILED
     if state is State.COMPLETED:
-        return 0
+        return ExitCode.COMPLETED
     if state is State.STOPPED:
-        return 130
+        return ExitCode.STOPPED
     if state is State.FAILED:
-        return 2 if event.get("user_error") else 1
-    return 75
+        return ExitCode.MISTAKE if event.get("user_error") else ExitCode.FAILED
+    return ExitCode.INTERRUPTED
 
 
 def place(config: dict[str, Any], *, resumes: bool = False) -> tuple[Job, bool]:

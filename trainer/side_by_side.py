@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer import leaving
 from trainer.bundle import complete
-from trainer.errors import HeadwayError
+from trainer.errors import ExitCode, HeadwayError
 from trainer.figures import clock
 from trainer.job import Job, State, Status
 from trainer.running import Prepared, prepare, settle, settle_left, submit
@@ -231,10 +231,12 @@ def _tell(console: Console, jobs: list[Job], sweep: Sweep) -> int:
     completed = states.count(State.COMPLETED)
     console.print(f"\n{completed} of {len(jobs)} completed" + (f", {len(bad)} failed" if bad else ""), soft_wrap=True)
     if sweep.stopping:
-        return leaving.STOPPED
+        return ExitCode.STOPPED
     if State.STOPPED in states and not bad:  # out of time, or by hand from elsewhere
-        return leaving.STOPPED
-    return 0 if completed == len(jobs) else 1 if bad else 75
+        return ExitCode.STOPPED
+    if completed == len(jobs):
+        return ExitCode.COMPLETED
+    return ExitCode.FAILED if bad else ExitCode.INTERRUPTED
 
 
 @contextmanager

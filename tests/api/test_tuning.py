@@ -11,8 +11,8 @@ import pytest
 
 import trainer
 from tests.tuning.written import over, written
-from trainer import leaving
 from trainer.api import tuning
+from trainer.errors import ExitCode
 
 X = np.arange(40.0).reshape(20, 2)
 
@@ -85,7 +85,7 @@ def test_what_a_study_came_to(folder: Path, driven: list[Any]) -> None:
     ]
 
 
-@pytest.mark.parametrize("code", [leaving.STOPPED, leaving.INTERRUPTED])
+@pytest.mark.parametrize("code", [ExitCode.STOPPED, ExitCode.INTERRUPTED])
 def test_a_study_that_was_stopped_says_so(
     folder: Path, driven: list[Any], monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:

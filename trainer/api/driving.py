@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from trainer import leaving
-from trainer.errors import HeadwayError, UserError
+from trainer.errors import ExitCode, HeadwayError, UserError
 from trainer.interpreter import safe, working_folder_last
 from trainer.parent_death import dies_with
 
 ERROR = "error: "
-ENDS = (0, 1, leaving.INTERRUPTED, leaving.STOPPED)  # with which a study ends that has told by itself how
+ENDS = {*ExitCode} - {ExitCode.MISTAKE}  # with which a study ends that has told by itself how
 
 
 def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool, verbose: bool) -> int:
@@ -47,7 +47,7 @@ def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool, verbose
     listener.join()
     code = process.returncode
     if told := next((line for line in reversed(said) if line.startswith(ERROR)), None):
-        raise (UserError if code == UserError.exit_code else HeadwayError)(told.removeprefix(ERROR))
+        raise (UserError if code == ExitCode.MISTAKE else HeadwayError)(told.removeprefix(ERROR))
     if code not in ENDS:
         last = f": {said[-1]}" if said else ""
         raise HeadwayError(f"{directory.name}: what drives it ended with exit code {code}{last}")

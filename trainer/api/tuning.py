@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer import codepath, leaving
+from trainer import codepath
 from trainer.api.driving import run
 from trainer.api.given import taken
 from trainer.api.overrides import Overrides, settings, written
 from trainer.api.study import StudyResult, best_of
 from trainer.composing import compose
 from trainer.conf_files import added
-from trainer.errors import HeadwayError, UserError
+from trainer.errors import ExitCode, HeadwayError, UserError
 from trainer.tuning.planning import arranged, place, planned
 from trainer.tuning.record import DESCRIPTION, read
 
@@ -71,8 +71,8 @@ def _driven(found: Mapping[str, Any], config_dir: str | None, verbose: bool) -> 
     plan = planned(config, spanned, fixed, config_dir)
     code = run(plan.directory, plan.facts, recommended=plan.recommended, verbose=verbose)
     record = read(plan.directory)
-    if code == 1:
+    if code == ExitCode.FAILED:
         why = record.ends if record.best() else next((t.reason for t in record.trials if t.reason), record.ends)
         raise HeadwayError(f"{record.name}: {why or 'no trial was completed'}; see `headway tune show {record.name}`")
-    status = "Stopped" if code in (leaving.STOPPED, leaving.INTERRUPTED) else "Completed"
+    status = "Stopped" if code in (ExitCode.STOPPED, ExitCode.INTERRUPTED) else "Completed"
     return StudyResult(record.name, str(record.dir), status, record.ends, best_of(record), record)

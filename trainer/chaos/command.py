@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from trainer.errors import HeadwayError, UserError
+from trainer.errors import ExitCode, HeadwayError, UserError
 
 ROOT = Path("chaos")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -85,7 +85,9 @@ def chaos(arguments: Sequence[str]) -> int:
     path = report.write()
     show(console, [("", report)])
     pair(console, "report", short_path(path))
-    return 0 if report.ok else 128 + told[0] if told else 1
+    if report.ok:
+        return ExitCode.COMPLETED
+    return 128 + told[0] if told else ExitCode.FAILED
 
 
 def parse(arguments: Sequence[str]) -> Asked:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.chaos.judge import middle
 from trainer.chaos.schedule import KINDS
+from trainer.errors import ExitCode
 from trainer.figures import clock, duration, plural, short_path
 from trainer.job import State, write_json
 from trainer.summary import line, make_console
@@ -248,7 +249,8 @@ def main(arguments: Sequence[str]) -> int:
     reports = [(Path(folder).name, read(Path(folder) / REPORT)) for folder in arguments]
     show(make_console(), reports)
     print("reports", ", ".join(short_path(Path(folder) / REPORT) for folder in arguments))
-    return 0 if reports and all(report.ok for _, report in reports) else 1
+    well = reports and all(report.ok for _, report in reports)
+    return ExitCode.COMPLETED if well else ExitCode.FAILED
 
 
 if __name__ == "__main__":

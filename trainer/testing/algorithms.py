@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from trainer.errors import HeadwayError, UserError
+from trainer.errors import ExitCode, HeadwayError, UserError
 from trainer.figures import plural
 from trainer.job import Job, State, read_json
 
@@ -122,9 +122,9 @@ class Bench:
         finally:
             if process.poll() is None:
                 _leave(process)
-        if process.returncode == 0:
+        if process.returncode == ExitCode.COMPLETED:
             raise Skipped("it ended before it could be interrupted: give it more to do")
-        if process.returncode != 75:
+        if process.returncode != ExitCode.INTERRUPTED:
             self._ended(job, subprocess.CompletedProcess(command, process.returncode, said, ""))
         return int(job.last_event().get("step") or 0)
 

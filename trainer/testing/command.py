@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from trainer import codepath
 from trainer.conf_files import added
-from trainer.errors import UserError
+from trainer.errors import ExitCode, UserError
 from trainer.testing.algorithms import POINTS, Bench, Outcome, named, run_points
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def _tried(overrides: list[str], folder: Path) -> int:
         console.print(_table(outcomes))
     if any(outcome.status == "failed" for outcome in outcomes):
         print(f"the jobs are in {folder}")
-        return 1
+        return ExitCode.FAILED
     shutil.rmtree(folder, ignore_errors=True)
-    return 0
+    return ExitCode.COMPLETED
 
 
 def _table(outcomes: list[Outcome]) -> Table:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from trainer import leaving, private, secret
 from trainer.build import build
 from trainer.bundle import complete, take
-from trainer.errors import HeadwayError
+from trainer.errors import ExitCode, HeadwayError
 from trainer.job import Job, State
 from trainer.summary import make_console
 from trainer.tuning.default import gone_on_with, start
@@ -67,11 +67,12 @@ def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
         write_out(record)
         if engine.leaving:
             make_console().print(f"stopped; `headway tune resume {study.name}` goes on", soft_wrap=True)
-            return leaving.STOPPED if asks.by_hand else leaving.INTERRUPTED
+            return ExitCode.STOPPED if asks.by_hand else ExitCode.INTERRUPTED
         from trainer.tuning.reports.show import closing
 
         closing(record)
-        return 1 if record.best() is None or (engine.end is not None and engine.end.failed) else 0
+        failed = record.best() is None or (engine.end is not None and engine.end.failed)
+        return ExitCode.FAILED if failed else ExitCode.COMPLETED
 
 
 def _configs(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -189,7 +190,7 @@ def _leave_without_ray(
             engine.study.add_event("stopped", "told to leave, and so was Ray")
             shutil.rmtree(cluster.folder, ignore_errors=True)
             print(f"\nstopped; `headway tune resume {engine.study.name}` goes on", flush=True)
-            os._exit(leaving.STOPPED if asks.by_hand else leaving.INTERRUPTED)
+            os._exit(ExitCode.STOPPED if asks.by_hand else ExitCode.INTERRUPTED)
 
 
 def _wait_for_agents(engine: Engine, launcher: Any) -> None:

@@ -25,7 +25,7 @@ from trainer.busy import busy
 from trainer.config import checkpoint_interval, load_job
 from trainer.data.opened import Later, Opened
 from trainer.data.opening import open_data
-from trainer.errors import UserError
+from trainer.errors import ExitCode, UserError
 from trainer.function import Function
 from trainer.job import Job
 from trainer.refusing import refuse_changed, refuse_read_otherwise
@@ -63,7 +63,7 @@ def run(job_dir: str, attempt: int, node_folder: str) -> dict[str, Any]:
         return train(job, attempt, Path(node_folder))
     except BaseException as error:  # a user's code may raise anything, and exit
         failure.record(error, rank, job, attempt)
-        os._exit(1)
+        os._exit(ExitCode.FAILED)
 
 
 def die_with_agent() -> None:
