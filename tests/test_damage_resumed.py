@@ -14,8 +14,10 @@ from trainer.cli import main
 from trainer.composing import compose
 from trainer.errors import UserError
 from trainer.job import Job, State, write_json
+from trainer.planned import Planned
 from trainer.resuming import resumed
-from trainer.running import prepare, write
+from trainer.running import planned
+from trainer.submitting import prepare, write
 
 POWER_CUTS = [
     ("events.jsonl", "cut"),
@@ -38,7 +40,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resumed")
     config = schema.check(compose(["algorithm=linear", "data=digits", "train.max_steps=20", "tracking=none"]))
     config["job"].update(name="job", dir=str(folder / "job"))
-    job = write(Job(folder / "job"), config, True)
+    job = write(Job(folder / "job"), config, is_new=True)
     job.add_event(State.STARTING, attempt=0, workers=1)
     job.add_event(State.RUNNING, attempt=0, step=0, world_size=1, maximize=["accuracy"])
     validate(job, 10, validation_loss=0.5)
@@ -73,7 +75,8 @@ def test_what_keeps_a_job_from_going_on_is_named_in_one_line(name: str, folder: 
 def problem(job: Job) -> str | None:
     """What keeps it from going on."""
     try:
-        prepare(schema.check(resumed(job, []))).write()
+        if isinstance(one := planned(schema.check(resumed(job, []))), Planned):
+            prepare(one)
     except UserError as error:
         return str(error)
     return None

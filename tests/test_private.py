@@ -17,7 +17,7 @@ from trainer.composing import compose
 from trainer.config import check
 from trainer.data import cache
 from trainer.job import Job
-from trainer.running import write
+from trainer.submitting import write
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def test_a_private_job_is_its_users_alone_from_the_first_file_and_what_was_there
         job.logs.mkdir(parents=True)
         (job.logs / "old.log").write_text("of before")
         with private.kept(config):
-            write(job, config, True)
+            write(job, config, is_new=True)
         (tmp_path / "another").write_text("")
     assert modes(job.dir) == OWN
     assert (tmp_path / "another").stat().st_mode & 0o777 == 0o644

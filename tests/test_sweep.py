@@ -9,7 +9,7 @@ from trainer import config as schema
 from trainer.cli import main
 from trainer.composing import compose
 from trainer.job import Job, State
-from trainer.running import write
+from trainer.submitting import write
 from trainer.sweep import directory, names_of
 
 
@@ -49,13 +49,13 @@ def config(folder: Path) -> dict[str, Any]:
 def test_the_same_job_has_the_same_directory_again(folder: Path, config: dict[str, Any]) -> None:
     place = directory(config, "lr=0.1", [])
     assert Path(place) == folder / "runs/linear-digits-sweep/lr=0.1"
-    write(Job(Path(place)), config, True)
+    write(Job(Path(place)), config, is_new=True)
     assert directory(config, "lr=0.1", []) == place
 
 
 def test_another_job_never_gets_a_directory_that_is_taken(config: dict[str, Any]) -> None:
     place = directory(config, "lr=0.1", [])
-    write(Job(Path(place)), config, True).add_event(State.COMPLETED)
+    write(Job(Path(place)), config, is_new=True).add_event(State.COMPLETED)
     other = {**config, "train": {**config["train"], "epochs": 3.0}}
     assert directory(other, "lr=0.1", []) == f"{place}-2"
     assert directory(other, "lr=0.1", [f"{place}-2"]) == f"{place}-3"

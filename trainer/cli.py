@@ -318,12 +318,13 @@ def _logs(arguments: list[str]) -> int:
 
 
 def _stop(arguments: list[str]) -> int:
-    from trainer import carried, end_of_upload
+    from trainer import carried, location
     from trainer.figures import short_path
+    from trainer.following import GOES_ON
     from trainer.job import State
     from trainer.listing import find_job
     from trainer.looking import launcher_of
-    from trainer.running import GOES_ON, settle, settle_left
+    from trainer.settling import settle, settle_left
 
     parser = new_parser("stop", "Stops a running job after its present step, its state saved.")
     parser.add_argument("job", help="its name, or its directory")
@@ -332,8 +333,8 @@ def _stop(arguments: list[str]) -> int:
     job = find_job(args.job)
     launcher = launcher_of(job)
     launcher.stop(job, now=args.now)
-    if job.url:
-        end_of_upload.wait(job, job.url, launcher, print)
+    where = location.of(job)
+    where.wait(job, launcher, print)
     launcher.wait(job)
     status = launcher.status(job)
     settle_left(job, status, by_hand=1 + args.now)
@@ -342,8 +343,8 @@ def _stop(arguments: list[str]) -> int:
     result = job.result() if not args.now else None
     if result and result["status"] == State.STOPPED and result.get("model"):
         print(f"its model after step {result['steps']:,} is in {visible(short_path(result['model']))}")
-    if job.url and not end_of_upload.is_there(job, job.url):
-        print((carried.read(job.dir) or carried.Carried(job.url)).words(job.dir))
+    if not where.has_all(job):
+        print((carried.read(job.dir) or carried.Carried(where.address)).words(job.dir))
         return GOES_ON
     return 0
 

@@ -15,8 +15,8 @@ from hydra.core.utils import JobReturn, setup_globals
 from trainer import config as schema
 from trainer import unused
 from trainer.errors import UserError
+from trainer.placing import fresh
 from trainer.plugging import register as plug
-from trainer.running import fresh
 from trainer.sweep import directory, names_of
 from trainer.sweep_loader import SweepLoader
 

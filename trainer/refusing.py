@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trainer import moment
+from trainer import moment, secret
 from trainer.account import running_seconds
 from trainer.build import build
 from trainer.config import load_job, seconds
@@ -17,7 +17,19 @@ from trainer.errors import UserError, pip_install
 from trainer.job import Job
 from trainer.signature import short_name
 
+if TYPE_CHECKING:
+    from trainer.placing import Placed
+
 _QUICKLY_READ = 1 << 30  # bytes
+
+
+def preflight(placed: Placed) -> Placed:
+    """The same job, of which nothing is known that would keep it from training. Raises UserError."""
+    secret.refuse_missing(placed.config)
+    refuse_impossible(placed.config, placed.launcher)
+    check_algorithm(placed.config, placed.job)
+    check_data(placed.config, placed.job)
+    return placed
 
 
 def refuse_impossible(config: Mapping[str, Any], launcher: Any) -> None:

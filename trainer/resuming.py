@@ -62,9 +62,10 @@ def may_change(key: str) -> bool:
     return is_used(key, RENEWED) and not is_used(key, FIXED)
 
 
-def refuse_other(job: Job, config: Mapping[str, Any], *, resumes: bool) -> None:
-    """Raises UserError if a job's directory is another's than this config's; of one that resumes, for what it can't be given."""
-    differing = schema.differences(schema.load_job(job.config_path), config)
+def refuse_other(job: Job, before: Mapping[str, Any], config: Mapping[str, Any], *, resumes: bool) -> None:
+    """Raises UserError if a job's directory is another's than this config's; of one that resumes, for what it can't be given.
+    before: the config that it began with."""
+    differing = schema.differences(before, config)
     kept = [one for one in differing if not (resumes and may_change(one[0]))]
     if not kept:
         return

@@ -32,7 +32,7 @@ from trainer.heeding import Heeding
 from trainer.help import choices, groups
 from trainer.job import Job
 from trainer.pulling import storage_of
-from trainer.running import exit_code
+from trainer.settling import exit_code
 from trainer.storage import S3, is_remote, staging
 
 BASE = "SAGEMAKER_BASE_DIR"

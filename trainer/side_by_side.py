@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from trainer import leaving
-from trainer.bundle import complete
 from trainer.errors import ExitCode, HeadwayError
 from trainer.figures import clock
 from trainer.job import Job, State, Status
-from trainer.running import Prepared, prepare, settle, settle_left, submit
+from trainer.placing import Placed
+from trainer.planned import Planned
+from trainer.running import planned
+from trainer.settling import settle, settle_left
+from trainer.submitting import complete, prepare, submit
 from trainer.summary import make_console
 
 if TYPE_CHECKING:
@@ -28,9 +31,9 @@ LOOK_SECONDS = 0.1
 class Sweep:
     """waiting: what starts next, in order; live: what runs, since when; ended: the rest."""
 
-    waiting: list[Prepared]
+    waiting: list[Planned]
     parallel: int
-    live: dict[str, Prepared] = field(default_factory=dict)
+    live: dict[str, Planned] = field(default_factory=dict)
     ended: list[Job] = field(default_factory=list)
     stopping: int = 0  # how often it was asked to, by hand
     interrupted: int = 0  # the signal by which a machine asked
@@ -49,41 +52,40 @@ def run(configs: list[dict[str, Any]], parallel: int | None) -> int:
 
     What is completed already is left as it is, what runs already is followed. Raises UserError before anything starts.
     """
-    prepared = [prepare(config, attach=True) for config in configs]
+    jobs = [planned(config, attach=True) for config in configs]
     if any(config["job"]["dry_run"] for config in configs):
-        for one in prepared:
-            print(f"{one.plan}\n")
+        for one in jobs:
+            print(f"{one.plan if isinstance(one, Planned) else None}\n")
         return 0
     console = make_console()
-    sweep = Sweep([one for one in prepared if not one.is_done], parallel or _room(prepared))
-    sweep.ended += [one.job for one in prepared if one.is_done]
-    for one in [one for one in sweep.waiting if one.is_alive]:
-        sweep.waiting.remove(one)
-        sweep.live[one.job.name] = one
+    to_do = [one for one in jobs if isinstance(one, Planned)]
+    sweep = Sweep([one for one in to_do if not one.placed.is_alive], parallel or _room(jobs))
+    sweep.live.update({one.job.name: one for one in to_do if one.placed.is_alive})
+    sweep.ended += [one.job for one in jobs if isinstance(one, Placed)]
     _share_code(sweep, configs)
-    _head(console, prepared, sweep)
+    _head(console, jobs, sweep)
     if configs[0]["job"]["detach"]:
         return _detach(console, sweep)
     _limit_threads(sweep)
     _all_at_once(console, sweep)
     _follow(console, sweep)
-    return _tell(console, [one.job for one in prepared], sweep)
+    return _tell(console, [one.job for one in jobs], sweep)
 
 
-def _room(prepared: list[Prepared]) -> int:
-    here = [one for one in prepared if getattr(one.launcher, "runs_here", False)]
+def _room(jobs: Sequence[Planned | Placed]) -> int:
+    here = [one for one in jobs if getattr(one.launcher, "runs_here", False)]
     if not here:
-        return len(prepared)
+        return len(jobs)
     widest = max(one.launcher.world_size() or 1 for one in here)
     return max(1, len(os.sched_getaffinity(0)) // widest)
 
 
-def _head(console: Console, prepared: list[Prepared], sweep: Sweep) -> None:
-    folder = prepared[0].job.dir.parent
+def _head(console: Console, jobs: Sequence[Planned | Placed], sweep: Sweep) -> None:
+    folder = jobs[0].job.dir.parent
     done = f", {len(sweep.ended)} completed before" if sweep.ended else ""
     done += f", {len(sweep.live)} under way" if sweep.live else ""
     console.print(
-        f"sweep  {os.path.relpath(folder)}: {len(prepared)} jobs{done}, {sweep.parallel} at a time", soft_wrap=True
+        f"sweep  {os.path.relpath(folder)}: {len(jobs)} jobs{done}, {sweep.parallel} at a time", soft_wrap=True
     )
 
 
@@ -94,16 +96,14 @@ def _share_code(sweep: Sweep, configs: list[dict[str, Any]]) -> None:
         sweep.waiting[i] = replace(one, together=configs) if leads else replace(one, like=sweep.waiting[0].job.dir)
 
 
-def _tell_of_code(console: Console, one: Prepared, told: list[str]) -> None:
-    """To be called before the others share what the first has taken."""
-    for line in told + (complete(one.job.dir) if one.like is None else []):
-        console.print(line, soft_wrap=True, markup=False)
+def _teller(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(line, soft_wrap=True, markup=False)
 
 
 def _limit_threads(sweep: Sweep) -> None:
     """Jobs that share this machine share its processors too."""
     for i, one in enumerate(sweep.waiting):
-        if not getattr(one.launcher, "runs_here", False) or "OMP_NUM_THREADS" in os.environ or one.plan is None:
+        if not getattr(one.launcher, "runs_here", False) or "OMP_NUM_THREADS" in os.environ:
             continue
         workers = sweep.parallel * (one.launcher.world_size() or 1)
         threads = max(1, len(os.sched_getaffinity(0)) // workers)
@@ -119,7 +119,8 @@ def _all_at_once(console: Console, sweep: Sweep) -> None:
     if launcher is None or not launcher.takes_many([(one.job, one.plan) for one in sweep.waiting]):
         return
     for one in sweep.waiting:
-        _tell_of_code(console, one, one.write())
+        for line in [*prepare(one), *complete(one)]:
+            _teller(console)(line)
     launcher.submit_many([(one.job, one.plan) for one in sweep.waiting], sweep.parallel)
     sweep.live.update({one.job.name: one for one in sweep.waiting})
     sweep.waiting.clear()
@@ -128,7 +129,7 @@ def _all_at_once(console: Console, sweep: Sweep) -> None:
 def _detach(console: Console, sweep: Sweep) -> int:
     _all_at_once(console, sweep)
     for one in sweep.waiting:
-        _tell_of_code(console, one, submit(one, detached=True))
+        submit(one, _teller(console), detached=True)
     console.print("all are submitted; the same command without job.detach follows them", soft_wrap=True)
     return 0
 
@@ -153,14 +154,14 @@ def _start(console: Console, sweep: Sweep) -> None:
     while sweep.waiting and len(sweep.live) < sweep.parallel and not sweep.leaving:
         one = sweep.waiting.pop(0)
         try:
-            _tell_of_code(console, one, submit(one))
+            submit(one, _teller(console))
             sweep.live[one.job.name] = one
         except HeadwayError as error:
             sweep.ended.append(one.job)
             console.print(f"failed     {one.job.name}: {error}", style="red", soft_wrap=True)
 
 
-def _look(console: Console, sweep: Sweep, one: Prepared) -> None:
+def _look(console: Console, sweep: Sweep, one: Planned) -> None:
     status: Status = one.launcher.status(one.job)
     if status.alive:
         return

@@ -17,12 +17,11 @@ from hydra.plugins.launcher import Launcher as Base
 from hydra.types import HydraContext, TaskFunction
 
 from trainer import config as schema
+from trainer import location
 from trainer.errors import UserError
-from trainer.job import Job
 from trainer.plugging import register as plug
 from trainer.secret import looks_secret
 from trainer.signature import short_name
-from trainer.storage import is_remote
 from trainer.sweep_loader import SweepLoader
 from trainer.unused import refuse as refuse_unused
 
@@ -141,17 +140,7 @@ def directory(config: dict[str, Any], name: str, taken: Sequence[str]) -> str:
     number = 1
     while True:
         found = f"{folder}/{name}" + (f"-{number}" if number > 1 else "")
-        found = found if is_remote(folder) else str(Path(found).absolute())
-        if found not in taken and _is_its(found, config):
-            return found
+        where = location.at(found, options)
+        if where.address not in taken and where.is_free_for(config):
+            return where.address
         number += 1
-
-
-def _is_its(place: str, config: dict[str, Any]) -> bool:
-    """Whether a directory is free, or of the same job. One on S3 is looked into when the job starts."""
-    if is_remote(place):
-        return True
-    job = Job(Path(place))
-    if not job.exists():
-        return not job.dir.exists() or not any(job.dir.iterdir())
-    return not schema.differing_keys(schema.load_job(job.config_path), config)

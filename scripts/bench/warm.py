@@ -22,10 +22,11 @@ from pairing import Pairs, head, in_turn, row
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from trainer import config as schema
-from trainer import running
 from trainer.build import build
 from trainer.composing import compose
 from trainer.job import Job, State
+from trainer.placing import place
+from trainer.submitting import write
 
 CASES = {
     "linear on digits, 1 worker": ["algorithm=linear", "data=digits", "train.max_steps=40"],
@@ -46,9 +47,9 @@ def submit(config: dict[str, Any], *, warm: bool) -> tuple[Job, float]:
     launcher = build(config["launcher"], "launcher")
     if warm:
         launcher.keep_warm()
-    job, is_new = running.place(config)
-    plan = launcher.plan(job)
-    job = running.write(job, config, is_new)
+    placed = place(config)
+    job, plan = placed.job, launcher.plan(placed.job)
+    write(job, placed.config, is_new=placed.before is None)
     launcher.submit(job, plan)
     launcher.wait(job, timeout=300)
     assert job.state() is State.COMPLETED, job.events()

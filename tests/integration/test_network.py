@@ -17,7 +17,7 @@ from tests.integration.command import FAULTY, environment, headway, until
 from trainer import config as schema
 from trainer.composing import compose
 from trainer.job import Job, State
-from trainer.running import write
+from trainer.submitting import write
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -70,7 +70,7 @@ def test_a_link_that_is_cut_is_found_within_the_timeout_and_the_job_goes_on_once
             [*options, "+algorithm.seconds=0.05", "train.hang_timeout=8s", "job.name=cut", "launcher.max_restarts=20"]
         )
     )
-    job = write(Job(folder / "runs/cut"), config, True)
+    job = write(Job(folder / "runs/cut"), config, is_new=True)
     agents = []
     for i, name in enumerate(hosts):
         agent = [sys.executable, "-m", "launchers.agent", str(job.dir), "--workers", "1", "--nodes", "2"]

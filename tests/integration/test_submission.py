@@ -162,9 +162,10 @@ def test_a_job_of_a_sweep_that_starts_late_runs_what_was_submitted(tree: Path) -
 def test_two_jobs_in_one_warm_agent_have_each_its_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same module names, other modules."""
     from launchers.local import Local
-    from trainer import bundle, running
+    from trainer import bundle
     from trainer import config as schema
     from trainer.composing import compose
+    from trainer.submitting import write
 
     losses, agents = [], set()
     for number, scale in enumerate(("0.0", "1.0")):
@@ -173,7 +174,7 @@ def test_two_jobs_in_one_warm_agent_have_each_its_own_code(tmp_path: Path, monke
         with monkeypatch.context() as patch:
             patch.setattr(sys, "path", [*sys.path, str(made)])
             config = schema.check(compose([*COMMON[1:], "train.max_steps=20", "train.log_every=10"]))
-            job = running.write(Job(tmp_path / f"job-{number}"), config, True)
+            job = write(Job(tmp_path / f"job-{number}"), config, is_new=True)
             bundle.take(job.dir, [config])
         launcher = Local()
         launcher.keep_warm()

@@ -19,13 +19,15 @@ import pytest
 from launchers.local import Local
 from launchers.warm import Run, Warm
 from tests.integration.command import HERE as FAULTY_FOLDER
-from trainer import checkpoint, running
+from trainer import checkpoint
 from trainer import config as schema
 from trainer.build import build
 from trainer.chaos.judge import differing_metrics
 from trainer.composing import compose
 from trainer.errors import UserError
 from trainer.job import Job, State
+from trainer.placing import place
+from trainer.submitting import write
 
 # what a stand-in does with a job is its first word
 STAND_IN = """
@@ -291,9 +293,9 @@ def submit(folder: Path, *overrides: str, cold: bool = False) -> tuple[Job, Loca
     launcher = build(config["launcher"], "launcher")
     if not cold:
         launcher.keep_warm()
-    job, is_new = running.place(config)
-    plan = launcher.plan(job)
-    job = running.write(job, config, is_new)
+    placed = place(config)
+    job, plan = placed.job, launcher.plan(placed.job)
+    write(job, placed.config, is_new=placed.before is None)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PYTEST_CURRENT_TEST")  # which is another in each test, and so would be the agent
         launcher.submit(job, plan)

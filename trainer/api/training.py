@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer import location
 from trainer.api.given import refuse_remote, taken
 from trainer.api.overrides import Overrides, settings, written, written_as_yaml
 from trainer.api.result import Result
 from trainer.errors import HeadwayError, UserError
 from trainer.folder_name import check_folder
 from trainer.job import Job, State, Status
-from trainer.running import folder_of, run
+from trainer.placing import address_of
+from trainer.running import run
 
 LOOK_SECONDS = 0.02
 
@@ -48,7 +50,7 @@ def train(
         return finished(config, verbose)
     check_folder("job", config["job"]["name"], config["job"]["dir"])
     refuse_remote("job.dir", config["job"]["dir"])
-    folder = folder_of(config)
+    folder = location.at(address_of(config), config["job"]).folder
     config["job"]["dir"] = str(folder)
     config["data"] |= given.paths(folder)
     job = Job(folder)

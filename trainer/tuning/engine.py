@@ -20,8 +20,8 @@ from trainer import config as schema
 from trainer.account import busy_seconds
 from trainer.errors import HeadwayError, UserError, did_you_mean
 from trainer.job import Job, State, lines_of, read_hint, write_json
-from trainer.running import write
 from trainer.shapes import wrong_event
+from trainer.submitting import write
 from trainer.tuning.ends import End, Ends
 from trainer.tuning.record import EVENTS, TRIALS
 from trainer.tuning.run import ORDER
@@ -184,7 +184,7 @@ class Engine:
             config["job"]["dir"] = str(self.study.dir / TRIALS / folder)
             job = Job(self.study.dir / TRIALS / folder)
             if not _is_done(job, config):
-                write(job, config, True)
+                write(job, config, is_new=True)
             bundle.point(job.dir, self.study.dir)
             self.scheduler.prepare(frozen, job)
         except UserError as error:
