@@ -1,11 +1,16 @@
-"""What to write for an override whose value Hydra can't read without quotes of its own."""
+"""What Hydra's grammar of overrides doesn't tell: what to write for a value that needs quotes of its own, which range has no value."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import RangeSweep
 
 _OPEN = re.compile(r"['\"]|\[[^]]*$|\{[^}]*$|\{.*\}$")  # a quote or list that nothing closes, or a dictionary
 _FUNCTION = re.compile(r"(?:choice|range|interval|glob|tag|shuffle|sort|int|float|str|bool|json_str|extend_list)\(")
@@ -18,6 +23,16 @@ def unreadable(text: str) -> UserError:
     if equals and key and written and _reads(f"{key}={written}"):
         return UserError(f"{text}: such a value needs quotes of its own: write {shlex.quote(f'{key}={written}')}")
     return UserError(f"{text!r} is not an override; write KEY=VALUE, and quote what the shell would read")
+
+
+def bounds_of(sweep: RangeSweep, text: str) -> tuple[Decimal, Decimal, Decimal]:
+    """A range's start, stop and step. text: the override that has it. Raises UserError for one without a value."""
+    start, stop, step = (Decimal(str(number)) for number in (sweep.start, sweep.stop, sweep.step))
+    if not all(number.is_finite() for number in (start, stop, step)) or step == 0:
+        raise UserError(f"{text}: a range needs finite numbers, and a step other than 0")
+    if (stop - start) * step <= 0:
+        raise UserError(f"{text}: the range is empty; its end, which is left out, comes after its start")
+    return start, stop, step
 
 
 def _quoted(value: str) -> str:

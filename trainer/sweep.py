@@ -42,7 +42,7 @@ def refuse_empty(arguments: Sequence[str]) -> None:
     from hydra.core.override_parser.types import RangeSweep
     from hydra.errors import HydraException
 
-    from trainer.range_bounds import bounds_of
+    from trainer.quoting import bounds_of
 
     parser = OverridesParser.create()
     for text in arguments:

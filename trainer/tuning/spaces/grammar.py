@@ -18,8 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import UserError, did_you_mean
-from trainer.quoting import unreadable
-from trainer.range_bounds import bounds_of
+from trainer.quoting import bounds_of, unreadable
 from trainer.tuning.spaces.parameter import SCALES, Parameter
 
 if TYPE_CHECKING:
