@@ -20,8 +20,8 @@ from trainer.storage import S3, is_remote, of_job, staging
 
 
 class Location:
-    """address: as job.dir says it. folder: where this machine has, or would have, the job's files. is_elsewhere: whether it has
-    them beside the directory itself."""
+    """address: as job.dir says it. folder: where this machine has, or would have, the job's files. is_elsewhere: whether that is
+    another place than the directory itself."""
 
     address: str
     folder: Path

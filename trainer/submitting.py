@@ -53,8 +53,10 @@ def prepare(one: Planned) -> list[str]:
 
 
 def complete(one: Planned) -> list[str]:
-    """Adds to a submission what takes longer and no worker needs. Returns lines that a person should read."""
-    told = bundle.complete(one.job.dir) if one.like is None else []
+    """Adds to a submission what takes longer and no worker needs, unless another job has. Returns lines that a person should read."""
+    if one.like is not None:
+        return []
+    told = bundle.complete(one.job.dir)
     if one.agents_are_apart:
         one.placed.location.complete(one.job)
     return told
