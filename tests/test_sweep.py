@@ -8,6 +8,7 @@ import pytest
 from trainer import config as schema
 from trainer.cli import main
 from trainer.composing import compose
+from trainer.errors import UserError
 from trainer.job import Job, State
 from trainer.submitting import write
 from trainer.sweep import directory, names_of
@@ -66,6 +67,11 @@ def test_the_sweep_is_where_the_job_was_to_be(config: dict[str, Any]) -> None:
     assert directory(config, "lr=0.1", []) == str(Path("runs/mine/lr=0.1").absolute())
     config["job"]["dir"] = "s3://bucket/sweep/"
     assert directory(config, "lr=0.1", []) == "s3://bucket/sweep/lr=0.1"
+    config["job"]["dir"] = "~/sweep"
+    assert directory(config, "lr=0.1", []) == str(Path.home() / "sweep/lr=0.1")
+    config["job"]["dir"] = "gs://bucket/sweep"
+    with pytest.raises(UserError, match="neither a local folder nor on S3"):
+        directory(config, "lr=0.1", [])
 
 
 EMPTY = ["range(3,3)", "range(3,1)", "range(1,3,-1)", "range(0,1,0)", "shuffle(range(3,3))", "glob(none*)", "choice()"]

@@ -32,6 +32,10 @@ class Location:
         no job's, HeadwayError if it can't be looked into."""
         raise NotImplementedError
 
+    def address_of(self, job: Job) -> str:
+        """The address by now of a job that began there: a folder may have been moved."""
+        return self.address
+
     def is_free_for(self, config: Mapping[str, Any]) -> bool:
         """Whether no other job than this config's is known to be there. One that is elsewhere is looked into when the job starts."""
         return True
@@ -73,6 +77,9 @@ class LocalDirectory(Location):
         if not job.exists() and self.folder.exists() and (not self.folder.is_dir() or _holds_others_files(self.folder)):
             raise UserError(f"job.dir: {self.folder} exists and is not a job's directory; choose another")
         return job
+
+    def address_of(self, job: Job) -> str:
+        return str(job.dir)
 
     def is_free_for(self, config: Mapping[str, Any]) -> bool:
         job = Job(self.folder)

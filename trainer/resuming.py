@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer import config as schema
-from trainer import dotted
+from trainer import dotted, location
 from trainer.errors import UserError, did_you_mean
 from trainer.job import Job
 from trainer.signature import class_constant
@@ -52,8 +52,7 @@ def resumed(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
             node[last] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise UserError(f"{override}: {text!r} is no value") from None
-    if "://" not in str(config["job"]["dir"]):
-        config["job"]["dir"] = str(job.dir)
+    config["job"]["dir"] = location.at(str(config["job"]["dir"]), config["job"]).address_of(job)
     return config
 
 
