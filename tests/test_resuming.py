@@ -77,6 +77,31 @@ def rates(name: str) -> dict[int, float]:
     return {line["step"]: line["values"]["lr"] for line in Job(Path("runs", name)).metrics() if "lr" in line["values"]}
 
 
+# These two first: what the agent has loaded for them serves the others too.
+
+
+def test_without_more_to_do_it_is_left_as_it_is_and_says_what_gives_it_more(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer.train(["algorithm=xgboost", "algorithm.rounds=2", "job.name=x"])
+    assert main(["resume", "x"]) == 0
+    assert "already completed" in (said := capsys.readouterr().out)
+    assert "`headway resume x algorithm.rounds=N` trains it further" in said
+    assert main(["resume", "x", "algorithm.rounds=2", "launcher.workers=2"]) == 0
+    assert "already completed" in capsys.readouterr().out
+    assert main(["resume", "x", "algorithm.rounds=1"]) == 2
+    assert "algorithm.rounds=1: x has done 2 already" in capsys.readouterr().err
+
+
+def test_trees_are_added_to_those_that_there_are() -> None:
+    common = ["algorithm=xgboost", "algorithm.subsample=0.5"]
+    trainer.train([*common, "algorithm.rounds=4", "job.name=whole-trees"])
+    trainer.train([*common, "algorithm.rounds=2", "job.name=trees"])
+    assert main(["resume", "trees", "algorithm.rounds=4"]) == 0
+    whole, parts = (Path("runs", name, "model", "model.ubj").read_bytes() for name in ("whole-trees", "trees"))
+    assert parts == whole
+    [went_on] = [e for e in Job(Path("runs/trees")).events() if e["state"] == State.RUNNING][1:]
+    assert went_on["step"] == 2
+
+
 def test_a_job_that_is_done_is_trained_further_to_what_it_would_have_been(done: Path) -> None:
     train("whole", "Constant", 2)
     job = copied(done, "parts")
@@ -138,28 +163,6 @@ def test_what_it_can_not_go_on_with_is_refused_and_changes_nothing(
     [line] = capsys.readouterr().err.splitlines()
     assert says in line
     assert {p: p.read_bytes() for p in done.rglob("*") if p.is_file()} == before
-
-
-def test_without_more_to_do_it_is_left_as_it_is_and_says_what_gives_it_more(capsys: pytest.CaptureFixture[str]) -> None:
-    trainer.train(["algorithm=xgboost", "algorithm.rounds=2", "job.name=x"])
-    assert main(["resume", "x"]) == 0
-    assert "already completed" in (said := capsys.readouterr().out)
-    assert "`headway resume x algorithm.rounds=N` trains it further" in said
-    assert main(["resume", "x", "algorithm.rounds=2", "launcher.workers=2"]) == 0
-    assert "already completed" in capsys.readouterr().out
-    assert main(["resume", "x", "algorithm.rounds=1"]) == 2
-    assert "algorithm.rounds=1: x has done 2 already" in capsys.readouterr().err
-
-
-def test_trees_are_added_to_those_that_there_are() -> None:
-    common = ["algorithm=xgboost", "algorithm.subsample=0.5"]
-    trainer.train([*common, "algorithm.rounds=4", "job.name=whole-trees"])
-    trainer.train([*common, "algorithm.rounds=2", "job.name=trees"])
-    assert main(["resume", "trees", "algorithm.rounds=4"]) == 0
-    whole, parts = (Path("runs", name, "model", "model.ubj").read_bytes() for name in ("whole-trees", "trees"))
-    assert parts == whole
-    [went_on] = [e for e in Job(Path("runs/trees")).events() if e["state"] == State.RUNNING][1:]
-    assert went_on["step"] == 2
 
 
 def test_train_with_more_epochs_says_how_to_go_on(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
