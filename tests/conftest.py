@@ -43,3 +43,15 @@ def shared() -> Callable[[str], Path]:
         return SHARED / name
 
     return path
+
+
+@pytest.fixture(scope="module")
+def models_loaded_once() -> Iterator[None]:
+    """What boto3 reads for each client costs more than most tests of S3."""
+    import functools
+
+    from botocore import loaders
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loaders, "create_loader", functools.cache(loaders.create_loader))
+        yield

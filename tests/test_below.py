@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.s3 import served
 from trainer import artifact, checkpoint, code_archive
 from trainer.below import NotBelow, below
 from trainer.chaos.s3 import Server
@@ -32,9 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
-    with Server("bucket", seed=5) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+    with served(seed=5) as server:
         monkeypatch.setenv("HEADWAY_CACHE", str(tmp_path / "a" / "b" / "cache"))
         yield server
 

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from botocore import loaders
 
+from tests.s3 import served
 from trainer.chaos.s3 import Server
 from trainer.chaos.s3_objects import Manners
 from trainer.errors import UserError
 from trainer.handshake import shake
 from trainer.storage import S3, Conflict
 
+pytestmark = pytest.mark.usefixtures("models_loaded_once")
+
 URL = "s3://bucket/jobs/one"
 BIG = random.Random(0).randbytes((8 << 20) + 5)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _models_are_loaded_once() -> Iterator[None]:
-    """What boto3 reads for each client costs more than most of these tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loaders, "create_loader", functools.cache(loaders.create_loader))
-        yield
-
-
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server("bucket", seed=3, page=4) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+def server() -> Iterator[Server]:
+    with served(seed=3, page=4) as server:
         yield server
 
 

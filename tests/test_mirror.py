@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import functools
 import random
 import shutil
 import threading
@@ -12,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from botocore import loaders
 
 from tests.jobs import end, make_job, progress, start, validate
+from tests.s3 import served
 from trainer import carried, checkpoint, mirror_standing
 from trainer.carried import Carried
 from trainer.chaos.s3 import KINDS, Server
@@ -26,24 +25,16 @@ from trainer.pulling import pull, pull_small
 from trainer.result import energy_kwh
 from trainer.storage import S3, Encryption
 
+pytestmark = pytest.mark.usefixtures("models_loaded_once")
+
 URL = "s3://bucket/jobs/one"
 PREFIX = "jobs/one/"
 WAIT = 20.0
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _models_are_loaded_once() -> Iterator[None]:
-    """What boto3 reads for each client costs more than most of these tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loaders, "create_loader", functools.cache(loaders.create_loader))
-        yield
-
-
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server("bucket", seed=5, page=5) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+def server() -> Iterator[Server]:
+    with served(seed=5, page=5) as server:
         yield server
 
 

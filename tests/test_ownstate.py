@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.s3 import served
 from trainer.chaos.s3 import Server
 from trainer.job import Job
 from trainer.ownstate import PREFIX, OwnState, bring
@@ -18,10 +19,8 @@ URL = "s3://bucket/jobs/one"
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server("bucket", seed=5) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+def server() -> Iterator[Server]:
+    with served(seed=5) as server:
         yield server
 
 

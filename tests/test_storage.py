@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import random
 import subprocess
@@ -12,31 +11,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from botocore import loaders
 from botocore.credentials import Credentials
 
+from tests.s3 import served
 from trainer.chaos.s3 import ERRORS, KINDS, Server
 from trainer.errors import HeadwayError, UserError
 from trainer.storage import S3, Conflict, Damaged, Encryption, Missing, is_remote, staging
+
+pytestmark = pytest.mark.usefixtures("models_loaded_once")
 
 MIB = 1 << 20
 BIG = random.Random(0).randbytes(17 * MIB + 5)  # three parts
 PART = 8 * MIB
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _models_are_loaded_once() -> Iterator[None]:
-    """What boto3 reads for each client costs more than most of these tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loaders, "create_loader", functools.cache(loaders.create_loader))
-        yield
-
-
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server("bucket", seed=3, page=4) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+def server() -> Iterator[Server]:
+    with served(seed=3, page=4) as server:
         yield server
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.s3 import served
 from trainer.chaos.s3 import Server
 from trainer.data.channel import Channel
 from trainer.data.channels import Channels
@@ -22,10 +23,8 @@ from trainer.errors import UserError
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server("bucket", seed=1) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+def s3() -> Iterator[Server]:
+    with served(seed=1) as server:
         yield server
 
 

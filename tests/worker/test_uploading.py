@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.s3 import served
 from trainer.chaos.s3 import Server
 from trainer.errors import UserError
 from trainer.worker.uploading import Uploading
@@ -19,9 +20,7 @@ URL = "s3://bucket/kept"
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server("bucket", seed=1) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+    with served(seed=1) as server:
         monkeypatch.setattr("trainer.worker.uploading.LOOK_SECONDS", 0.05)
         yield server
 

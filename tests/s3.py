@@ -1,0 +1,16 @@
+"""A server that speaks S3, in the process of the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from trainer.chaos.s3 import Server
+from trainer.environment import variables
+
+
+@contextmanager
+def served(**settings: int) -> Iterator[Server]:
+    """With a bucket, called bucket; meanwhile this process's environment leads there. settings: the server's."""
+    with Server("bucket", **settings) as server, variables(server.environment()):
+        yield server
