@@ -148,12 +148,12 @@ def told(name: str, *, as_json: bool) -> None:
 
 def algorithms(arguments: Sequence[str]) -> int:
     """Runs the verb. Returns the exit code."""
-    from trainer.arguments import parser as new_parser
+    from trainer.arguments import Parser
 
-    parser = new_parser("algorithms", "Lists the algorithms that are installed, or tells all about one.")
+    parser = Parser("algorithms", "Lists the algorithms that are installed, or tells all about one.")
     parser.add_argument("name", nargs="?", help="its name, ./FILE.py:CLASS, or package.module.Class")
     parser.add_argument("--config-dir", "-cd", metavar="DIR", help="a folder of your own config files")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_json()
     args = parser.parse_args(list(arguments))
     command_line = ["--config-dir", args.config_dir or ""]
     join(command_line)

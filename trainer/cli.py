@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import first_process, hangup, leaving
-from trainer.arguments import parser as new_parser
+from trainer.arguments import Parser
 from trainer.errors import ExitCode, HeadwayError, UserError, did_you_mean
 from trainer.interpreter import working_folder_last
 from trainer.visible import visible
@@ -171,8 +171,9 @@ def _resume(arguments: list[str]) -> int:
     from trainer.resuming import resumed
     from trainer.running import run
 
-    parser = new_parser("resume", "Goes on with a job from its newest checkpoint, as the command that began it would.")
-    parser.add_argument("job", help="its name, or its directory")
+    parser = Parser(
+        "resume", "Goes on with a job from its newest checkpoint, as the command that began it would.", of="job"
+    )
     parser.add_argument("overrides", nargs="*", help="what is to be different, such as launcher.workers=4")
     args = parser.parse_args(arguments)
     begun = find_job(args.job)
@@ -250,14 +251,14 @@ def _ls(arguments: list[str]) -> int:
     from trainer.looking import status_of
     from trainer.selecting import Selection
 
-    parser = new_parser("ls", "Lists the jobs of a folder, newest last.")
+    parser = Parser("ls", "Lists the jobs of a folder, newest last.")
     parser.add_argument("root", nargs="?", type=Path, default=Path("runs"), help="folder of job directories (runs)")
     parser.add_argument(
         "--where", action="append", default=[], metavar="EXPR", help="those alone, such as 'algorithm.lr<0.1'"
     )
     parser.add_argument("--sort", metavar="KEY", help="by a config key, metric or column; -KEY has the largest first")
     parser.add_argument("--columns", metavar="A,B,…", help="further columns: config keys, metrics")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_json()
     # argparse takes a value that begins with a dash for an option
     joined = re.sub(r"(^|\0)--sort\0-", r"\1--sort=-", "\0".join(arguments))
     args = parser.parse_args(joined.split("\0") if arguments else [])
@@ -270,9 +271,8 @@ def _show(arguments: list[str]) -> int:
     from trainer.listing import find_job, show
     from trainer.looking import status_of
 
-    parser = new_parser("show", "Shows one job: state, metrics, timeline, files.")
-    parser.add_argument("job", help="its name, or its directory")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser = Parser("show", "Shows one job: state, metrics, timeline, files.", of="job")
+    parser.add_json()
     args = parser.parse_args(arguments)
     show(find_job(args.job), as_json=args.json, status_of=status_of)
     return 0
@@ -282,11 +282,11 @@ def _compare(arguments: list[str]) -> int:
     from trainer.comparing import compare
     from trainer.looking import status_of
 
-    parser = new_parser("compare", "Shows jobs side by side: the keys that differ, metrics, the best marked *, curves.")
+    parser = Parser("compare", "Shows jobs side by side: the keys that differ, metrics, the best marked *, curves.")
     parser.add_argument(
         "jobs", nargs="+", help="their names or directories; a sweep's or a study's means all of its jobs"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_json()
     args = parser.parse_args(arguments)
     compare(args.jobs, as_json=args.json, status_of=status_of)
     return 0
@@ -302,8 +302,7 @@ def _logs(arguments: list[str]) -> int:
     from trainer.listing import find_job, logs
     from trainer.looking import launcher_of, status_of
 
-    parser = new_parser("logs", "Prints the logs of a job's newest attempt.")
-    parser.add_argument("job", help="its name, or its directory")
+    parser = Parser("logs", "Prints the logs of a job's newest attempt.", of="job")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
     parser.add_argument("--rank", type=int, help="only this worker's")
     args = parser.parse_args(arguments)
@@ -326,8 +325,7 @@ def _stop(arguments: list[str]) -> int:
     from trainer.looking import launcher_of
     from trainer.settling import settle, settle_left
 
-    parser = new_parser("stop", "Stops a running job after its present step, its state saved.")
-    parser.add_argument("job", help="its name, or its directory")
+    parser = Parser("stop", "Stops a running job after its present step, its state saved.", of="job")
     parser.add_argument("--now", action="store_true", help="end it at once; what is not in a checkpoint is lost")
     args = parser.parse_args(arguments)
     job = find_job(args.job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from trainer.arguments import parser as new_parser
+from trainer.arguments import Parser
 from trainer.config import load_job
 from trainer.errors import UserError
 from trainer.figures import short_path
@@ -17,7 +17,7 @@ from trainer.tuning.study import ROOT
 
 def report(arguments: list[str]) -> int:
     """The verb. Returns 0. Raises UserError if there is no such job or study, or one of each."""
-    parser = new_parser("report", "Writes the page of a job, or of a study: report.html in its directory.")
+    parser = Parser("report", "Writes the page of a job, or of a study: report.html in its directory.")
     parser.add_argument("job", help="its name, or its directory; or a study's")
     name = parser.parse_args(arguments).job
     jobs = [] if "://" in name else [place for place in (RUNS / name, Path(name).expanduser()) if is_job(place)]

@@ -25,9 +25,9 @@ FILES = {
 
 def new(arguments: Sequence[str]) -> int:
     """Runs the verb. Returns the exit code."""
-    from trainer.arguments import parser as new_parser
+    from trainer.arguments import Parser
 
-    parser = new_parser("new", "Writes a small package with an algorithm of your own, ready to be installed.")
+    parser = Parser("new", "Writes a small package with an algorithm of your own, ready to be installed.")
     parser.add_argument("what", choices=["algorithm"], help="what it is to hold")
     parser.add_argument("name", help="what it is called: `algorithm=NAME`, and the package to import")
     parser.add_argument("--path", type=Path, default=Path(), metavar="DIR", help="where its folder goes (here)")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainer import codepath
-from trainer.arguments import parser as new_parser
+from trainer.arguments import Parser
 from trainer.composing import run_hydra
 from trainer.conf_files import added
 from trainer.errors import UserError, did_you_mean
@@ -36,8 +36,9 @@ def tune(arguments: list[str]) -> int:
 def resume(arguments: list[str]) -> int:
     from trainer.tuning.running import run
 
-    parser = new_parser("tune resume", "Goes on with a study: what runs is found again, what was interrupted goes on.")
-    parser.add_argument("study", help="its name, or its directory")
+    parser = Parser(
+        "tune resume", "Goes on with a study: what runs is found again, what was interrupted goes on.", of="study"
+    )
     parser.add_argument("overrides", nargs="*", help="other ends, such as tune.trials=100 or tune.max_time=2h")
     args = parser.parse_args(arguments)
     directory = find(args.study)
@@ -69,9 +70,8 @@ def show(arguments: list[str]) -> int:
     from trainer.tuning.record import read
     from trainer.tuning.reports.show import show as shown
 
-    parser = new_parser("tune show", "Shows a study: its best trials, what mattered, what failed.")
-    parser.add_argument("study", help="its name, or its directory")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser = Parser("tune show", "Shows a study: its best trials, what mattered, what failed.", of="study")
+    parser.add_json()
     args = parser.parse_args(arguments)
     shown(read(find(args.study), _state_of), as_json=args.json)
     return 0
@@ -81,8 +81,7 @@ def report(arguments: list[str]) -> int:
     from trainer.tuning.record import read
     from trainer.tuning.running import write_out
 
-    parser = new_parser("tune report", "Writes a study's report.html, best.yaml and tables anew.")
-    parser.add_argument("study", help="its name, or its directory")
+    parser = Parser("tune report", "Writes a study's report.html, best.yaml and tables anew.", of="study")
     args = parser.parse_args(arguments)
     for path in write_out(read(find(args.study), _state_of)):
         print(os.path.relpath(path))
