@@ -1,35 +1,28 @@
-"""What integration tests share: a real SLURM, where one can be started."""
+"""What integration tests share: a temporary folder of their own; a real SLURM, where one can be started."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "slurm-cluster"
+from tests.integration.brought_up import brought_up
+from tests.integration.studies import own_temporary_folder
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    with own_temporary_folder() as folder:
+        yield folder
 
 
 @contextmanager
 def slurm_cluster(**settings: str) -> Iterator[Path]:
     """A cluster's folder; the test is skipped where none can be started. settings: as scripts/slurm-cluster has them."""
-    if os.geteuid() != 0 or not (shutil.which("apt-get") or shutil.which("slurmctld")):
-        pytest.skip("needs root and Debian, to start a SLURM cluster")
-    state = Path(tempfile.mkdtemp(prefix="hw-slurm-", dir="/var/tmp"))
-    environment = {**os.environ, "STATE": str(state), **settings}
-    try:
-        up = subprocess.run([SCRIPT, "up"], env=environment, capture_output=True, text=True, check=False)
-        if up.returncode and not os.environ.get("CI"):
-            pytest.skip(f"no SLURM cluster can be started here: {up.stderr.strip().splitlines()[-1]}")
-        assert up.returncode == 0, up.stderr
-        yield state
-    finally:
-        subprocess.run([SCRIPT, "down"], env=environment, check=True)
+    with brought_up("slurm-cluster", "slurmctld", "a SLURM cluster", "hw-slurm-", **settings) as environment:
+        yield Path(environment["STATE"])
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,12 @@ from trainer.environment import variables
 
 RAY = Path(sys.executable).with_name("ray")
 MINE = "HEADWAY_TEST_RAY_NODE"
+ASK = """
+import json, ray
+ray.init(address={address!r}, log_to_driver=False, configure_logging=False)
+groups = [g["state"] for g in ray.util.placement_group_table().values()]
+print(json.dumps([groups, ray.available_resources().get("CPU"), ray.available_resources().get("GPU")]))
+"""
 
 
 def ray(*arguments: str, **env: str) -> str:
@@ -50,3 +57,12 @@ def lose_node(name: str) -> None:
                 os.kill(int(process.name), signal.SIGKILL)
         except OSError:
             continue
+
+
+def held_by(address: str) -> tuple[list[str], float, float]:
+    """Placement groups that are not removed, and the processors and GPUs that are free."""
+    asked = subprocess.run(
+        [sys.executable, "-c", ASK.format(address=address)], capture_output=True, text=True, check=True
+    )
+    groups, cpus, gpus = json.loads(next(line for line in asked.stdout.splitlines() if line.startswith("[[")))
+    return [state for state in groups if state != "REMOVED"], cpus, gpus

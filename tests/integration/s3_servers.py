@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.brought_up import SCRIPTS, brought_up
 from trainer.chaos.s3 import Server
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "s3-server"
+SCRIPT = SCRIPTS / "s3-server"
 
 
 @dataclass(frozen=True)
@@ -37,19 +36,10 @@ class Gateway:
 @contextmanager
 def gateway(**settings: str) -> Iterator[Gateway]:
     """The test is skipped where none can be started. settings: as scripts/s3-server has them."""
-    if os.geteuid() != 0 or not (shutil.which("apt-get") or shutil.which("radosgw")):
-        pytest.skip("needs root and Debian, to start Ceph's gateway")
-    state = Path(tempfile.mkdtemp(prefix="hw-s3-", dir="/var/tmp"))
-    environment = {**os.environ, "STATE": str(state), **settings}
-    try:
-        up = subprocess.run([SCRIPT, "up"], env=environment, capture_output=True, text=True, check=False)
-        if up.returncode and not os.environ.get("CI"):
-            pytest.skip(f"Ceph's gateway can't be started here: {up.stderr.strip().splitlines()[-1]}")
-        assert up.returncode == 0, up.stderr
+    with brought_up("s3-server", "radosgw", "Ceph's gateway", "hw-s3-", **settings) as environment:
         told = subprocess.run([SCRIPT, "env"], env=environment, capture_output=True, text=True, check=True).stdout
-        yield Gateway(state, {**Server.NOWHERE_ELSE, **dict(re.findall(r"(\w+)=(\S+)", told))})
-    finally:
-        subprocess.run([SCRIPT, "down"], env=environment, check=True)
+        found = dict(re.findall(r"(\w+)=(\S+)", told))
+        yield Gateway(Path(environment["STATE"]), {**Server.NOWHERE_ELSE, **found})
 
 
 @contextmanager

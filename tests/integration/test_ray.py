@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,13 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.integration.command import FAULTY, environment, headway, start, until
-from tests.integration.ray_cluster import ray
+from tests.integration.ray_cluster import held_by, ray
 from tests.integration.studies import (
     COMMON,
     begun,
     done,
     environment_of,
-    own_temporary_folder,
     processes,
     resumed,
     size,
@@ -30,15 +28,9 @@ from tests.integration.studies import (
 )
 from trainer.job import Job, State
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("temporary")]
 
 TWO = ["tune.trials=2", "tune.parallel=2"]
-
-
-@pytest.fixture(autouse=True)
-def temporary() -> Iterator[Path]:
-    with own_temporary_folder() as folder:
-        yield folder
 
 
 def listening(pids: set[int]) -> set[str]:
@@ -185,25 +177,6 @@ def cluster(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         for pid, command in processes(temporary):
             if "/ray/" in command or command.startswith("ray::"):
                 os.kill(pid, 9)
-
-
-ASK = """
-import json, ray
-ray.init(address={address!r}, log_to_driver=False, configure_logging=False)
-groups = [g["state"] for g in ray.util.placement_group_table().values()]
-print(json.dumps([groups, ray.available_resources().get("CPU"), ray.available_resources().get("GPU")]))
-"""
-
-
-def held_by(address: str) -> tuple[list[str], float, float]:
-    """Placement groups that are not removed, and the processors and GPUs that are free."""
-    import json
-
-    asked = subprocess.run(
-        [sys.executable, "-c", ASK.format(address=address)], capture_output=True, text=True, check=True
-    )
-    groups, cpus, gpus = json.loads(next(line for line in asked.stdout.splitlines() if line.startswith("[[")))
-    return [state for state in groups if state != "REMOVED"], cpus, gpus
 
 
 def test_a_cluster_gets_back_all_that_a_study_held(folder: Path, cluster: str) -> None:

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.command import FAULTY, environment, headway, start, until
-from tests.integration.ray_cluster import add_node, lose_node, ray, two_nodes
-from tests.integration.test_ray import held_by
+from tests.integration.ray_cluster import add_node, held_by, lose_node, ray, two_nodes
 from trainer.job import Job, State
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.command import FAULTY, start
-from tests.integration.studies import COMMON, own_temporary_folder, processes, wait_until_gone
+from tests.integration.studies import COMMON, processes, wait_until_gone
 from trainer.job import Job, State
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -24,10 +24,9 @@ STUDY = ["tune", *COMMON, "data=digits", "study.name=study", "tune.trials=1", "t
 
 
 @pytest.fixture
-def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def temporary(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "2")  # what it is waited for
-    with own_temporary_folder() as folder:
-        yield folder
+    return temporary
 
 
 @contextmanager

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import SCRIPT, slurm_cluster
+from tests.integration.brought_up import SCRIPTS
+from tests.integration.conftest import slurm_cluster
 from tests.integration.slurms import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
+SCRIPT = SCRIPTS / "slurm-cluster"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 

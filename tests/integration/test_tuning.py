@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,15 +29,9 @@ from tests.integration.studies import (
 from trainer.job import Job, State
 from trainer.node import parent_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.usefixtures("temporary")]
 
 THREE = ["tune.trials=3", "tune.parallel=1"]
-
-
-@pytest.fixture(autouse=True)
-def temporary() -> Iterator[Path]:
-    with own_temporary_folder() as folder:
-        yield folder
 
 
 @pytest.fixture(scope="module")
