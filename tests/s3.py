@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
+from trainer import dialect, handshake
 from trainer.chaos.s3 import Server
 from trainer.environment import variables
 
@@ -12,5 +15,7 @@ from trainer.environment import variables
 @contextmanager
 def served(**settings: int) -> Iterator[Server]:
     """With a bucket, called bucket; meanwhile this process's environment leads there. settings: the server's."""
-    with Server("bucket", **settings) as server, variables(server.environment()):
+    with Server("bucket", **settings) as server, variables(server.environment()), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dialect, "_dialects", {})  # of another server, which had its port before
+        patch.setattr(handshake, "_tried", set())
         yield server
