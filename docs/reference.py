@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import trainer  # noqa: E402
-from trainer import conf_files  # noqa: E402
-from trainer.help import VERBS  # noqa: E402
+from trainer.cli.help import VERBS  # noqa: E402
+from trainer.config import conf_files  # noqa: E402
 
 EXTENDED = {  # what is extended, beside the public names
     "What a launcher is": ["launchers.base.Launcher", "launchers.base.Plan"],

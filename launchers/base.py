@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from launchers.notices import problem
+from launchers.notices.notices import problem
 from trainer.errors import HeadwayError, UserError
-from trainer.job import Job, State, Status
+from trainer.job.directory import Job, State, Status
 
 LOOK_SECONDS = 0.1
 

@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trainer.interpreter import safe
-from trainer.parent_death import dies_with
+from trainer.process.interpreter import safe
+from trainer.process.parent_death import dies_with
 
 
 def start(
@@ -16,7 +16,7 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Starts a command in a session of its own, its output at the end of `log`.
 
-    It goes with the thread that called (`trainer.parent_death.dies_with`); a detached one stays.
+    It goes with the thread that called (`trainer.process.parent_death.dies_with`); a detached one stays.
     """
     with open(log, "ab") as output:
         return subprocess.Popen(

@@ -17,8 +17,8 @@ from launchers.base import Launcher, Plan, check_nodes
 from launchers.local import gpus
 from trainer.algorithm import Range
 from trainer.errors import UserError
-from trainer.job import Job, State, Status
-from trainer.pulling import tried
+from trainer.job.directory import Job, State, Status
+from trainer.job.remote.download import tried
 
 
 @dataclass(kw_only=True)

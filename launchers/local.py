@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from launchers import child
+from launchers.agent.lives import note_death
+from launchers.agent.warm_pool import Run, Warm, of_this_process
 from launchers.base import Launcher, Plan, check_nodes
-from launchers.lives import note_death
-from launchers.warm import Run, Warm, of_this_process
-from trainer import moment, plain_file
 from trainer.algorithm import Range
-from trainer.carried import is_under_way
 from trainer.errors import DamagedFile, ExitCode, HeadwayError, UserError
-from trainer.job import Job, State, Status
-from trainer.node import job_of
+from trainer.job.carried import is_under_way
+from trainer.job.directory import Job, State, Status
+from trainer.job.node import job_of
+from trainer.process import clock, plain_file
 
 AGENT_START_SECONDS = 30
 LOOK_SECONDS = 0.02
@@ -171,7 +171,7 @@ class Local(Launcher):
         state = job.state_of(event)
         if state.is_active and (failed := self._failed(job)) is not None:
             return failed
-        if state is State.PENDING and event and moment.seconds(event, moment.now()) < AGENT_START_SECONDS:
+        if state is State.PENDING and event and clock.seconds(event, clock.now()) < AGENT_START_SECONDS:
             return Status(state, not self._agents.get(str(job.dir)))
         return Status(State.INTERRUPTED if state.is_active else state, False)
 

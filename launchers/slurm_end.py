@@ -16,15 +16,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from launchers import lives
-from launchers.apart import opened
-from launchers.board import board_of
-from launchers.slurm_queue import requeue, scancel
-from trainer import checkpoint
-from trainer.config import load_job
+from launchers.agent import lives
+from launchers.rendezvous.apart import opened
+from launchers.rendezvous.store import board_of
+from launchers.slurm.queue import requeue, scancel
+from trainer.config.schema import load_job
 from trainer.errors import ExitCode, HeadwayError
-from trainer.job import Job, State
-from trainer.storage import S3
+from trainer.job import checkpoint
+from trainer.job.directory import Job, State
+from trainer.storage.objects import S3
 
 CODES = {State.COMPLETED: ExitCode.COMPLETED, State.FAILED: ExitCode.FAILED, State.STOPPED: ExitCode.STOPPED}
 

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from trainer.storage import S3
+from trainer.storage.objects import S3
 
 if __name__ == "__main__":
     url, number = sys.argv[1:]

@@ -20,7 +20,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(autouse=True)
 def _no_folder_of_an_earlier_command() -> Iterator[None]:
     """--config-dir counts for the command that was given it: a process has one, and tests call many."""
-    from trainer.conf_files import join
+    from trainer.config.conf_files import join
 
     yield
     join(())

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trainer.job import Job, State, append_line, write_json
+from trainer.job.directory import Job, State, append_line, write_json
 
 CONFIG = """\
 algorithm:

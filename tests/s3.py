@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from trainer import dialect, handshake
-from trainer.chaos.s3 import Server
-from trainer.environment import variables
+from trainer.process.environment import variables
+from trainer.storage import dialect, probe
+from trainer.testing.chaos.s3 import Server
 
 
 @contextmanager
@@ -17,5 +17,5 @@ def served(**settings: int) -> Iterator[Server]:
     """With a bucket, called bucket; meanwhile this process's environment leads there. settings: the server's."""
     with Server("bucket", **settings) as server, variables(server.environment()), pytest.MonkeyPatch.context() as patch:
         patch.setattr(dialect, "_dialects", {})  # of another server, which had its port before
-        patch.setattr(handshake, "_tried", set())
+        patch.setattr(probe, "_tried", set())
         yield server

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from trainer import conf_files as pages
+from trainer.config import conf_files as pages
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -59,7 +59,7 @@ def command(*arguments: str) -> str:
     "code",
     [
         "import trainer",
-        "import trainer.running",
+        "import trainer.submission.run",
         "import trainer.data.sources, trainer.data.schema",
         "import launchers.base, launchers.local",
         "import trainer.tuning.spaces.space, trainer.tuning.spaces.grammar, trainer.tuning.spaces.checking",
@@ -88,7 +88,9 @@ def test_help_does_without_hydra(tmp_path: Path) -> None:
 
 
 def test_what_everyone_imports_needs_the_standard_library_alone(tmp_path: Path) -> None:
-    core = "import trainer.algorithm, trainer.job, trainer.checkpoint, trainer.errors, trainer.data.schema"
+    core = (
+        "import trainer.algorithm, trainer.job.directory, trainer.job.checkpoint, trainer.errors, trainer.data.schema"
+    )
     extra = loaded(core, tmp_path) - loaded("", tmp_path) - set(sys.stdlib_module_names)
     assert extra == {"trainer"}
 

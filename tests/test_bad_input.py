@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.cli import main
+from trainer.cli.command import main
 
 CSV = "age,city,price\n31,Rome,10\n45,Oslo,12\n27,Rome,11\n52,Oslo,15\n"
 
@@ -206,7 +206,7 @@ WHEN_THE_DATA_IS_READ = {
 def test_a_mistake_found_while_reading_fails_the_job_with_the_same_line(
     case: str, files: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from trainer.job import Job
+    from trainer.job.directory import Job
 
     overrides, says = WHEN_THE_DATA_IS_READ[case]
     assert main(["train", "data=csv", *overrides, "job.name=bad"]) == 2

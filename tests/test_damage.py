@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.jobs import end, make_job, progress, start, validate
-from trainer.cli import main
-from trainer.job import Job, State, write_json
+from trainer.cli.command import main
+from trainer.job.directory import Job, State, write_json
 
 FILES = ["config.yaml", "events.jsonl", "metrics.jsonl", "result.json", "logs/progress.json"]
 OTHERS = [

@@ -9,15 +9,15 @@ import pytest
 
 from tests.jobs import end, progress, validate
 from tests.test_damage import DAMAGES, FEW, FILES, OTHERS
-from trainer import config as schema
-from trainer.cli import main
-from trainer.composing import compose
+from trainer.cli.command import main
+from trainer.config import schema
+from trainer.config.compose import compose
 from trainer.errors import UserError
-from trainer.job import Job, State, write_json
-from trainer.planned import Planned
-from trainer.resuming import resumed
-from trainer.running import planned
-from trainer.submitting import prepare, write
+from trainer.job.directory import Job, State, write_json
+from trainer.submission.plan import Planned
+from trainer.submission.resume import resumed
+from trainer.submission.run import planned
+from trainer.submission.submit import prepare, write
 
 POWER_CUTS = [
     ("events.jsonl", "cut"),

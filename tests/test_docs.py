@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import trainer
-from trainer import conf_files as pages
-from trainer.help import VERBS
+from trainer.cli.help import VERBS
+from trainer.config import conf_files as pages
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

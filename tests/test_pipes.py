@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.jobs import make_job
-from trainer.job import Job, State
+from trainer.job.directory import Job, State
 
 
 def test_a_page_that_nobody_reads_ends_quietly(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_connection_that_the_other_side_closes_does_not_kill_a_command(tmp_pat
     """As that to an S3 server, or of a client of the drill's own servers: an error where it happens, not a death."""
     program = """
 import socket, sys
-from trainer import cli
+from trainer.cli import command as cli
 def verb(arguments):
     ours, theirs = socket.socketpair()
     theirs.close()

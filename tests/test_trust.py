@@ -14,14 +14,16 @@ import yaml
 import trainer
 from tests.jobs import end, make_job, start, validate
 from tests.tuning.written import written
-from trainer import known, looking, submitted
-from trainer.build import build, build_algorithm
-from trainer.cli import main
-from trainer.composing import compose
-from trainer.config import check
+from trainer.cli.command import main
+from trainer.config import known
+from trainer.config.compose import compose
+from trainer.config.instantiate import build, build_algorithm
+from trainer.config.schema import check
 from trainer.data.schema import Schema
 from trainer.errors import UserError
-from trainer.job import Job, State, Status, write_json
+from trainer.job import submitted
+from trainer.job.directory import Job, State, Status, write_json
+from trainer.submission import launcher_of
 
 # whatever of it is imported or called leaves a file beside it
 CODE = """
@@ -154,7 +156,7 @@ def test_who_submits_a_job_asks_his_own_launcher_about_it(folder: Path) -> None:
 
     job = foreign(folder / "runs/mine", {"launcher": {"_target_": "stranger.Launcher"}})
     submitted.keep(job, Mine())
-    assert looking.status_of(job) == "asked"
+    assert launcher_of.status_of(job) == "asked"
     submitted._own.clear()
 
 
@@ -306,7 +308,7 @@ def test_ones_own_class_is_given_what_its_settings_name(folder: Path) -> None:
 
 @pytest.mark.parametrize("source", ["package.stranger:mark", "os.path:join", "package.stranger:Nothing"])
 def test_a_source_of_notices_that_is_none_is_not_called(source: str, folder: Path) -> None:
-    from launchers.notices import choose, problem
+    from launchers.notices.notices import choose, problem
 
     (folder / "package").mkdir()
     (folder / "stranger.py").rename(folder / "package/stranger.py")
@@ -383,8 +385,8 @@ def test_a_checkpoint_is_read_without_running_anything(folder: Path) -> None:
 
     import torch
 
-    from trainer import checkpoint
-    from trainer.worker.state import read_small
+    from trainer.job import checkpoint
+    from trainer.worker.checkpointing.state import read_small
 
     place = checkpoint.begin(folder, 1)
     held = io.BytesIO()
@@ -413,13 +415,13 @@ def test_only_an_agent_is_told_to_stop(folder: Path, capsys: pytest.CaptureFixtu
 
 
 def test_only_a_number_is_a_batch_job(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from launchers import slurm, slurm_queue
+    from launchers.slurm import launcher, queue
 
     job = foreign(folder / "runs/theirs", {"launcher": {"_target_": "launchers.slurm.Slurm"}})
     write_json(job.dir / "slurm.json", {"id": "--user=somebody", "time": 9e9})
     asked: list[Any] = []
-    monkeypatch.setattr(slurm_queue, "scancel", lambda *arguments: asked.append(arguments))
-    monkeypatch.setattr(slurm.Slurm, "status", lambda self, job: Status(State.RUNNING, True))
+    monkeypatch.setattr(queue, "scancel", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(launcher.Slurm, "status", lambda self, job: Status(State.RUNNING, True))
     with pytest.raises(UserError, match="is no batch job's number"):
-        slurm.Slurm().stop(job)
+        launcher.Slurm().stop(job)
     assert not asked

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trainer.api.result import Result
     from trainer.api.training import resume, train
     from trainer.api.tuning import tune
-    from trainer.artifact import Model, load
+    from trainer.job.model.artifact import Model, load
 
 __all__ = [
     "Algorithm",
@@ -53,8 +53,8 @@ _LAZY = {
     "resume": "trainer.api.training",
     "tune": "trainer.api.tuning",
     "Result": "trainer.api.result",
-    "load": "trainer.artifact",
-    "Model": "trainer.artifact",
+    "load": "trainer.job.model.artifact",
+    "Model": "trainer.job.model.artifact",
 }
 
 
@@ -62,7 +62,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     if name in _LAZY:
-        from trainer.interpreter import pin
+        from trainer.process.interpreter import pin
 
         pin()
         return getattr(importlib.import_module(_LAZY[name]), name)

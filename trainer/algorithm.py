@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from trainer.data.samples import Samples
     from trainer.data.schema import Schema
+    from trainer.data.tables.samples import Samples
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from typing import Any
 
 from algorithms.script import sdk3
 from algorithms.script.dialect import FRAMEWORK, PLAIN, SDK3
-from trainer.secret import masked
+from trainer.config.secret import masked
 
 PREFIX = "sagemaker_"  # hyperparameters of the toolkit, which the script doesn't see as its own
 HIDDEN = ("default_user_module_name", "_tuning_objective_metric")

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from algorithms.script.figures import Heard, Metric
-from trainer.secret import masked
+from trainer.config.secret import masked
 
 GUARD = Path(__file__).with_name("guard.py")
 END_SECONDS = 5.0  # for its guard to end it

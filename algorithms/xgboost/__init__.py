@@ -22,7 +22,7 @@ from trainer.data.schema import Schema
 from trainer.errors import LostWorker, UserError
 
 if TYPE_CHECKING:
-    from trainer.data.samples import Samples
+    from trainer.data.tables.samples import Samples
 
 OBJECTIVES = {
     "regression": "reg:squarederror",

@@ -11,7 +11,7 @@ from algorithms.xgboost.library import library
 from trainer.data.schema import Schema
 
 if TYPE_CHECKING:
-    from trainer.data.samples import Samples
+    from trainer.data.tables.samples import Samples
 
 Part = dict[str, Any]  # some rows: `data`, `label` and what else the library takes of them, by its names
 

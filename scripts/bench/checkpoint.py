@@ -26,15 +26,15 @@ from setting import SEED, new_beat, new_saver, train
 from torch import Tensor
 
 from algorithms.gpt import GPT
-from trainer import checkpoint
 from trainer.algorithm import Batch
-from trainer.data.samples import Samples
+from trainer.data.encoding.text import Tokens
 from trainer.data.schema import Schema
-from trainer.data.text import Tokens
-from trainer.job import Job
-from trainer.worker import shards
-from trainer.worker.ranks import Ranks
-from trainer.worker.state import Training
+from trainer.data.tables.samples import Samples
+from trainer.job import checkpoint
+from trainer.job.directory import Job
+from trainer.worker.checkpointing import shards
+from trainer.worker.checkpointing.state import Training
+from trainer.worker.distributed.ranks import Ranks
 
 BLOCK = 4 << 20
 EVERY = 4  # steps between checkpoints where the steps beside them are timed

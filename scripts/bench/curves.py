@@ -22,10 +22,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from trainer.composing import compose
-from trainer.config import check
+from trainer.config.compose import compose
+from trainer.config.schema import check
 from trainer.errors import HeadwayError
-from trainer.job import Job
+from trainer.job.directory import Job
 from trainer.tuning.spaces.parameter import Parameter
 from trainer.tuning.spaces.placing import placed
 
@@ -142,8 +142,8 @@ def curves_of(reports: Sequence[Reports], metric: str, epochs: int) -> list[Curv
 
 def _trained(task: Task, point: dict[str, object]) -> Reports:
     """Trains a point as a worker does, in this process."""
+    from trainer.worker.distributed.ranks import Ranks
     from trainer.worker.main import train_together
-    from trainer.worker.ranks import Ranks
 
     options = [f"train.epochs={task.epochs}", "checkpoint.every=null", "tracking=none", f"job.seed={SEED}"]
     with tempfile.TemporaryDirectory() as place, contextlib.redirect_stdout(io.StringIO()):

@@ -29,11 +29,11 @@ from pairing import head, in_turn, row
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from algorithms.linear import Linear
-from trainer.data import order
 from trainer.data.opening import open_data
-from trainer.data.order import Order
-from trainer.data.samples import InMemory, Samples
 from trainer.data.sources import Parquet
+from trainer.data.tables import order
+from trainer.data.tables.order import Order
+from trainer.data.tables.samples import InMemory, Samples
 
 COLUMNS = 30
 

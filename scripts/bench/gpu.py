@@ -33,16 +33,16 @@ from torch import Tensor, nn
 
 from algorithms.gpt import GPT
 from trainer.algorithm import Batch
-from trainer.data.samples import Samples
+from trainer.data.encoding.text import Tokens
 from trainer.data.schema import Schema
-from trainer.data.text import Tokens
-from trainer.job import Job
-from trainer.worker import precision as numbers
-from trainer.worker.estimate import measure
-from trainer.worker.footprint import single
-from trainer.worker.mfu import peak_of
-from trainer.worker.ranks import Ranks
-from trainer.worker.saver import Saver
+from trainer.data.tables.samples import Samples
+from trainer.job.directory import Job
+from trainer.worker.capacity.estimate import measure
+from trainer.worker.capacity.footprint import single
+from trainer.worker.checkpointing.saver import Saver
+from trainer.worker.distributed.ranks import Ranks
+from trainer.worker.strategy import precision as numbers
+from trainer.worker.training.mfu import peak_of
 
 CLOSE = 0.01  # by which part the losses of both sides may differ where sums have no fixed order
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from launchers.base import Launcher, Plan
-from trainer.job import Job, State, Status, append_line, write_json
+from trainer.job.directory import Job, State, Status, append_line, write_json
 
 
 @dataclass(kw_only=True)

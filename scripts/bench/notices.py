@@ -3,7 +3,7 @@
     python scripts/bench/notices.py [--quick]
 
 The real command, told by variables that it is on AWS, GCP and Azure at once: its agent asks three metadata services
-(trainer/chaos/metadata.py) about notices, looks for hangs and waits for the workers' ends. Every two seconds it is
+(trainer/testing/chaos/metadata.py) about notices, looks for hangs and waits for the workers' ends. Every two seconds it is
 frozen by SIGSTOP, or goes on; the workers don't notice. Steps are counted in the beats.
 """
 
@@ -23,7 +23,7 @@ from recovery import Running
 
 METADATA = """
 import sys, time
-from trainer.chaos.metadata import MetadataServer
+from trainer.testing.chaos.metadata import MetadataServer
 server = MetadataServer().start()
 print(*(f"{k}={v}" for k, v in server.environment().items()), flush=True)
 sys.stdin.read()

@@ -27,8 +27,8 @@ from typing import Any
 
 from pairing import Pairs, head, row
 
-from trainer.job import Job, State, read_json
-from trainer.node import UNSTARTED
+from trainer.job.directory import Job, State, read_json
+from trainer.job.node import UNSTARTED
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]

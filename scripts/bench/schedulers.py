@@ -22,8 +22,8 @@ from typing import Any
 from curves import SEED, Curve, Task, cache_folder, curves_of, reports_of, tasks
 from optuna.trial import TrialState
 
-from trainer import checkpoint
-from trainer.job import write_json
+from trainer.job import checkpoint
+from trainer.job.directory import write_json
 from trainer.tuning.options import SchedulerConfig, TuneConfig
 from trainer.tuning.schedulers.choice import scheduler_of
 from trainer.tuning.schedulers.scheduler import Scheduler

@@ -38,7 +38,7 @@ import optuna
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from search_tasks import DEVELOPMENT, HELD_OUT, Task
 
-from trainer.tuning.bayesian.bayes import Bayes
+from trainer.tuning.samplers.bayesian.bayes import Bayes
 
 BUDGETS = (50, 100)
 AT_ONCE = (1, 8)

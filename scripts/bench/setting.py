@@ -12,28 +12,28 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from trainer import node
 from trainer.algorithm import Module
-from trainer.checkpoint import Retention
-from trainer.config import StrategyConfig, checkpoint_interval
-from trainer.data.opened import Opened
-from trainer.data.samples import Samples
+from trainer.config.schema import StrategyConfig, checkpoint_interval
+from trainer.data.encoding.opened import Opened
 from trainer.data.schema import Schema
-from trainer.job import Job
-from trainer.worker import precision as numbers
-from trainer.worker import strategy as strategies
-from trainer.worker.cadence import Cadence
-from trainer.worker.heap import keep_freed_memory
-from trainer.worker.interruption import Interruption
-from trainer.worker.loop import Loop
+from trainer.data.tables.samples import Samples
+from trainer.job import node
+from trainer.job.checkpoint import Retention
+from trainer.job.directory import Job
+from trainer.worker.checkpointing.cadence import Cadence
+from trainer.worker.checkpointing.saver import Saver
+from trainer.worker.checkpointing.state import MODEL, Training
+from trainer.worker.distributed.heap import keep_freed_memory
+from trainer.worker.distributed.ranks import Ranks
 from trainer.worker.metrics import Reporter
-from trainer.worker.mfu import mfu_of
-from trainer.worker.ranks import Ranks
-from trainer.worker.saver import Saver
-from trainer.worker.session import Session
-from trainer.worker.state import MODEL, Training
-from trainer.worker.telemetry import watch
+from trainer.worker.monitoring.telemetry import watch
+from trainer.worker.strategy import choice as strategies
+from trainer.worker.strategy import precision as numbers
 from trainer.worker.trackers import TensorBoard
+from trainer.worker.training.interruption import Interruption
+from trainer.worker.training.loop import Loop
+from trainer.worker.training.mfu import mfu_of
+from trainer.worker.training.session import Session
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from launchers.slurm import Slurm
-from trainer.job import Job, State, read_json, write_json
+from launchers.slurm.launcher import Slurm
+from trainer.job.directory import Job, State, read_json, write_json
 
 QUICK = ["algorithm=linear", "data=digits", "train.max_steps=20", "tracking=none"]
 TIMES, FOLLOWED, FOLLOWERS, SECONDS, JOBS, SLOTS = 7, 500, 4, 20.0, 100, 4
@@ -62,7 +62,7 @@ FOLLOW = """
 import sys, time
 from pathlib import Path
 from launchers.slurm import Slurm
-from trainer.job import Job
+from trainer.job.directory import Job
 jobs, launcher = [Job(path) for path in sorted(Path(sys.argv[1]).iterdir())], Slurm()
 end, looks = time.monotonic() + float(sys.argv[2]), 0
 while time.monotonic() < end:

@@ -34,13 +34,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from algorithms.gpt import GPT
 from trainer.algorithm import Batch, Module
-from trainer.data.order import Order
-from trainer.data.samples import InMemory, Samples
+from trainer.data.encoding.text import Tokens
 from trainer.data.schema import Schema
-from trainer.data.text import Tokens
-from trainer.job import Job
-from trainer.worker.layout import local
-from trainer.worker.ranks import Ranks
+from trainer.data.tables.order import Order
+from trainer.data.tables.samples import InMemory, Samples
+from trainer.job.directory import Job
+from trainer.worker.checkpointing.layout import local
+from trainer.worker.distributed.ranks import Ranks
 
 BATCH = 32
 TEXT = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"

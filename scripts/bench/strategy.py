@@ -23,7 +23,7 @@ from setting import strategy
 from step import BATCH, Bare, Case, bare, compare, gpt, on_workers, taken
 from torch import nn
 
-from trainer.worker.ranks import Ranks
+from trainer.worker.distributed.ranks import Ranks
 
 STAGES = (0, 1, 2, 3)
 CASES = ("ddp", "fsdp", *(f"deepspeed-{stage}" for stage in STAGES))

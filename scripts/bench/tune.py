@@ -37,7 +37,7 @@ PART = ("rate", "suggestion", "memory", "cores")
 
 def facts_of(*overrides: str) -> dict[str, Any]:
     """What `headway tune` would write down for a study with these overrides."""
-    from trainer.composing import compose, register
+    from trainer.config.compose import compose, register
     from trainer.tuning.options import StudySchema
     from trainer.tuning.planning import planned
     from trainer.tuning.spaces.grammar import split
@@ -60,7 +60,7 @@ def study_of(folder: Path, *overrides: str) -> Iterator[Any]:
 
 def ours(trials: int, search: str, scratch: Path, look: Any = lambda: None) -> float:
     """Seconds that so many trials take."""
-    from trainer.tuning.driver import drive
+    from trainer.tuning.ray.driver import drive
 
     folder = Path(tempfile.mkdtemp(dir=scratch))
     with study_of(folder / "study", f"tune.trials={trials}", f"search={search}") as engine:
@@ -80,7 +80,7 @@ def bare(trials: int, search: str, scratch: Path, loggers: bool = False) -> floa
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
-    from trainer.tuning.sampler import choose
+    from trainer.tuning.samplers.sampler import choose
     from trainer.tuning.spaces.parameter import Parameter
     from trainer.tuning.spaces.space import Space
 
@@ -115,7 +115,7 @@ def bare(trials: int, search: str, scratch: Path, loggers: bool = False) -> floa
 
 def rate(quick: bool, scratch: Path) -> None:
     """Trials a second; the ratio asked for is at least 0.9."""
-    from trainer.tuning.cluster import connected
+    from trainer.tuning.ray.cluster import connected
 
     trials, rounds = (8, 1) if quick else (100, 3)
     with connected(None):
@@ -143,7 +143,7 @@ def filled(engine: Any, trials: int) -> None:
 
 def suggestion(quick: bool, scratch: Path) -> None:
     """Seconds of a suggestion after many trials; asked: less than 0.3."""
-    from trainer.tuning.sampler import Asker, choose
+    from trainer.tuning.samplers.sampler import Asker, choose
 
     trials, searches = (20, ("random", "tpe")) if quick else (500, ("random", "tpe", "gp", "bayes"))
     print(f"\n| a suggestion after {trials} trials | seconds, median of 5 | asked |\n|---|---|---|")
@@ -167,7 +167,7 @@ def resident() -> float:
 
 def memory(quick: bool, scratch: Path) -> None:
     """The driver's memory along a study."""
-    from trainer.tuning.cluster import connected
+    from trainer.tuning.ray.cluster import connected
 
     trials = 40 if quick else 2000
     seen: list[float] = []

@@ -21,12 +21,12 @@ from pairing import Pairs, head, in_turn, row
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from trainer import config as schema
-from trainer.build import build
-from trainer.composing import compose
-from trainer.job import Job, State
-from trainer.placing import place
-from trainer.submitting import write
+from trainer.config import schema
+from trainer.config.compose import compose
+from trainer.config.instantiate import build
+from trainer.job.directory import Job, State
+from trainer.submission.place import place
+from trainer.submission.submit import write
 
 CASES = {
     "linear on digits, 1 worker": ["algorithm=linear", "data=digits", "train.max_steps=40"],

@@ -14,12 +14,12 @@ import pytest
 from algorithms.xgboost import XGBoost
 from tests.algorithms.contexts import Alone, Together
 from trainer.algorithm import Batch, Estimator
-from trainer.data.opened import Opened
+from trainer.data.encoding.opened import Opened
 from trainer.data.opening import open_data
 from trainer.data.sources import Csv, Libsvm
 from trainer.errors import UserError
-from trainer.refusing import check_data
-from trainer.result import more_is_better
+from trainer.job.result import more_is_better
+from trainer.submission.preflight import check_data
 
 xgboost = pytest.importorskip("xgboost")
 

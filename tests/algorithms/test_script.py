@@ -19,9 +19,9 @@ from algorithms.script.figures import Heard, Metric
 from algorithms.script.process import Process, failure_text, last_words, leave
 from algorithms.script.starting import Host, command, remove, surroundings
 from tests.algorithms import toolkit
-from trainer import node
 from trainer.errors import UserError
-from trainer.result import more_is_better
+from trainer.job import node
+from trainer.job.result import more_is_better
 
 OF_EVERY_TYPE: dict[str, Any] = {
     "epochs": 10,

@@ -17,11 +17,11 @@ from algorithms.linear import Linear
 from algorithms.xgboost import XGBoost
 from tests.algorithms.contexts import Alone
 from trainer.algorithm import Module
-from trainer.artifact import Model
 from trainer.data.opening import open_data
 from trainer.data.source import Source
 from trainer.data.sources import Csv, Libsvm, Npy, Text
-from trainer.scoring import scores, scores_of_module
+from trainer.job.model.artifact import Model
+from trainer.job.model.scoring import scores, scores_of_module
 
 N = 60
 
@@ -209,7 +209,7 @@ def test_what_cannot_be_scored_says_so(csv: Csv) -> None:
     def loop(context: Any) -> None:
         pass
 
-    from trainer.function import Function
+    from trainer.config.code.function import Function
 
     with pytest.raises(trainer.UserError, match="loop reads its data by itself, so no rows can be scored here"):
         trainer.evaluate(Model(Function(loop, {}), opened.schema, None, {}), "test.csv")

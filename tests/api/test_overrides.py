@@ -12,7 +12,7 @@ from pandas import DataFrame
 
 import trainer
 from trainer.api.overrides import settings, written
-from trainer.composing import compose
+from trainer.config.compose import compose
 
 WORDS = [
     "",

@@ -13,7 +13,7 @@ import trainer
 from tests.jobs import end, make_job
 from trainer.api import training
 from trainer.api.overrides import written_as_yaml
-from trainer.job import Job, State
+from trainer.job.directory import Job, State
 
 
 def test_a_job_is_silent_unless_asked_and_goes_on_with_what_is_told_anew(

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from tests.s3 import served
-from trainer.chaos.s3 import Server
-from trainer.data.channel import Channel
+from trainer.data.channel.folders import Folders
+from trainer.data.channel.spec import Channel
 from trainer.data.channels import Channels
-from trainer.data.folders import Folders
 from trainer.errors import UserError
+from trainer.testing.chaos.s3 import Server
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from pyarrow import parquet
 
 from tests.data.conftest import Bytes, Everything
-from trainer.data import paths
-from trainer.data.encoding import encode
+from trainer.data.encoding.rows import encode
+from trainer.data.files import paths
 from trainer.data.opening import open_data
 from trainer.data.sources import Csv, Jsonl, Parquet, Text
 from trainer.errors import UserError

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from tests.data.conftest import Everything
-from trainer.data.encoding import encode
-from trainer.data.naming import column
+from trainer.data.encoding.rows import encode
+from trainer.data.files.naming import column
 from trainer.data.opening import open_data
 from trainer.data.sources import Csv, Jsonl, Parquet
 from trainer.errors import UserError

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainer.job import Job
+from trainer.job.directory import Job
 
 HERE = Path(__file__).parent
 FAULTY = "algorithm._target_=faulty.Faulty"

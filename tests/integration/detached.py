@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from launchers.base import Plan
 from launchers.local import Local
-from trainer.job import Job
+from trainer.job.directory import Job
 
 
 @dataclass(kw_only=True)

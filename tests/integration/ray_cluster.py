@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.integration.studies import environment_of, own_temporary_folder
-from trainer.environment import variables
+from trainer.process.environment import variables
 
 RAY = Path(sys.executable).with_name("ray")
 MINE = "HEADWAY_TEST_RAY_NODE"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.brought_up import SCRIPTS, brought_up
-from trainer.chaos.s3 import Server
+from trainer.testing.chaos.s3 import Server
 
 SCRIPT = SCRIPTS / "s3-server"
 

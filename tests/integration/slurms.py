@@ -8,7 +8,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from trainer.job import Job, read_json
+from trainer.job.directory import Job, read_json
 
 
 def run(*command: str) -> str:

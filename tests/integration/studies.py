@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.command import FAULTY, headway, start
-from trainer.environment import variables
-from trainer.job import Job, read_lines
-from trainer.node import parent_of
+from trainer.job.directory import Job, read_lines
+from trainer.job.node import parent_of
+from trainer.process.environment import variables
 from trainer.tuning.record import StudyRecord, read
 
 SPAN = "algorithm.lr=tag(log,interval(1e-3,1e-1))"

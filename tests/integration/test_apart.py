@@ -13,10 +13,10 @@ import pytest
 
 from tests.integration.command import FAULTY, headway
 from tests.integration.slurms import lose, nodes_of, number_of, run
-from trainer.chaos.s3 import Server
-from trainer.job import Job, State
-from trainer.pulling import bring
-from trainer.storage import staging
+from trainer.job.directory import Job, State
+from trainer.job.remote.download import bring
+from trainer.storage.objects import staging
+from trainer.testing.chaos.s3 import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.command import FAULTY, headway, processes_of, start
-from trainer import checkpoint
-from trainer.chaos.judge import differing_metrics
-from trainer.job import Job, State
+from trainer.job import checkpoint
+from trainer.job.directory import Job, State
+from trainer.testing.chaos.judge import differing_metrics
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.command import environment
-from trainer.job import Job, State, read_json
+from trainer.job.directory import Job, State, read_json
 
 EXAMPLE = Path(__file__).parents[2] / "scripts" / "examples" / "plain_loop"
 LOOP = ["algorithm._target_=resumable.main", "data=none", "tracking=none", "checkpoint.every=5"]

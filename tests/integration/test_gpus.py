@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration import command
 from tests.worker import nvml
-from trainer.job import Job, State
+from trainer.job.directory import Job, State
 
 pytestmark = pytest.mark.slow
 
@@ -20,8 +20,9 @@ SETTINGS = ("algorithm=linear", "data=digits", "train.epochs=2", "train.log_ever
 # every process of the job believes in a GPU, and computes on the CPU
 BELIEVE = """
 import dataclasses, torch
-from trainer.worker import devices, main, telemetry
-from trainer.worker.ranks import Ranks
+from trainer.worker import main
+from trainer.worker.monitoring import devices, telemetry
+from trainer.worker.distributed.ranks import Ranks
 gpu = torch.device("cuda", 0)
 devices.uuid_of = lambda number: f"00{number}"
 torch.cuda.is_available = lambda: True

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from tests.integration.command import FAULTY, environment, headway, start
-from trainer import checkpoint
-from trainer.job import Job, State
-from trainer.result import is_of_the_run
+from trainer.job import checkpoint
+from trainer.job.directory import Job, State
+from trainer.job.result import is_of_the_run
 
 pytestmark = pytest.mark.slow
 
@@ -238,7 +238,7 @@ def test_a_worker_that_hangs_is_found_and_the_job_goes_on(begin: Start, whole: J
     for rank in (0, 1):  # where each stood
         log = run.job.log_path(0, rank).read_text()
         assert "most recent call first" in log
-        assert "trainer/worker/loop.py" in log
+        assert "trainer/worker/training/loop.py" in log
 
 
 def test_a_long_validation_is_no_hang(begin: Start) -> None:

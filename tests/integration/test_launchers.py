@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 
 from tests.integration.slurms import lose, nodes_of, run
-from trainer.job import Job, read_json
+from trainer.job.directory import Job, read_json
 from trainer.testing.launchers import LauncherSuite
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

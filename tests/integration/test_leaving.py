@@ -13,7 +13,7 @@ import pexpect
 import pytest
 
 from tests.integration.command import FAULTY, environment, headway, processes_of, start, until
-from trainer.job import Job, State
+from trainer.job.directory import Job, State
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ import pytest
 import trainer
 from tests.integration import test_sagemaker as container
 from tests.integration.command import headway
-from trainer import node
 from trainer.errors import UserError
-from trainer.job import MAX_RUNTIME, Job, State
+from trainer.job import node
+from trainer.job.directory import MAX_RUNTIME, Job, State
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.command import FAULTY, environment, headway
-from trainer.job import Job, State
+from trainer.job.directory import Job, State
 
 pytestmark = pytest.mark.slow
 

@@ -14,10 +14,10 @@ import pytest
 
 from launchers import child
 from tests.integration.command import FAULTY, environment, headway, until
-from trainer import config as schema
-from trainer.composing import compose
-from trainer.job import Job, State
-from trainer.submitting import write
+from trainer.config import schema
+from trainer.config.compose import compose
+from trainer.job.directory import Job, State
+from trainer.submission.submit import write
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

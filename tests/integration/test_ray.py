@@ -26,7 +26,7 @@ from tests.integration.studies import (
     study,
     wait_until_gone,
 )
-from trainer.job import Job, State
+from trainer.job.directory import Job, State
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("temporary")]
 

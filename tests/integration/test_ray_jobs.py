@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.command import FAULTY, headway, until
 from tests.integration.ray_cluster import two_nodes
-from trainer.job import Job, State
+from trainer.job.directory import Job, State
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.command import FAULTY, environment, headway, start, until
 from tests.integration.ray_cluster import add_node, held_by, lose_node, ray, two_nodes
-from trainer.job import Job, State
+from trainer.job.directory import Job, State
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

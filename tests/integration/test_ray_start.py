@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.command import FAULTY, start
 from tests.integration.studies import COMMON, processes, wait_until_gone
-from trainer.job import Job, State
+from trainer.job.directory import Job, State
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

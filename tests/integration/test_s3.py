@@ -16,8 +16,8 @@ import pytest
 
 from tests.integration.command import FAULTY, as_from_a_terminal, environment, processes_of, until
 from tests.projects import MINE, project
-from trainer.chaos.s3 import Server
-from trainer.chaos.s3_objects import Manners
+from trainer.testing.chaos.s3 import Server
+from trainer.testing.chaos.s3_objects import Manners
 
 URL = "s3://bucket/jobs/one"
 

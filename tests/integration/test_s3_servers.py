@@ -13,14 +13,14 @@ import pytest
 from tests.integration.command import environment, until
 from tests.integration.s3_servers import Gateway, gateway, moto
 from tests.jobs import make_job
-from tests.test_handshake import BIG
-from trainer import carried, checkpoint
-from trainer.carried import Carried
+from tests.storage.test_probe import BIG
 from trainer.errors import UserError
-from trainer.handshake import shake
-from trainer.mirror import Mirror
-from trainer.pulling import pull
-from trainer.storage import S3, Conflict, Encryption
+from trainer.job import carried, checkpoint
+from trainer.job.carried import Carried
+from trainer.job.remote.download import pull
+from trainer.job.remote.mirror import Mirror
+from trainer.storage.objects import S3, Conflict, Encryption
+from trainer.storage.probe import shake
 
 
 @pytest.fixture(scope="module")

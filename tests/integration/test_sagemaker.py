@@ -16,10 +16,10 @@ import pytest
 
 import trainer
 from tests.integration.command import environment
-from trainer import sagemaker
-from trainer.chaos.s3 import Server
+from trainer.cli import sagemaker
 from trainer.errors import UserError
-from trainer.job import Job, State
+from trainer.job.directory import Job, State
+from trainer.testing.chaos.s3 import Server
 
 WILD = Path(__file__).parents[1] / "wild"
 

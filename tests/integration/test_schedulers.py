@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.integration.command import headway
-from trainer import checkpoint
-from trainer.config import load
-from trainer.job import Job, State
+from trainer.config.schema import load
+from trainer.job import checkpoint
+from trainer.job.directory import Job, State
 from trainer.tuning.record import StudyRecord, read
 from trainer.tuning.study import held
 

@@ -11,8 +11,8 @@ import pytest
 
 from tests.integration import test_sagemaker as container
 from tests.integration.command import headway
-from trainer.chaos.s3 import Server
-from trainer.job import Job
+from trainer.job.directory import Job
+from trainer.testing.chaos.s3 import Server
 
 pytestmark = pytest.mark.slow
 

@@ -16,9 +16,9 @@ import pytest
 from tests.algorithms import open_mpi
 from tests.integration.command import headway, start
 from tests.integration.test_s3 import Machine
-from trainer import node
-from trainer.chaos.s3 import Server
-from trainer.job import Job, State
+from trainer.job import node
+from trainer.job.directory import Job, State
+from trainer.testing.chaos.s3 import Server
 
 WILD = Path(__file__).parents[1] / "wild"
 LOSS = '+algorithm.metrics.loss="loss=([0-9.]+)"'

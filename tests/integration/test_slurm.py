@@ -13,7 +13,7 @@ import pytest
 from tests.integration import command
 from tests.integration.command import FAULTY, headway, start
 from tests.integration.slurms import lose, nodes_of, number_of, run
-from trainer.job import Job, State
+from trainer.job.directory import Job, State
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

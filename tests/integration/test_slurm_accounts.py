@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from launchers.slurm_queue import Record, accounted
+from launchers.slurm.queue import Record, accounted
 from tests.integration.command import headway
 from tests.integration.conftest import slurm_cluster
 from tests.integration.slurms import number_of, run
-from trainer.job import Job
+from trainer.job.directory import Job
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

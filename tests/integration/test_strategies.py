@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from tests.integration.command import headway, start
-from trainer import artifact, checkpoint
-from trainer.job import Job, State
-from trainer.worker.state import weights_in
+from trainer.job import checkpoint
+from trainer.job.directory import Job, State
+from trainer.job.model import artifact
+from trainer.worker.checkpointing.state import weights_in
 
 pytest.importorskip("deepspeed")
 
@@ -51,7 +52,7 @@ def interrupted(name: str, number: signal.Signals, *more: str) -> Job:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < end
         time.sleep(0.02)
-    from trainer.job import read_json
+    from trainer.job.directory import read_json
 
     node = read_json(job.logs / "node-0.json")
     assert node is not None

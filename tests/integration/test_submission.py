@@ -15,7 +15,7 @@ import pytest
 from tests.integration.command import headway, start
 from tests.integration.studies import own_temporary_folder
 from tests.projects import MINE, edit, project
-from trainer.job import Job, State
+from trainer.job.directory import Job, State
 
 pytestmark = pytest.mark.slow
 
@@ -162,10 +162,10 @@ def test_a_job_of_a_sweep_that_starts_late_runs_what_was_submitted(tree: Path) -
 def test_two_jobs_in_one_warm_agent_have_each_its_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same module names, other modules."""
     from launchers.local import Local
-    from trainer import bundle
-    from trainer import config as schema
-    from trainer.composing import compose
-    from trainer.submitting import write
+    from trainer.config import schema
+    from trainer.config.compose import compose
+    from trainer.submission import bundle
+    from trainer.submission.submit import write
 
     losses, agents = [], set()
     for number, scale in enumerate(("0.0", "1.0")):

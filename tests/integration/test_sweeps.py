@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.integration.command import FAULTY, headway, processes_of, start
-from trainer.job import Job, State
+from trainer.job.directory import Job, State
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.integration.command import FAULTY, headway
-from trainer.job import Job
-from trainer.node import PARTS
-from trainer.result import is_of_the_run
+from trainer.job.directory import Job
+from trainer.job.node import PARTS
+from trainer.job.result import is_of_the_run
 
 pytestmark = pytest.mark.slow
 

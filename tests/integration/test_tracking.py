@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tests.integration.command import headway
-from trainer.job import Job
+from trainer.job.directory import Job
 
 AWAY = """
 class Away:

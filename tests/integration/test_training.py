@@ -10,7 +10,7 @@ import pytest
 
 import trainer
 from tests.integration.command import FAULTY, headway, start, until
-from trainer.job import Job
+from trainer.job.directory import Job
 
 
 def curve(job: Path, name: str = "train_loss") -> list[float]:

@@ -26,8 +26,8 @@ from tests.integration.studies import (
     study,
     wait_until_gone,
 )
-from trainer.job import Job, State
-from trainer.node import parent_of
+from trainer.job.directory import Job, State
+from trainer.job.node import parent_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.usefixtures("temporary")]
 

@@ -6,7 +6,7 @@ import pytest
 
 from launchers.hosts import Hosts
 from trainer.errors import UserError
-from trainer.job import Job, State
+from trainer.job.directory import Job, State
 
 
 def test_each_host_starts_an_agent_that_finds_the_others_on_s3() -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from launchers.lives import kept, newest, note_death, saved_since
-from trainer import checkpoint, node, scratch
-from trainer.job import Job, State
+from launchers.agent.lives import kept, newest, note_death, saved_since
+from trainer.job import checkpoint, node
+from trainer.job.directory import Job, State
+from trainer.process import scratch
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 
 from launchers.slurm_end import end, leads_anywhere, survive
 from tests.jobs import make_job, start
-from trainer import checkpoint
-from trainer.job import Job, State, write_json
+from trainer.job import checkpoint
+from trainer.job.directory import Job, State, write_json
 
 
 @pytest.fixture

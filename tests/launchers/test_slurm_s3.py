@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from launchers.slurm import NUMBER, Slurm
+from launchers.slurm.launcher import NUMBER, Slurm
 from tests.jobs import make_job, start
-from trainer import pulling
-from trainer.chaos.s3 import Server
-from trainer.job import Job, State, write_json
+from trainer.job.directory import Job, State, write_json
+from trainer.job.remote import download
+from trainer.testing.chaos.s3 import Server
 
 
 @pytest.mark.slow
@@ -37,5 +37,5 @@ def test_while_s3_can_not_be_reached_that_is_said(tmp_path: Path, monkeypatch: p
         for status in statuses:
             assert (status.state, status.alive) == (State.RUNNING, True)
             assert f"{address} can't be reached; shown is what was known before" in status.reason
-        time.sleep(pulling.LOOK_SECONDS)
+        time.sleep(download.LOOK_SECONDS)
         assert launcher.status(job).reason == ""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trainer.tuning.sampler import Asker, choose
+from trainer.tuning.samplers.sampler import Asker, choose
 from trainer.tuning.spaces.parameter import Parameter
 from trainer.tuning.spaces.space import Space
 from trainer.tuning.study import Study, held

@@ -12,7 +12,7 @@ import pytest
 
 from tests.test_damage import DAMAGES, FEW
 from tests.tuning.written import over, written
-from trainer.cli import main
+from trainer.cli.command import main
 
 OF_THE_STUDY = ["study.yaml", "study.journal", "events.jsonl"]
 OF_A_TRIAL = [

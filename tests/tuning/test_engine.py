@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from tests.tuning.studies import LR, asker, space_of, study_in
-from trainer.composing import compose
-from trainer.config import check, load
+from trainer.config.compose import compose
+from trainer.config.schema import check, load
 from trainer.errors import UserError
-from trainer.job import State, read_json
-from trainer.result import write_result
+from trainer.job.directory import State, read_json
+from trainer.job.result import write_result
 from trainer.tuning.ends import ends_of
 from trainer.tuning.engine import Engine, Live
 from trainer.tuning.run import ORDER

@@ -11,7 +11,7 @@ import pytest
 
 from tests.tuning.test_engine import begin, complete, engine_in, report, state_of
 from trainer.errors import UserError
-from trainer.job import State
+from trainer.job.directory import State
 from trainer.tuning.journal import Journal, Snapshot
 from trainer.tuning.record import read
 

@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from tests.jobs import make_job, validate
 from tests.tuning.written import START, begun, big, over, written
 from trainer.errors import UserError
-from trainer.job import Job, State
+from trainer.job.directory import Job, State
 from trainer.tuning.record import StudyRecord, Trial, read, short_keys
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.cli import main
+from trainer.cli.command import main
 
 SWEEP = ["train", "-m", "hydra/sweeper=headway", "algorithm=linear", "data=digits"]
 SPAN = "algorithm.lr=tag(log,interval(1e-4,1))"

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from tests.jobs import end, make_job, start, validate
-from trainer.job import Job, State, append_line
+from trainer.job.directory import Job, State, append_line
 from trainer.tuning.record import StudyRecord, Trial
 
 START = 1_750_000_000.0

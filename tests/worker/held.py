@@ -15,8 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainer.algorithm import Batch, Module
 from trainer.data.schema import Schema
-from trainer.worker.blocks import blocks_of
-from trainer.worker.replicated import Call
+from trainer.worker.strategy.blocks import blocks_of
+from trainer.worker.strategy.replicated import Call
 
 STEPS = 2
 

@@ -11,7 +11,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from trainer.worker import devices
+from trainer.worker.monitoring import devices
 
 SOURCE = Path(__file__).with_name("nvml_stub.c")
 GIB = 2**30

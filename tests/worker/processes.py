@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch._dynamo  # an optimizer imports it when first made: here once for all workers
 
-from trainer.worker.ranks import TIMEOUT, Ranks
+from trainer.worker.distributed.ranks import TIMEOUT, Ranks
 
 PATIENCE = 240.0  # seconds
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from trainer.build import build
-from trainer.composing import compose
-from trainer.config import check
+from trainer.config.compose import compose
+from trainer.config.instantiate import build
+from trainer.config.schema import check
 from trainer.data.opening import open_data
-from trainer.job import Job
-from trainer.worker.ranks import Ranks
+from trainer.job.directory import Job
+from trainer.worker.distributed.ranks import Ranks
 
 
 def session_of(folder: Path, *overrides: str, ranks: Ranks | None = None) -> Any:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from trainer.config.code.signature import check
 from trainer.errors import UserError
-from trainer.job import Job
-from trainer.signature import check
+from trainer.job.directory import Job
 from trainer.worker import trackers
 from trainer.worker.metrics import Reporter
 from trainer.worker.trackers import MLflow, NoTracker, TensorBoard, Tracker

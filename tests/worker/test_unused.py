@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.worker.processes import on_workers
-from tests.worker.test_strategy import STRATEGIES, make
+from tests.worker.strategy.test_choice import STRATEGIES, make
 from trainer.algorithm import Batch, Module
 from trainer.errors import HeadwayError
-from trainer.worker.averaged import AveragedAlone
-from trainer.worker.ranks import Ranks
-from trainer.worker.replicated import Replicated
-from trainer.worker.state import Training
+from trainer.worker.checkpointing.state import Training
+from trainer.worker.distributed.averaging import AveragedAlone
+from trainer.worker.distributed.ranks import Ranks
+from trainer.worker.strategy.replicated import Replicated
 
 STEPS = 6
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from trainer.worker.ranks import Ranks
+from trainer.worker.distributed.ranks import Ranks
 
 T = TypeVar("T")
 PATIENCE = 30.0  # seconds after which a worker that waits for the others takes them for lost

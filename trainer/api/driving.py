@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer import leaving
 from trainer.errors import ExitCode, HeadwayError, UserError
-from trainer.interpreter import safe, working_folder_last
-from trainer.parent_death import dies_with
+from trainer.process import signals
+from trainer.process.interpreter import safe, working_folder_last
+from trainer.process.parent_death import dies_with
 
 ERROR = "error: "
 ENDS = {*ExitCode} - {ExitCode.MISTAKE}  # with which a study ends that has told by itself how
@@ -73,7 +73,7 @@ def _hear(process: subprocess.Popen[bytes], verbose: bool) -> None:
 
 def main() -> int:
     """The process itself: it is told on its standard input what to drive."""
-    leaving.hear()
+    signals.hear()
     working_folder_last()
     directory, facts, recommended, path = pickle.load(sys.stdin.buffer)
     sys.path += [one for one in path if one not in sys.path]
@@ -85,7 +85,7 @@ def main() -> int:
         print(f"{ERROR}{error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as asked:
-        return leaving.exit_code(asked, can_go_on=True)
+        return signals.exit_code(asked, can_go_on=True)
 
 
 if __name__ == "__main__":

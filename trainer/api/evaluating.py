@@ -12,8 +12,8 @@ from typing import Any
 from trainer.api.overrides import plain, settings, written
 from trainer.api.result import Result
 from trainer.api.tables import pair_of, table_of
-from trainer.artifact import PREDICT_BATCH, PREDICT_TEXTS, Model, load
 from trainer.errors import UserError
+from trainer.job.model.artifact import PREDICT_BATCH, PREDICT_TEXTS, Model, load
 
 ENDINGS = {
     **{".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".npy": "npy"},
@@ -35,9 +35,9 @@ def evaluate(model: Model | Result | str | Path, rows: Any = None, /, **keywords
     tells the format unless `data` does. All rows are in memory at once. Raises UserError for rows that don't fit the model, and
     for a model that can't be scored, such as that of a loop of one's own.
     """
-    from trainer.data.labelled import labelled
-    from trainer.function import Function
-    from trainer.scoring import scores, scores_of_module
+    from trainer.config.code.function import Function
+    from trainer.data.encoding.labelled import labelled
+    from trainer.job.model.scoring import scores, scores_of_module
 
     if isinstance(model, Result):
         if model.model is None:
@@ -84,10 +84,10 @@ def _rows(model: Model, rows: Any, found: dict[str, Any]) -> Any:
 
 
 def _source(model: Model, path: str | os.PathLike[str] | None, found: dict[str, Any]) -> Any:
-    from trainer.composing import compose
+    from trainer.cli.predicting import source_of
+    from trainer.config.compose import compose
+    from trainer.config.unused import refuse_of_source
     from trainer.data.source import Source
-    from trainer.predicting import source_of
-    from trainer.unused import refuse_of_source
 
     if path is not None and "data.test" in found:
         raise UserError("data.test: the rows are given already; leave it out")
@@ -109,7 +109,7 @@ def _source(model: Model, path: str | os.PathLike[str] | None, found: dict[str, 
 
 def _format(path: Any, model: Model) -> dict[str, str]:
     """How a path's files are read, as the ending of the first one tells. Raises UserError."""
-    from trainer.data.paths import resolve
+    from trainer.data.files.paths import resolve
 
     first = Path(resolve(plain(path, "data.test"))[0])
     ending = first.with_suffix("").suffix if first.suffix in PACKED else first.suffix

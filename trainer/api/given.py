@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer import private
 from trainer.api.tables import coded, pair_of, table_of
-from trainer.config import load
+from trainer.config.schema import load
 from trainer.errors import UserError
-from trainer.job import GIVEN
+from trainer.job import private
+from trainer.job.directory import GIVEN
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -88,7 +88,7 @@ def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _is_mapping(key: str) -> bool:
-    from trainer.conf_files import known_keys
+    from trainer.config.conf_files import known_keys
 
     return key.lstrip("+") in known_keys()
 

@@ -52,7 +52,7 @@ class Result:
 
         Read from the job's directory. Raises UserError if that is gone, or pandas isn't installed.
         """
-        from trainer.job import Job
+        from trainer.job.directory import Job
 
         job = Job(Path(self.dir))
         if not job.exists():
@@ -66,8 +66,8 @@ class Result:
         return frame(rows)
 
     def __repr__(self) -> str:
-        from trainer.figures import duration, figure, prominence, short_path
-        from trainer.summary import amounts
+        from trainer.job.view.summary import amounts
+        from trainer.process.format import duration, figure, prominence, short_path
 
         lines = [f"{self.status}  {short_path(self.dir)}  in {duration(self.seconds['wall'])}"]
         for name in sorted(self.metrics, key=prominence)[:SHOWN]:

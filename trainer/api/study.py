@@ -54,7 +54,7 @@ class StudyResult:
         return frame(trials_table(self.record))
 
     def __repr__(self) -> str:
-        from trainer.figures import duration, figure, short_path
+        from trainer.process.format import duration, figure, short_path
         from trainer.tuning.record import short_keys
         from trainer.tuning.reports.show import counts
         from trainer.tuning.reports.totals import totals

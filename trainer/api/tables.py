@@ -144,7 +144,7 @@ def _column(cells: Any, name: str, what: str) -> Any:
     if isinstance(cells, np.ma.MaskedArray):
         cells, mask = cells.data, np.ma.getmaskarray(cells)
     if isinstance(cells, np.ndarray) and cells.dtype.kind in "iuf":
-        from trainer.data.reading import native
+        from trainer.data.formats.blocks import native
 
         cells = native(cells)
     try:

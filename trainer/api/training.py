@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer import location
 from trainer.api.given import refuse_remote, taken
 from trainer.api.overrides import Overrides, settings, written, written_as_yaml
 from trainer.api.result import Result
+from trainer.config.folder_name import check_folder
 from trainer.errors import HeadwayError, UserError
-from trainer.folder_name import check_folder
-from trainer.job import Job, State, Status
-from trainer.placing import address_of
-from trainer.running import run
+from trainer.job import location
+from trainer.job.directory import Job, State, Status
+from trainer.submission.place import address_of
+from trainer.submission.run import run
 
 LOOK_SECONDS = 0.02
 
@@ -38,13 +38,13 @@ def train(
     config_dir: a folder that joins the config search path. verbose: show what the command shows, a live bar in a terminal or a
     notebook. Raises UserError for what the config gets wrong, and HeadwayError if the job fails.
     """
-    from trainer import codepath
-    from trainer.composing import compose
-    from trainer.conf_files import added
+    from trainer.config.compose import compose
+    from trainer.config.conf_files import added
+    from trainer.job import code_path
 
     found = settings(overrides, keywords)
     given = taken(found)
-    codepath.last(*added([*written(found), "--config-dir", str(config_dir or "")]))
+    code_path.last(*added([*written(found), "--config-dir", str(config_dir or "")]))
     config = compose(written(found), config_dir=config_dir)
     if given is None:
         return finished(config, verbose)
@@ -69,9 +69,9 @@ def resume(job: str | Path | Result, /, overrides: Overrides = (), *, verbose: b
     job: its name, its directory, or its result. overrides, keywords: what is to be different, as `train` takes it. Raises
     UserError for what it can't go on with, and HeadwayError if it fails.
     """
-    from trainer import codepath
-    from trainer.listing import find_job
-    from trainer.resuming import resumed
+    from trainer.job import code_path
+    from trainer.job.view.listing import find_job
+    from trainer.submission.resume import resumed
 
     found = settings(overrides, keywords)
     if taken(dict(found)) is not None:
@@ -79,7 +79,7 @@ def resume(job: str | Path | Result, /, overrides: Overrides = (), *, verbose: b
             "data: a job goes on with the rows that it began with; give others as paths, or begin a new job"
         )
     begun = find_job(job.dir if isinstance(job, Result) else os.fspath(job))
-    codepath.last(begun.dir)
+    code_path.last(begun.dir)
     return finished(resumed(begun, written_as_yaml(found)), verbose, resumes=True)
 
 
@@ -89,7 +89,7 @@ def finished(config: Mapping[str, Any], verbose: bool, *, resumes: bool = False)
         if config["job"][key]:
             raise UserError(f"job.{key}: there would be no result to return; use `headway train` for it")
     if verbose:
-        from trainer import terminal
+        from trainer.job.view import terminal
 
         job, _ = run(config, begin=terminal.header, follow=terminal.follow, announce=print, resumes=resumes)
     else:
@@ -98,7 +98,7 @@ def finished(config: Mapping[str, Any], verbose: bool, *, resumes: bool = False)
     if result is None:
         raise HeadwayError(f"{job.dir}: the job left no result; its log is in {job.logs}")
     if result["status"] == State.FAILED:
-        from trainer.summary import error_line
+        from trainer.job.view.summary import error_line
 
         mistaken = bool(job.last_event().get("user_error"))
         raise (UserError if mistaken else HeadwayError)(error_line(job, result))

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer import codepath
 from trainer.api.driving import run
 from trainer.api.given import taken
 from trainer.api.overrides import Overrides, settings, written
 from trainer.api.study import StudyResult, best_of
-from trainer.composing import compose
-from trainer.conf_files import added
+from trainer.config.compose import compose
+from trainer.config.conf_files import added
 from trainer.errors import ExitCode, HeadwayError, UserError
+from trainer.job import code_path
 from trainer.tuning.planning import arranged, place, planned
 from trainer.tuning.record import DESCRIPTION, read
 
@@ -41,7 +41,7 @@ def tune(
         found["tune.space"] = _space(space)
     folder = None if config_dir is None else str(Path(config_dir).absolute())
     given = taken(found)
-    codepath.last(*added([*written(found), "--config-dir", folder or ""]))
+    code_path.last(*added([*written(found), "--config-dir", folder or ""]))
     if given is None:
         return _driven(found, folder, verbose)
     config = compose(arranged(written(found))[0], config_dir=folder, space=True, name="tune")

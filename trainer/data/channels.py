@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from trainer.data.channel import PIPE, Channel
+from trainer.data.channel.spec import PIPE, Channel
 from trainer.data.source import Source
 from trainer.errors import UserError
 

@@ -10,30 +10,31 @@ import numpy as np
 import torch
 
 from trainer.algorithm import Algorithm
-from trainer.data import cache, order, table
-from trainer.data.cells import where
+from trainer.data.channel.folders import Folders
 from trainer.data.channels import Channels
-from trainer.data.choice import has_column
-from trainer.data.columns import Feature, told_unknown, worth_a_line
-from trainer.data.content import content
-from trainer.data.encoding import encode, fill_values
-from trainer.data.folders import Folders
-from trainer.data.grouped import Grouped, groups_of, said_of_groups
-from trainer.data.ingest import ingest
-from trainer.data.labels import Label
-from trainer.data.naming import column
-from trainer.data.opened import Opened
-from trainer.data.part import GroupPart, Part
-from trainer.data.roles import check_roles
-from trainer.data.samples import InMemory, Labels, Samples
+from trainer.data.columns.features import Feature, told_unknown, worth_a_line
+from trainer.data.columns.labels import Label
+from trainer.data.encoding.ingest import ingest
+from trainer.data.encoding.opened import Opened
+from trainer.data.encoding.rows import encode, fill_values
+from trainer.data.encoding.target import check_classes, label_column, labels_for, said, said_of_bounds, settle
+from trainer.data.encoding.text import open_text
+from trainer.data.files import cache
+from trainer.data.files.cells import where
+from trainer.data.files.content import content
+from trainer.data.files.naming import column
+from trainer.data.formats.choice import has_column
+from trainer.data.formats.roles import check_roles
 from trainer.data.schema import Column, Schema
 from trainer.data.source import Source
-from trainer.data.sparse import Sparse, SparseStreaming, fitted, joined
-from trainer.data.statistics import Moments, count_labels, measure
-from trainer.data.streaming import Streaming
-from trainer.data.table import Table
-from trainer.data.target import check_classes, label_column, labels_for, said, said_of_bounds, settle
-from trainer.data.text import open_text
+from trainer.data.tables import order, table
+from trainer.data.tables.grouped import Grouped, groups_of, said_of_groups
+from trainer.data.tables.part import GroupPart, Part
+from trainer.data.tables.samples import InMemory, Labels, Samples
+from trainer.data.tables.sparse import Sparse, SparseStreaming, fitted, joined
+from trainer.data.tables.statistics import Moments, count_labels, measure
+from trainer.data.tables.streaming import Streaming
+from trainer.data.tables.table import Table
 from trainer.errors import UserError
 
 __all__ = ["Opened", "encode", "open_data"]

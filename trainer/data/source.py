@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from trainer.algorithm import Range
-from trainer.data import paths
-from trainer.data.naming import column
-from trainer.data.spelling import Spelling
+from trainer.data.files import paths
+from trainer.data.files.naming import column
+from trainer.data.files.spelling import Spelling
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from trainer.data.bundled import Arrays
+    from trainer.data.files.bundled import Arrays
 
 
 INDEX_LEVEL = "__index_level_"  # how pandas names a nameless index in files

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from trainer.algorithm import Range
-from trainer.data.naming import column
+from trainer.data.files.naming import column
+from trainer.data.files.spelling import Spelling
 from trainer.data.source import Piece, Source
-from trainer.data.spelling import Spelling
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
-    from trainer.data.bundled import Arrays
+    from trainer.data.files.bundled import Arrays
 
 
 @dataclass(kw_only=True)
@@ -57,23 +57,23 @@ class Csv(Source):
             if getattr(self, key) == self.thousands:
                 raise UserError(f"data.thousands={self.thousands!r} is data.{key} too: one of them is another")
         if role == "train" and not takes_text:
-            from trainer.data.delimited import check_spelling
+            from trainer.data.formats.delimited import check_spelling
 
             check_spelling(self, self.files()[0])
 
     def names(self, path: str) -> list[str]:
-        from trainer.data.delimited import csv_names
+        from trainer.data.formats.delimited import csv_names
 
         return csv_names(path, header=self.header, delimiter=self.delimiter)
 
     def batches(self, files: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[Piece]:
-        from trainer.data.delimited import read_csv
+        from trainer.data.formats.delimited import read_csv
 
         for path in files:
             yield from read_csv(path, columns, header=self.header, delimiter=self.delimiter)
 
     def row(self, path: str, number: int) -> int:
-        from trainer.data.delimited import csv_line
+        from trainer.data.formats.delimited import csv_line
 
         return csv_line(path, number, header=self.header, delimiter=self.delimiter)
 
@@ -87,17 +87,17 @@ class Parquet(Source):
     utf8: ClassVar[bool] = False
 
     def names(self, path: str) -> list[str]:
-        from trainer.data.reading import parquet_names
+        from trainer.data.formats.blocks import parquet_names
 
         return parquet_names(path)
 
     def index(self, path: str) -> list[str]:
-        from trainer.data.reading import parquet_index
+        from trainer.data.formats.blocks import parquet_index
 
         return list(dict.fromkeys([*super().index(path), *parquet_index(path)]))
 
     def batches(self, files: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[Piece]:
-        from trainer.data.reading import read_parquet
+        from trainer.data.formats.blocks import read_parquet
 
         for path in files:
             yield from read_parquet(path, columns)
@@ -111,17 +111,17 @@ class Jsonl(Source):
     optional: ClassVar[bool] = True
 
     def head_names(self, path: str) -> list[str]:
-        from trainer.data.jsonlines import jsonl_names
+        from trainer.data.formats.jsonlines import jsonl_names
 
         return jsonl_names(path, head=True)
 
     def names(self, path: str) -> list[str]:
-        from trainer.data.jsonlines import jsonl_names
+        from trainer.data.formats.jsonlines import jsonl_names
 
         return jsonl_names(path)
 
     def batches(self, files: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[Piece]:
-        from trainer.data.jsonlines import read_jsonl
+        from trainer.data.formats.jsonlines import read_jsonl
 
         for path in files:
             yield from read_jsonl(path, columns)
@@ -144,7 +144,7 @@ class Libsvm(Source):
         return []
 
     def batches(self, files: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[Piece]:
-        from trainer.data.reading import read_libsvm
+        from trainer.data.formats.blocks import read_libsvm
 
         for path in files:
             yield from read_libsvm(path)
@@ -161,12 +161,12 @@ class Npy(Source):
     label: str | int | None = -1
 
     def names(self, path: str) -> list[str]:
-        from trainer.data.reading import npy_names
+        from trainer.data.formats.blocks import npy_names
 
         return npy_names(path)
 
     def batches(self, files: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[Piece]:
-        from trainer.data.reading import read_npy
+        from trainer.data.formats.blocks import read_npy
 
         for path in files:
             yield from read_npy(path, columns)
@@ -190,7 +190,7 @@ class Text(Source):
         return ["text"]
 
     def batches(self, files: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[Piece]:
-        from trainer.data.reading import read_text
+        from trainer.data.formats.blocks import read_text
 
         for path in files:
             yield from read_text(path)
@@ -246,7 +246,7 @@ class Digits(_Bundled):
     name: ClassVar[str] = "digits"
 
     def arrays(self) -> Any:
-        from trainer.data.bundled import digits
+        from trainer.data.files.bundled import digits
 
         return digits(self._folder() / "digits.csv.gz")
 
@@ -258,7 +258,7 @@ class BreastCancer(_Bundled):
     name: ClassVar[str] = "breast_cancer"
 
     def arrays(self) -> Any:
-        from trainer.data.bundled import breast_cancer
+        from trainer.data.files.bundled import breast_cancer
 
         return breast_cancer(self._folder() / "breast_cancer.csv")
 

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from trainer.errors import ExitCode, HeadwayError, UserError
-from trainer.figures import plural
-from trainer.job import Job, State, read_json
+from trainer.job.directory import Job, State, read_json
+from trainer.process.format import plural
 
 PATIENCE = 180.0  # seconds that a command may take
 LEAVE_SECONDS = 30.0
@@ -37,9 +37,9 @@ NO_MODEL = ("artifact.json",)  # of a model's files, those that tell of the trai
 PREDICT = """
 import json, sys
 import trainer
-from trainer.build import build
+from trainer.config.instantiate import build
 from trainer.data.opening import encode
-from trainer.function import Function
+from trainer.config.code.function import Function
 model, source = trainer.load(sys.argv[1], trust_code=True), build(json.loads(sys.argv[2]), "data")
 if isinstance(model.algorithm, Function):
     sys.exit(print("null"))
@@ -147,8 +147,8 @@ class Bench:
 
     def uses(self, override: str) -> bool:
         """Whether the algorithm uses a setting, which would be refused otherwise."""
-        from trainer.composing import compose
-        from trainer.unused import told
+        from trainer.config.compose import compose
+        from trainer.config.unused import told
 
         if os.getcwd() not in sys.path:  # where the command looks, too
             sys.path.append(os.getcwd())
@@ -257,7 +257,7 @@ def loads(bench: Bench) -> str:
 
 def predicts(bench: Bench) -> str:
     """it predicts a row for each row, by the command as in Python"""
-    from trainer.config import load
+    from trainer.config.schema import load
 
     config, model = load(bench.folder / "whole" / "config.yaml"), bench.folder / "whole" / "model"
     source = {**config["data"], "test": config["data"].get("test") or config["data"].get("train")}
@@ -293,7 +293,7 @@ def _is_split(override: str) -> bool:
 
 def tunes(bench: Bench) -> str:
     """two trials of a search complete"""
-    from trainer.composing import compose, recommended
+    from trainer.config.compose import compose, recommended
 
     space = recommended(compose(["tracking=none", *bench.overrides], space=True))
     usual = next(one for one in ("train.batch_size=choice(16,32)", "job.seed=choice(0,1)") if bench.uses(one))

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from trainer.job import Job, State, read_json
+from trainer.job.directory import Job, State, read_json
 
 STEPS = 90
 PACED = ["algorithm._target_=trainer.testing.paced.Paced", "data=digits", "train.epochs=2", "checkpoint.every=10"]

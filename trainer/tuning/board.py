@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.figures import clock, duration, figure, plural, short_path
-from trainer.job import State
-from trainer.summary import choice, line, make_console, pair
+from trainer.job.directory import State
+from trainer.job.view.summary import choice, line, make_console, pair
+from trainer.process.escape import visible
+from trainer.process.format import clock, duration, figure, plural, short_path
 from trainer.tuning.default import DEFAULT
 from trainer.tuning.engine import Engine, Live, News
 from trainer.tuning.record import short_keys
 from trainer.tuning.spaces.space import Space, described
-from trainer.visible import visible
 
 REFRESH = 0.25  # seconds between looks at what runs
 PLAIN_EVERY = 30.0  # seconds between lines about what runs where there is no terminal

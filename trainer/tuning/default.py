@@ -14,7 +14,7 @@ from trainer.tuning.spaces.placing import known_values
 from trainer.tuning.spaces.space import Space
 
 if TYPE_CHECKING:
-    from trainer.tuning.sampler import Choice
+    from trainer.tuning.samplers.sampler import Choice
 
 DEFAULT = "default"  # the attribute of that trial in the storage
 WHOLE = ("cmaes", "nsga2")  # searches that a trial would mislead which has no place in the space

@@ -10,8 +10,8 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from trainer.config import seconds
-from trainer.figures import figure, plural
+from trainer.config.schema import seconds
+from trainer.process.format import figure, plural
 
 DEFAULT_TRIALS = 50
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

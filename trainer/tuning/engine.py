@@ -15,17 +15,18 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from trainer import bundle, moment
-from trainer import config as schema
-from trainer.account import busy_seconds
+from trainer.config import schema
 from trainer.errors import HeadwayError, UserError, did_you_mean
-from trainer.job import Job, State, lines_of, read_hint, write_json
-from trainer.shapes import wrong_event
-from trainer.submitting import write
+from trainer.job.account import busy_seconds
+from trainer.job.directory import Job, State, lines_of, read_hint, write_json
+from trainer.job.records import wrong_event
+from trainer.process import clock
+from trainer.submission import bundle
+from trainer.submission.submit import write
 from trainer.tuning.ends import End, Ends
 from trainer.tuning.record import EVENTS, TRIALS
 from trainer.tuning.run import ORDER
-from trainer.tuning.sampler import Asker, Exhausted
+from trainer.tuning.samplers.sampler import Asker, Exhausted
 from trainer.tuning.schedulers.scheduler import Scheduler
 from trainer.tuning.schedulers.succession import total_of
 from trainer.tuning.spaces.expression import Expression
@@ -142,7 +143,7 @@ class Engine:
         if job is None or config is None:
             return self._prepare(frozen, dict(told["config"]))
         since = float(told["started"])
-        held = busy_seconds(job.events(), moment.now())
+        held = busy_seconds(job.events(), clock.now())
         workers = workers_of(config)
         return Live(frozen, dict(frozen.user_attrs["config"]), job, since, held=held, workers=workers)
 
@@ -249,7 +250,7 @@ class Engine:
         ended, frozen = report["ended"], live.frozen
         if ended == "paused":
             return
-        seconds = busy_seconds(live.job.events(), moment.now()) * live.workers
+        seconds = busy_seconds(live.job.events(), clock.now()) * live.workers
         self._device_seconds += seconds
         result = live.job.result() or {}
         known = {name: m["last"]["value"] for name, m in (result.get("metrics") or {}).items()}
@@ -378,7 +379,7 @@ def _driven_seconds(study: Study) -> float:
                 total += max([0.0, *(e - since["time"] for e in ends if since["time"] <= e <= event["time"])])
             since = event
         elif since is not None:
-            total, since = total + moment.seconds(since, event), None
+            total, since = total + clock.seconds(since, event), None
     if since is not None:
         total += max([0.0, *(e - since["time"] for e in ends if e >= since["time"])])
     return total

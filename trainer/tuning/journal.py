@@ -20,9 +20,9 @@ from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
-from trainer import plain_file
-from trainer.checkpoint import sync
 from trainer.errors import UserError
+from trainer.job.checkpoint import sync
+from trainer.process import plain_file
 
 MORE = "more"  # in a line, beside what Optuna reads of it: how many more there are of its group
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainer.algorithm import Algorithm
-from trainer.conf_files import keys
-from trainer.config import Config, one_of, seconds
+from trainer.config.conf_files import keys
+from trainer.config.schema import Config, one_of, seconds
 from trainer.errors import UserError
 
 SEARCHES = ("bayes", "gp", "tpe", "cmaes", "random", "grid", "nsga2")
@@ -130,8 +130,8 @@ def refuse_of_trials(job: Mapping[str, Any]) -> None:
 
 def metrics_of(tune: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """The metrics that a study looks at, and for each `min` or `max`. Raises UserError."""
-    from trainer.result import more_is_better
-    from trainer.signature import class_constant
+    from trainer.config.code.signature import class_constant
+    from trainer.job.result import more_is_better
 
     named = tune["metric"] if tune["metric"] is not None else config["train"]["early_stopping"]["metric"]
     metrics = [str(m) for m in named] if isinstance(named, list | tuple) else [str(named)]

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from trainer import config as schema
-from trainer import secret
-from trainer.build import build as built
-from trainer.choosing import portable
-from trainer.composing import recommended, register
+from trainer.config import schema, secret
+from trainer.config.choices import portable
+from trainer.config.code.signature import short_name
+from trainer.config.compose import recommended, register
+from trainer.config.folder_name import check_folder
+from trainer.config.instantiate import build as built
 from trainer.errors import UserError
-from trainer.folder_name import check_folder
-from trainer.refusing import check_data, refuse_impossible
-from trainer.signature import short_name
+from trainer.submission.preflight import check_data, refuse_impossible
 from trainer.tuning import options as study_options
 from trainer.tuning.spaces.checking import build
 from trainer.tuning.spaces.grammar import from_config, split, unfixed
@@ -80,7 +79,7 @@ def planned(
 ) -> Plan:
     """Checks all that can be checked before the first trial. Raises UserError."""
     from trainer.tuning.ends import ends_of
-    from trainer.tuning.sampler import choose
+    from trainer.tuning.samplers.sampler import choose
     from trainer.tuning.schedulers.choice import scheduler_of
     from trainer.tuning.spaces.expression import partition
     from trainer.tuning.spaces.placing import known_values

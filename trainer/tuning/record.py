@@ -14,16 +14,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trainer import moment
-from trainer.account import in_order, interruptions, total_seconds
-from trainer.below import below
-from trainer.config import load
+from trainer.config.schema import load
 from trainer.errors import DamagedFile, HeadwayError, UserError, did_you_mean
-from trainer.figures import short_path
-from trainer.job import Job, State, lines_of
-from trainer.shapes import Kind, list_of, mapping, maybe, number, text, wrong, wrong_event
+from trainer.job.account import in_order, interruptions, total_seconds
+from trainer.job.directory import Job, State, lines_of
+from trainer.job.records import Kind, list_of, mapping, maybe, number, text, wrong, wrong_event
+from trainer.process import clock
+from trainer.process.escape import shown
+from trainer.process.format import short_path
+from trainer.process.safe_path import below
 from trainer.tuning.curves import Point, curves, reached
-from trainer.visible import shown
 
 JOURNAL = "study.journal"
 DESCRIPTION = "study.yaml"
@@ -74,7 +74,7 @@ class Trial:
 
     @property
     def interruptions(self) -> list[dict[str, Any]]:
-        """As `trainer.account.interruptions` tells them."""
+        """As `trainer.job.account.interruptions` tells them."""
         return interruptions(self.events)
 
     @property
@@ -302,7 +302,7 @@ def _trial(
     if seconds is None:  # it is under way
         until = {"time": 0.0}
         for seen in (*events[-1:], *lines[-1:]):
-            until = seen if moment.earlier(until, seen) else until
+            until = seen if clock.earlier(until, seen) else until
         workers = next((event["world_size"] for event in reversed(events) if event.get("world_size")), 1)
         seconds = total_seconds(events, until) * workers
     state = _state(frozen, told, job, state_of)

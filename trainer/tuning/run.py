@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trainer import config as schema
-from trainer.account import training_seconds
-from trainer.build import build
+from trainer.config import schema
+from trainer.config.instantiate import build
 from trainer.errors import HeadwayError, UserError
-from trainer.job import Job, State, read_hint
-from trainer.shapes import wrong_report
-from trainer.tail import Tail
+from trainer.job.account import training_seconds
+from trainer.job.directory import Job, State, read_hint
+from trainer.job.records import wrong_report
+from trainer.job.view.tail import Tail
 
 ORDER = "order.json"
 POLL = 0.02  # seconds between looks at whether the job is alive

@@ -13,17 +13,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer import leaving, private, secret
-from trainer.build import build
-from trainer.bundle import complete, take
+from trainer.config import secret
+from trainer.config.instantiate import build
 from trainer.errors import ExitCode, HeadwayError
-from trainer.job import Job, State
-from trainer.summary import make_console
+from trainer.job import private
+from trainer.job.directory import Job, State
+from trainer.job.view.summary import make_console
+from trainer.process import signals
+from trainer.submission.bundle import complete, take
 from trainer.tuning.default import gone_on_with, start
 from trainer.tuning.ends import ends_of
 from trainer.tuning.engine import Engine
 from trainer.tuning.record import StudyRecord, read
-from trainer.tuning.sampler import Asker, choose
+from trainer.tuning.samplers.sampler import Asker, choose
 from trainer.tuning.schedulers.choice import scheduler_of
 from trainer.tuning.spaces.expression import Expression
 from trainer.tuning.spaces.space import Space
@@ -31,7 +33,7 @@ from trainer.tuning.study import Study, held
 from trainer.tuning.trials import Configs, recomposer, workers_within
 
 if TYPE_CHECKING:
-    from trainer.tuning.cluster import Cluster
+    from trainer.tuning.ray.cluster import Cluster
 
 LOOK_SECONDS, RAY_SECONDS = 0.25, 3.0
 LEAVE_SECONDS = 120.0  # for the agents of trials that nobody follows any more
@@ -59,7 +61,7 @@ def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool) -> int:
         for line in take(directory, _configs(facts)):
             make_console().print(line, soft_wrap=True)
         engine = engine_of(study)
-        with leaving.held() as asks:
+        with signals.held() as asks:
             _drive(engine, launcher, recommended, asks)
         if engine.failure is not None and not engine.leaving:
             raise engine.failure
@@ -109,9 +111,9 @@ def engine_of(study: Study) -> Engine:
     )
 
 
-def _drive(engine: Engine, launcher: Any, recommended: bool, asks: leaving.Asks) -> None:
+def _drive(engine: Engine, launcher: Any, recommended: bool, asks: signals.Asks) -> None:
     from trainer.tuning import board
-    from trainer.tuning.cluster import at_once, bundles, connected, own_processors
+    from trainer.tuning.ray.cluster import at_once, bundles, connected, own_processors
     from trainer.tuning.schedulers.pbt import refuse_too_few
 
     study = engine.study
@@ -125,8 +127,8 @@ def _drive(engine: Engine, launcher: Any, recommended: bool, asks: leaving.Asks)
         bundles(many, here, options["ray"], {"GPU": math.inf, **own_processors()})  # before anything is started
     board.header(engine, recommended)
     with connected(options["ray"]["address"], partial(make_console().print, soft_wrap=True)) as cluster:
-        leaving.hear_again()
-        from trainer.tuning.driver import drive  # Ray reads its environment when it is imported
+        signals.hear_again()
+        from trainer.tuning.ray.driver import drive  # Ray reads its environment when it is imported
 
         bundles(many, here, options["ray"], cluster.resources)
         bundle = bundles(few, here, options["ray"], cluster.resources)
@@ -179,7 +181,7 @@ def _drive(engine: Engine, launcher: Any, recommended: bool, asks: leaving.Asks)
 
 
 def _leave_without_ray(
-    engine: Engine, cluster: Cluster, launcher: Any, asks: leaving.Asks, over: threading.Event
+    engine: Engine, cluster: Cluster, launcher: Any, asks: signals.Asks, over: threading.Event
 ) -> None:
     """Whoever tells all processes to leave tells Ray too, as `timeout` and systemd do. Then nothing that waits for it returns: agents
     leave by themselves, their states saved, and so does this process."""

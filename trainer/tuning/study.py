@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from trainer import config as schema
-from trainer import moment
-from trainer.below import below
+from trainer.config import schema
 from trainer.errors import UserError
-from trainer.figures import short_path
-from trainer.job import GIVEN, Job, append_line, end_torn_line
+from trainer.job.directory import GIVEN, Job, append_line, end_torn_line
+from trainer.process import clock
+from trainer.process.format import short_path
+from trainer.process.safe_path import below
 from trainer.tuning import record
 from trainer.tuning.journal import Journal
 from trainer.tuning.record import DESCRIPTION, EVENTS, JOURNAL, TRIALS
@@ -84,7 +84,7 @@ class Study:
 
     def add_event(self, state: str, reason: str = "") -> None:
         end_torn_line(self.dir / EVENTS)
-        append_line(self.dir / EVENTS, {**moment.now(), "state": state, "reason": reason})
+        append_line(self.dir / EVENTS, {**clock.now(), "state": state, "reason": reason})
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from hydra.plugins.sweeper import Sweeper as Base
 from hydra.types import HydraContext, TaskFunction
 
-from trainer.plugging import register as plug
+from trainer.config.hydra_plugins import register as plug
 from trainer.tuning.options import NODES, StudySchema
 
 
@@ -34,7 +34,7 @@ class Sweeper(Base):
         """Drives one study; the arguments that span values are its space."""
         from omegaconf import open_dict
 
-        from trainer.composing import plain
+        from trainer.config.compose import plain
         from trainer.tuning.planning import begin
         from trainer.tuning.spaces.grammar import split
 

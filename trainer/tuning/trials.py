@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from trainer import codepath
-from trainer import config as schema
-from trainer.build import build
-from trainer.composing import compose
-from trainer.conf_files import added
+from trainer.config import schema
+from trainer.config.compose import compose
+from trainer.config.conf_files import added
+from trainer.config.instantiate import build
+from trainer.job import code_path
 from trainer.tuning.spaces.space import Space, placed
 
 Recompose = Callable[[Mapping[str, str]], dict[str, Any]]
@@ -17,7 +17,7 @@ Recompose = Callable[[Mapping[str, str]], dict[str, Any]]
 
 def recomposer(overrides: Sequence[str], config_dir: str | None = None) -> Recompose:
     """Composes the jobs' config with other choices of groups."""
-    codepath.last(*added([*overrides, "--config-dir", config_dir or ""]))
+    code_path.last(*added([*overrides, "--config-dir", config_dir or ""]))
 
     def recompose(chosen: Mapping[str, str]) -> dict[str, Any]:
         kept = [o for o in overrides if o.partition("=")[0] not in chosen]

@@ -5,22 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trainer import artifact, checkpoint
 from trainer.algorithm import Estimator
-from trainer.data.samples import Samples
+from trainer.config.code.function import Function
 from trainer.data.schema import Schema
+from trainer.data.tables.samples import Samples
 from trainer.errors import UserError
-from trainer.function import Function
-from trainer.job import MAX_RUNTIME, State
-from trainer.patience import patiently
-from trainer.scoring import scores
-from trainer.worker.beginning import begin, resume, seed_all, set_deadline, told_of
-from trainer.worker.context import CONTEXT, JobContext
-from trainer.worker.function_context import FunctionContext
-from trainer.worker.interruption import OUT_OF_TIME, STOP
-from trainer.worker.saver import ESTIMATOR
-from trainer.worker.session import Session
-from trainer.worker.state import read_small, restore_rank
+from trainer.job import checkpoint
+from trainer.job.directory import MAX_RUNTIME, State
+from trainer.job.model import artifact
+from trainer.job.model.scoring import scores
+from trainer.storage.retry import patiently
+from trainer.worker.checkpointing.saver import ESTIMATOR
+from trainer.worker.checkpointing.state import read_small, restore_rank
+from trainer.worker.training.beginning import begin, resume, seed_all, set_deadline, told_of
+from trainer.worker.training.context import CONTEXT, JobContext
+from trainer.worker.training.function_context import FunctionContext
+from trainer.worker.training.interruption import OUT_OF_TIME, STOP
+from trainer.worker.training.session import Session
 
 
 def fit_estimator(algorithm: Estimator, session: Session, facts: dict[str, Any]) -> dict[str, Any]:

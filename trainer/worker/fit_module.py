@@ -11,29 +11,31 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer import artifact, checkpoint, node
 from trainer.algorithm import Module
-from trainer.busy import busy
-from trainer.job import Job, State
-from trainer.patience import patiently
-from trainer.pulling import await_checkpoint, storage_of
-from trainer.weights import named_tensors
-from trainer.worker import batch_size, initial
-from trainer.worker import precision as numbers
-from trainer.worker import strategy as strategies
-from trainer.worker.averages import Averages
-from trainer.worker.beginning import begin, resume, seed_all, set_deadline, told_of
-from trainer.worker.decision import decide
-from trainer.worker.exact import ExactGradient, parts_of, settle
-from trainer.worker.extensions import compiling
-from trainer.worker.interruption import STOP
-from trainer.worker.loop import Loop, total_steps
-from trainer.worker.mfu import mfu_of
-from trainer.worker.pace import told
-from trainer.worker.profile import Profile
-from trainer.worker.replicated import Spread, check_scalar
-from trainer.worker.session import Session
-from trainer.worker.state import MODEL, Position, Training, weights_in
+from trainer.job import checkpoint, node
+from trainer.job.busy import busy
+from trainer.job.directory import Job, State
+from trainer.job.model import artifact
+from trainer.job.model.weights import named_tensors
+from trainer.job.remote.download import await_checkpoint, storage_of
+from trainer.storage.retry import patiently
+from trainer.worker.capacity import batch_size
+from trainer.worker.capacity.decision import decide
+from trainer.worker.checkpointing.ema import Averages
+from trainer.worker.checkpointing.state import MODEL, Position, Training, weights_in
+from trainer.worker.distributed.extensions import compiling
+from trainer.worker.monitoring.profile import Profile
+from trainer.worker.strategy import choice as strategies
+from trainer.worker.strategy import initial
+from trainer.worker.strategy import precision as numbers
+from trainer.worker.strategy.exact import ExactGradient, parts_of, settle
+from trainer.worker.strategy.replicated import Spread, check_scalar
+from trainer.worker.training.beginning import begin, resume, seed_all, set_deadline, told_of
+from trainer.worker.training.interruption import STOP
+from trainer.worker.training.loop import Loop, total_steps
+from trainer.worker.training.mfu import mfu_of
+from trainer.worker.training.pace import told
+from trainer.worker.training.session import Session
 
 # weights × samples of a worker's step (× tokens) below which threads cost more than they bring: waking one takes longer
 # than the work itself, and on a busy machine several times as long

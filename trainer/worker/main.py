@@ -18,35 +18,36 @@ from typing import Any
 
 import torch
 
-from trainer import checkpoint, node
 from trainer.algorithm import Estimator, Module
-from trainer.build import build, build_algorithm
-from trainer.busy import busy
-from trainer.config import checkpoint_interval, load_job
-from trainer.data.opened import Later, Opened
+from trainer.config.code.function import Function
+from trainer.config.instantiate import build, build_algorithm
+from trainer.config.schema import checkpoint_interval, load_job
+from trainer.data.encoding.opened import Later, Opened
 from trainer.data.opening import open_data
 from trainer.errors import ExitCode, UserError
-from trainer.function import Function
-from trainer.job import Job
-from trainer.refusing import refuse_changed, refuse_read_otherwise
-from trainer.result import more_is_better
-from trainer.worker import failure, gpu_share
-from trainer.worker.cadence import Cadence
+from trainer.job import checkpoint, node
+from trainer.job.busy import busy
+from trainer.job.directory import Job
+from trainer.job.result import more_is_better
+from trainer.submission.preflight import refuse_changed, refuse_read_otherwise
+from trainer.worker.checkpointing.cadence import Cadence
+from trainer.worker.checkpointing.saver import Saver
+from trainer.worker.distributed.heap import keep_freed_memory
+from trainer.worker.distributed.ranks import Ranks
+from trainer.worker.distributed.uncompiled import postpone_compiler
+from trainer.worker.failures import record
+from trainer.worker.failures.collective_timeout import explained
+from trainer.worker.failures.gpu_health import refuse_unhealthy
 from trainer.worker.fit_estimator import fit_estimator
 from trainer.worker.fit_module import fit_module
-from trainer.worker.health import refuse_unhealthy
-from trainer.worker.heap import keep_freed_memory
-from trainer.worker.interruption import Interruption
 from trainer.worker.metrics import Progress, Reporter
-from trainer.worker.ranks import Ranks
-from trainer.worker.saver import Saver
-from trainer.worker.session import Session
-from trainer.worker.standing import explained
-from trainer.worker.stragglers import Stragglers
-from trainer.worker.telemetry import watch
-from trainer.worker.timing import laps_on
+from trainer.worker.monitoring import gpu_share
+from trainer.worker.monitoring.stragglers import Stragglers
+from trainer.worker.monitoring.telemetry import watch
+from trainer.worker.monitoring.timing import laps_on
 from trainer.worker.tracking import tracker_of
-from trainer.worker.uncompiled import postpone_compiler
+from trainer.worker.training.interruption import Interruption
+from trainer.worker.training.session import Session
 
 READING = "worker 0 is reading the data, which is quick once its cache is made"
 
@@ -62,7 +63,7 @@ def run(job_dir: str, attempt: int, node_folder: str) -> dict[str, Any]:
     try:
         return train(job, attempt, Path(node_folder))
     except BaseException as error:  # a user's code may raise anything, and exit
-        failure.record(error, rank, job, attempt)
+        record.record(error, rank, job, attempt)
         os._exit(ExitCode.FAILED)
 
 

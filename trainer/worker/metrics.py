@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from trainer import moment
-from trainer.job import Job, append_line, write_json
-from trainer.patience import patiently
-from trainer.result import more_is_better
+from trainer.job.directory import Job, append_line, write_json
+from trainer.job.result import more_is_better
+from trainer.process import clock
+from trainer.storage.retry import patiently
 from trainer.worker.tracking import number
 
 PROGRESS_SECONDS = 0.25
@@ -44,7 +44,7 @@ class Progress:
         session = time.monotonic() - self.session_started if self.session_started else 0.0
         trained = self.samples - self.session_first_sample
         return {
-            **moment.now(),
+            **clock.now(),
             "step": self.step,
             "total": self.total,
             "epoch": self.epoch,
@@ -64,7 +64,7 @@ class Gauge(Protocol):
     """Tells of the machines while the job runs. Asked only when a report is made, so that a step pays nothing for it."""
 
     def read(self) -> dict[str, float]:
-        """Figures since it was last asked; they are no part of what the job learned (`trainer.result.is_of_the_run`)."""
+        """Figures since it was last asked; they are no part of what the job learned (`trainer.job.result.is_of_the_run`)."""
 
     def close(self) -> None:
         """Called once, after the last report."""
@@ -111,7 +111,7 @@ class Reporter:
             for gauge in self.gauges:
                 told |= gauge.read()
             line = {
-                **moment.now(),
+                **clock.now(),
                 "step": step,
                 "epoch": round(epoch, 6),
                 "samples": samples,

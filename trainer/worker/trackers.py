@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import UserError, pip_install
-from trainer.job import Job, State, read_hint, write_json
-from trainer.worker import hparams
+from trainer.job.directory import Job, State, read_hint, write_json
+from trainer.worker.monitoring import hparams
 
 if TYPE_CHECKING:
     from io import BufferedWriter

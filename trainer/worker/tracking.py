@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.build import build
+from trainer.config.instantiate import build
 from trainer.errors import UserError
 from trainer.worker.trackers import NoTracker, Tracker
 

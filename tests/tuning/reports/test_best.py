@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from tests.tuning.written import begun, big, written
-from trainer import cli, config
-from trainer.job import Job
-from trainer.result import is_of_the_run
+from trainer.cli import command
+from trainer.config import schema
+from trainer.job.directory import Job
+from trainer.job.result import is_of_the_run
 from trainer.tuning.record import read
 from trainer.tuning.reports.best import write_best
 
@@ -18,8 +19,8 @@ def test_it_is_the_best_trials_config_with_a_place_of_its_own(tmp_path: Path):
     record = read(written(tmp_path / "digits"))
     path = write_best(record)
     assert path is not None
-    best = config.load(path)
-    there = config.load(tmp_path / "digits" / "trials" / "0001-0badcafe" / "config.yaml")
+    best = schema.load(path)
+    there = schema.load(tmp_path / "digits" / "trials" / "0001-0badcafe" / "config.yaml")
     assert {noun: best[noun] for noun in there if noun != "job"} == {n: v for n, v in there.items() if n != "job"}
     assert best["job"] == {"name": None, "dir": None, "seed": 7}
 
@@ -51,7 +52,7 @@ def test_a_value_that_looks_like_an_interpolation_is_taken_as_it_stands(
     job.config_path.write_text(text)
     write_best(read(folder))
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train", "--config-dir", str(folder), "--config-name", "best", "--cfg", "job"]) == 0
+    assert command.main(["train", "--config-dir", str(folder), "--config-name", "best", "--cfg", "job"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["data"]["train"].replace("\\", "") == "/data/${x}/a.csv"
 
@@ -63,7 +64,7 @@ def test_it_trains_exactly_the_best_trial_again(folder: Path):
         name = f"{number:04d}-0badcafe"
         words = [f"algorithm.lr={lr}", "train.epochs=3", "job.seed=11", "launcher.workers=1"]
         place = folder / "study" / "trials" / name
-        assert cli.main(["train", "algorithm=linear", "data=digits", *words, f"job.dir={place}"]) == 0
+        assert command.main(["train", "algorithm=linear", "data=digits", *words, f"job.dir={place}"]) == 0
         trial = study.ask()
         last = Job(place).metrics()[-1]["values"]
         for key, told in {"config": {"algorithm.lr": lr}, "job": name, "values": last}.items():
@@ -72,7 +73,7 @@ def test_it_trains_exactly_the_best_trial_again(folder: Path):
     record = read(folder / "study")
     write_best(record)
     words = ["--config-dir", str(folder / "study"), "--config-name", "best"]
-    assert cli.main(["train", *words, "job.name=again"]) == 0
+    assert command.main(["train", *words, "job.name=again"]) == 0
 
     def reported(job: Job) -> str:
         lines = job.metrics()

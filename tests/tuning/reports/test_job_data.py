@@ -12,8 +12,8 @@ from tests.jobs import end, make_job, start, validate
 from tests.tuning.browser import Page, browser
 from tests.tuning.reports.test_report import EVIL, NARROW
 from tests.tuning.written import interrupt, written
-from trainer.job import Job, State
-from trainer.seen import see
+from trainer.job.directory import Job, State
+from trainer.job.view.seen import see
 from trainer.tuning.reports.job_data import job_data
 from trainer.tuning.reports.report import job_page, write_job_report
 

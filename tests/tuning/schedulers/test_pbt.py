@@ -12,9 +12,9 @@ from optuna.trial import TrialState
 
 from tests.jobs import end, make_job, start
 from tests.tuning.studies import LR, MOMENTUM, space_of, study_in
-from trainer import checkpoint
 from trainer.errors import UserError
-from trainer.job import Job
+from trainer.job import checkpoint
+from trainer.job.directory import Job
 from trainer.tuning.ends import ends_of
 from trainer.tuning.options import SchedulerConfig
 from trainer.tuning.record import TRIALS

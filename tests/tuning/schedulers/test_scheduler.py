@@ -12,8 +12,8 @@ from optuna.trial import TrialState
 
 from tests.jobs import make_job
 from tests.tuning.studies import LR, space_of, study_in
-from trainer import checkpoint
 from trainer.errors import UserError
+from trainer.job import checkpoint
 from trainer.tuning.options import SchedulerConfig, TuneConfig
 from trainer.tuning.record import TRIALS
 from trainer.tuning.schedulers.choice import scheduler_of

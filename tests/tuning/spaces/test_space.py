@@ -11,8 +11,8 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from trainer import config as schema
-from trainer.composing import compose, recommended
+from trainer.config import schema
+from trainer.config.compose import compose, recommended
 from trainer.errors import UserError
 from trainer.tuning.spaces.checking import build
 from trainer.tuning.spaces.grammar import from_config, split

@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer import codepath, dotted
-from trainer.account import in_order, when
-from trainer.figures import duration, short_path
-from trainer.job import State
-from trainer.seen import Seen
+from trainer.config.overrides import dotted
+from trainer.job import code_path
+from trainer.job.account import in_order, when
+from trainer.job.directory import State
+from trainer.job.view.seen import Seen
+from trainer.process.escape import visible
+from trainer.process.format import duration, short_path
 from trainer.tuning.record import StudyRecord
 from trainer.tuning.reports.importance import text
-from trainer.visible import visible
 
 LOCK = "submission/requirements.lock"
 TOLD = ("torch", "xgboost", "ray", "optuna")  # versions of these decide what comes out
@@ -24,7 +25,7 @@ TOLD = ("torch", "xgboost", "ray", "optuna")  # versions of these decide what co
 
 def about(record: StudyRecord) -> dict[str, str]:
     """Label to text, in the order they are read in; what isn't known is left out."""
-    submitted = codepath.known(record.dir)
+    submitted = code_path.known(record.dir)
     rows = {
         "tuned": _tuned(record.base),
         "command": record.command,
@@ -40,7 +41,7 @@ def about(record: StudyRecord) -> dict[str, str]:
 
 def about_job(seen: Seen) -> dict[str, str]:
     """The same of one job. Its command is that of its study if it is a trial."""
-    submitted = codepath.known(seen.job.dir)
+    submitted = code_path.known(seen.job.dir)
     events = in_order(seen.events)
     began = next((when(event) for event in events), seen.started)
     over = when(events[-1]) if events and State(events[-1]["state"]).is_final else None
@@ -49,7 +50,7 @@ def about_job(seen: Seen) -> dict[str, str]:
         "command": _typed(submitted),
         "code": _code(submitted),
         "machine": _plain(submitted.get("host")),
-        "versions": _versions(codepath.home(seen.job.dir), submitted),
+        "versions": _versions(code_path.home(seen.job.dir), submitted),
         "began": _when(began, over),
         "folder": short_path(seen.job.dir),
     }

@@ -7,9 +7,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from trainer.config import dump, load_job
+from trainer.config.schema import dump, load_job
 from trainer.errors import UserError
-from trainer.figures import figure, short_path
+from trainer.process.format import figure, short_path
 from trainer.tuning.record import StudyRecord, Trial
 
 NAME = "best"

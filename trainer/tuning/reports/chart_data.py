@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trainer.config import load_job
-from trainer.dotted import leaves
+from trainer.config.overrides.dotted import leaves
+from trainer.config.schema import load_job
 from trainer.errors import UserError
 from trainer.tuning.record import StudyRecord, Trial, short_keys
 from trainer.tuning.reports.about import about

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trainer.figures import figure
+from trainer.process.format import figure
 from trainer.tuning.record import StudyRecord, Trial
 
 

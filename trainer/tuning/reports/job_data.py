@@ -6,21 +6,21 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from trainer import divergence, timeline
-from trainer.account import in_order, interruptions, total_seconds, when
-from trainer.dotted import leaves
-from trainer.figures import figure, plural, prominence
-from trainer.job import State
-from trainer.result import NOT_METRICS, is_of_the_run
-from trainer.seen import Seen
-from trainer.summary import amounts, error_line
+from trainer.config.overrides.dotted import leaves
+from trainer.job.account import in_order, interruptions, total_seconds, when
+from trainer.job.directory import State
+from trainer.job.result import NOT_METRICS, is_of_the_run
+from trainer.job.view import divergence, timeline
+from trainer.job.view.seen import Seen
+from trainer.job.view.summary import amounts, error_line
+from trainer.process.escape import shown
+from trainer.process.format import figure, plural, prominence
 from trainer.tuning.curves import Point, curves
 from trainer.tuning.reports.about import about_job
 from trainer.tuning.reports.chart_data import plain, waits
 from trainer.tuning.reports.importance import text
 from trainer.tuning.reports.lines import thinned
 from trainer.tuning.reports.scales import helps
-from trainer.visible import shown
 
 POINTS, MOST = 20_000, 400  # of all curves together, and of one
 ACTIVE = (State.PENDING.value, State.STARTING.value)  # to be drawn as running

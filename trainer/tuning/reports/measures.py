@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from trainer.figures import prominence
-from trainer.job import State
-from trainer.result import NOT_METRICS, is_of_the_run, more_is_better
+from trainer.job.directory import State
+from trainer.job.result import NOT_METRICS, is_of_the_run, more_is_better
+from trainer.process.format import prominence
 from trainer.tuning.curves import Point
 from trainer.tuning.record import StudyRecord, Trial
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from trainer.seen import Seen
+from trainer.job.view.seen import Seen
 from trainer.tuning.record import StudyRecord, readable
 from trainer.tuning.reports.chart_data import chart_data
 from trainer.tuning.reports.job_data import job_data

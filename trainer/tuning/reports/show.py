@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from trainer.figures import duration, figure, middle, plural, short_path
-from trainer.listing import print_json
-from trainer.summary import line, make_console, next_command, pair
+from trainer.job.view.listing import print_json
+from trainer.job.view.summary import line, make_console, next_command, pair
+from trainer.process.format import duration, figure, middle, plural, short_path
 from trainer.tuning.record import StudyRecord, Trial, readable, short_keys
 from trainer.tuning.reports.about import about, lookup
 from trainer.tuning.reports.best import command, model_of

@@ -8,8 +8,8 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from trainer.figures import figure
-from trainer.job import Job
+from trainer.job.directory import Job
+from trainer.process.format import figure
 from trainer.tuning.ends import ends_of
 from trainer.tuning.schedulers import succession
 from trainer.tuning.schedulers.scheduler import RUNG, STOPPED, Scheduler

@@ -18,10 +18,10 @@ from typing import Any
 from optuna.trial import TrialState
 
 from trainer.errors import UserError
-from trainer.figures import figure
-from trainer.job import Job, State
+from trainer.job.directory import Job, State
+from trainer.process.format import figure
 from trainer.tuning.default import DEFAULT
-from trainer.tuning.sampler import seed_of
+from trainer.tuning.samplers.sampler import seed_of
 from trainer.tuning.schedulers import succession
 from trainer.tuning.schedulers.perturb import perturbed
 from trainer.tuning.schedulers.scheduler import STOPPED, Scheduler, is_at_end

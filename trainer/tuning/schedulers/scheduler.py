@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainer.errors import UserError
-from trainer.figures import figure, plural
-from trainer.job import Job
+from trainer.job.directory import Job
+from trainer.process.format import figure, plural
 from trainer.tuning.default import DEFAULT
 from trainer.tuning.study import Study
 
@@ -181,6 +181,6 @@ def fineness(facts: Mapping[str, Any]) -> int:
 
 def limit_of(facts: Mapping[str, Any]) -> float | None:
     """The seconds that bound a training, if they do."""
-    from trainer.config import seconds
+    from trainer.config.schema import seconds
 
     return seconds((facts["base"].get("train") or {}).get("max_time"), "train.max_time")

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer import checkpoint
 from trainer.errors import UserError
-from trainer.job import Job
+from trainer.job import checkpoint
+from trainer.job.directory import Job
 from trainer.tuning.spaces.space import Space
 from trainer.tuning.study import Study
 

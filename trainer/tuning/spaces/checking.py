@@ -13,9 +13,8 @@ from math import prod
 from random import Random
 from typing import Any
 
-from trainer import config as schema
-from trainer import unused
-from trainer.conf_files import choices, groups
+from trainer.config import schema, unused
+from trainer.config.conf_files import choices, groups
 from trainer.errors import UserError, did_you_mean
 from trainer.tuning.spaces.expression import Expression, Unknown
 from trainer.tuning.spaces.parameter import Parameter

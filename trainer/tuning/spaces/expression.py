@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.conversion import shown
+from trainer.config.conversion import shown
 from trainer.errors import UserError, did_you_mean
 
 LONGEST = 1000  # characters; more is no condition

@@ -17,8 +17,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from trainer.config.overrides.quoting import bounds_of, unreadable
 from trainer.errors import UserError, did_you_mean
-from trainer.quoting import bounds_of, unreadable
 from trainer.tuning.spaces.parameter import SCALES, Parameter
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _parameter(key: str, override: Override, text: str) -> Parameter:
 
     sweep: Any = override.value()
     if isinstance(sweep, Glob):
-        from trainer.conf_files import choices
+        from trainer.config.conf_files import choices
 
         return Parameter(key, "choice", choices=tuple(sweep.filter(choices(key))))
     tags = sorted(sweep.tags) if isinstance(sweep, Sweep) else []

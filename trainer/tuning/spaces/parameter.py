@@ -10,7 +10,7 @@ from decimal import Decimal
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from trainer.conversion import shown
+from trainer.config.conversion import shown
 from trainer.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:

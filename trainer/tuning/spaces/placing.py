@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
-from trainer import config as schema
-from trainer.conf_files import groups
-from trainer.conversion import Mismatch, convert
+from trainer.config import schema
+from trainer.config.code.signature import read_signature, short_name
+from trainer.config.conf_files import groups
+from trainer.config.conversion import Mismatch, convert
 from trainer.errors import UserError, did_you_mean
-from trainer.signature import read_signature, short_name
 
 _NONE = object()
 

@@ -1,0 +1,1 @@
+"""What a user types: keys, ranges, other projects' words, quotes."""

@@ -1,0 +1,1 @@
+"""Channels: folders and files that an algorithm reads by itself."""

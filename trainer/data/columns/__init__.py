@@ -1,0 +1,1 @@
+"""Cells of one column as numbers."""

@@ -1,0 +1,1 @@
+"""Where data lies and how its cells are spelled."""

@@ -1,0 +1,1 @@
+"""Encoded rows: kept, ordered, handed out."""

@@ -1,0 +1,1 @@
+"""A job directory on S3."""

@@ -1,0 +1,1 @@
+"""Many jobs from one command, side by side or one after the other."""

@@ -1,0 +1,1 @@
+"""Ray Tune, which drives a study's trials."""

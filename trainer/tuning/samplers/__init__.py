@@ -1,0 +1,1 @@
+"""Where the next point of a study comes from."""

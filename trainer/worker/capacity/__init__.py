@@ -1,0 +1,1 @@
+"""What fits the devices: measured and estimated before anything is trained."""

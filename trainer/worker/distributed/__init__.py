@@ -1,0 +1,1 @@
+"""The workers of a job as one of them sees them, and what they do together."""

@@ -1,0 +1,1 @@
+"""What devices do and where the time goes, beside the steps."""

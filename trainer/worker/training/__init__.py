@@ -1,0 +1,1 @@
+"""The training itself: its loop, and what algorithms see of it."""
