@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +101,29 @@ def test_a_module_has_at_most_400_lines() -> None:
     modules = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     lengths = {str(m.relative_to(ROOT)): len(m.read_text(encoding="utf-8").splitlines()) for m in modules}
     assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+def test_a_package_has_at_most_16_files_and_trainer_16_entries() -> None:
+    packages = {path.parent for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    counts = {str(p.relative_to(ROOT)): sum(f.is_file() for f in p.iterdir()) for p in packages}
+    assert {name: count for name, count in counts.items() if count > 16} == {}
+    assert len([entry for entry in (ROOT / "trainer").iterdir() if entry.name != "__pycache__"]) <= 16
+
+
+def test_every_promise_has_its_test_and_those_in_bold_are_run_first() -> None:
+    table = (ROOT / "tests" / "README.md").read_text(encoding="utf-8")
+    marked = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                test = f"{path.relative_to(ROOT)}::{node.name}"
+                if any("promise" in ast.unparse(one) for one in node.decorator_list):
+                    marked.add(test)
+                table = table.replace(f"`{test}`", "")
+    missing = re.findall(r"`(tests/\S+::\w+)`", table)
+    assert missing == []
+    bold = re.findall(r"\*\*`(tests/\S+::\w+)`\*\*", (ROOT / "tests" / "README.md").read_text(encoding="utf-8"))
+    assert marked == set(bold)
 
 
 def leaves(node: dict[str, Any], prefix: str = "") -> set[str]:

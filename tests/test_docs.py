@@ -30,6 +30,7 @@ def test_an_algorithm_of_ones_own_has_under_30_lines() -> None:
     assert len(EXAMPLES["mlp"].splitlines()) < 30
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     ("name", "settings", "accuracy"),
     [("mlp.MLP", ["+algorithm.hidden=64"], 0.9), ("nearest_mean.NearestMean", [], 0.8)],

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ("trainer", "algorithms", "launchers", "conf")
-PUBLIC = "trainer/public"  # what lies there is shipped beside them
+PUBLIC = "trainer/api/public"  # what lies there is shipped beside them
 SOURCES = (*SHIPPED, "pyproject.toml", "README.md", "LICENSE")
 WHERE = """
 import conf, headway, headway.testing, trainer, trainer.testing

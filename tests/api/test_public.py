@@ -30,3 +30,18 @@ def test_what_is_not_there_is_told_as_by_any_module() -> None:
         _ = headway.nope
     with pytest.raises(ModuleNotFoundError, match=r"headway\.nope"):
         importlib.import_module("headway.nope")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("trainer.algorithm.Module", "trainer.errors.UserError", "trainer.data.schema.Schema"),
+        *("trainer.testing.algorithms.AlgorithmSuite", "trainer.testing.launchers.LauncherSuite"),
+        *("trainer.data.source.Source", "trainer.data.sources.Csv", "trainer.data.channels.Channels"),
+        *("trainer.worker.trackers.TensorBoard", "launchers.base.Launcher", "launchers.local.Local"),
+        *("launchers.slurm.Slurm", "launchers.ray.Ray", "launchers.hosts.Hosts"),
+    ],
+)
+def test_what_plugins_import_and_configs_name_stays_where_it_was(path: str) -> None:
+    module, _, name = path.rpartition(".")
+    assert hasattr(importlib.import_module(module), name)

@@ -14,6 +14,7 @@ from typing import Any
 from trainer.job.directory import Job
 
 HERE = Path(__file__).parent
+PATIENCE = 600.0  # seconds: a busy machine may take its time, and what hangs is found all the same
 FAULTY = "algorithm._target_=faulty.Faulty"
 
 
@@ -21,7 +22,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
 
 
-def headway(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def headway(*arguments: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
     """Runs `headway ARGUMENTS` in the working folder, with the faulty algorithm importable."""
     return subprocess.run(
         [sys.executable, "-m", "trainer", *arguments],
@@ -52,7 +53,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def until(condition: Callable[[], Any], job: Job | None = None, seconds: float = 90.0) -> Any:
+def until(condition: Callable[[], Any], job: Job | None = None, seconds: float = PATIENCE) -> Any:
     """What the condition gives once it is true. job: that is told of if it never is."""
     end = time.monotonic() + seconds
     while not (found := condition()):

@@ -56,7 +56,7 @@ class Running:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=600)
 
     def tell(self, number: int) -> None:
         os.kill(self.process.pid, number)

@@ -80,7 +80,7 @@ def test_ctrl_c_stops_in_order_and_the_same_command_goes_on_to_the_same_weights(
     process = start("train", *common, "job.name=cut")
     wait_for_steps(job, 10)
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 130, output
     assert job.state() is State.STOPPED
     stopped_at = job.result()["steps"]
@@ -103,7 +103,7 @@ def test_ctrl_c_twice_ends_it_now(folder: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)  # far less than the step it was in
+    process.communicate(timeout=600)  # far less than the step it was in
     assert process.returncode == 130
     wait_until_gone(job)
 
@@ -114,7 +114,7 @@ def test_a_closed_terminal_leaves_no_process_and_a_saved_state(folder: Path, num
     process = start("train", *SLOW_STEPS, "launcher.workers=2", "job.name=left")
     wait_for_steps(job, 5)
     process.send_signal(number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=600)
     wait_for(job, State.INTERRUPTED)
     wait_until_gone(job)
     assert any((job.checkpoints).iterdir())
@@ -125,7 +125,7 @@ def test_a_killed_agent_takes_its_workers_along(folder: Path) -> None:
     process = start("train", *SLOW_STEPS, "launcher.workers=2", "job.name=dead")
     wait_for_steps(job, 5)
     os.kill(job.events()[1]["pid"], signal.SIGKILL)
-    _output, _ = process.communicate(timeout=30)
+    _output, _ = process.communicate(timeout=600)
     wait_until_gone(job)
     assert process.returncode != 0
     assert "Interrupted" in headway("ls").stdout
@@ -139,7 +139,7 @@ def test_stop_from_another_terminal(folder: Path) -> None:
     stopped = headway("stop", "far")
     assert stopped.returncode == 0, stopped.stderr
     assert "Stopped" in stopped.stdout
-    process.communicate(timeout=30)
+    process.communicate(timeout=600)
     assert headway("stop", "far").returncode == 2
 
 
@@ -174,7 +174,7 @@ def test_a_stop_while_it_starts_is_a_stop(folder: Path) -> None:
     wait_for(job, State.STARTING)
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 130, output
     assert job.state() is State.STOPPED
     wait_until_gone(job)
@@ -193,7 +193,7 @@ def test_ctrl_c_while_it_ends_does_not_hang(folder: Path) -> None:
     time.sleep(2)  # the workers have said how they ended and wait to be let go
     os.kill(agent, signal.SIGQUIT)
     os.kill(agent, signal.SIGCONT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert job.state().is_final
     wait_until_gone(job)
 
@@ -209,7 +209,7 @@ def test_a_job_leaves_nothing_in_the_temporary_folder(folder: Path, monkeypatch:
     wait_for_steps(job, 30)
     time.sleep(1)  # what was just made may be about to be locked
     os.kill(job.events()[-1].get("pid") or job.events()[1]["pid"], signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=600)
     assert process.returncode == 75
     assert job.events()[-1]["source"] == "agent died"
     wait_until_gone(job)
@@ -219,7 +219,7 @@ def test_a_job_leaves_nothing_in_the_temporary_folder(folder: Path, monkeypatch:
     everyone = json.loads((job.logs / "node-0.json").read_text())
     for pid in (process.pid, everyone["agent"], *everyone["workers"]):
         os.kill(pid, signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=600)
     wait_until_gone(job)
     done = headway("resume", "job")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -89,7 +89,7 @@ def test_two_jobs_share_a_gpu_of_which_another_process_may_hold_nothing(machine:
         assert done.returncode == 1
     finally:
         first.send_signal(signal.SIGINT)
-        first.communicate(timeout=60)
+        first.communicate(timeout=600)
 
 
 def test_a_job_without_a_gpu_tells_nothing_of_gpus(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

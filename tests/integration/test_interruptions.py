@@ -73,7 +73,7 @@ class Run:
 
     def ends(self, code: int = 0) -> str:
         """What the command said, once it has left."""
-        output, _ = self.process.communicate(timeout=120)
+        output, _ = self.process.communicate(timeout=600)
         assert self.process.returncode == code, f"{self.process.returncode}: {output}\n{self.job.events()}"
         return output
 
@@ -178,6 +178,7 @@ def test_a_killed_worker_is_started_again_in_place(begin: Start, whole: Job) -> 
     assert len({event["pid"] for event in states(run.job, State.STARTING)}) == 1  # by the same agent
 
 
+@pytest.mark.promise
 def test_a_notice_loses_no_step(begin: Start, whole: Job) -> None:
     """SIGTERM, as a cluster sends it."""
     run = begin()
@@ -212,6 +213,7 @@ def test_a_users_own_bug_is_not_tried_for_ever(begin: Start) -> None:
     assert "faulty.py" in result["error"]["where"]
 
 
+@pytest.mark.promise
 def test_a_job_that_is_killed_again_and_again_gets_to_its_end(begin: Start, whole: Job) -> None:
     """After 60 steps of each life. Each leaves a newer checkpoint, so that it never counts as getting nowhere."""
     run = begin("+algorithm.how=kill", "+algorithm.at=60", "launcher.max_restarts=0")

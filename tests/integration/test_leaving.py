@@ -53,13 +53,13 @@ def test_docker_stop_saves_and_the_next_container_ends_with_the_same_weights(fol
     first = first_of(process)
     time.sleep(0.7)  # it has begun to import, and has no job yet
     os.kill(first, signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 75, said
     process = in_a_container("train", *JOB, "job.name=cut")
     until(lambda: has_done(job, 20), job)
     os.kill(first_of(process), signal.SIGTERM)
     os.kill(first_of(process), signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 75, said
     assert "SIGTERM: cut leaves after this step, its state saved" in said
     assert job.state() is State.INTERRUPTED
@@ -75,7 +75,7 @@ def test_told_before_its_workers_are_there_it_leaves_without_them(folder: Path) 
     process = start("train", *JOB, "job.name=early")
     until(lambda: job.logs.is_dir() and any(job.logs.glob("node-*.log")))
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 75, said
     assert job.state() is State.INTERRUPTED
     assert "Traceback" not in said + (job.logs / "node-0.log").read_text()
@@ -91,7 +91,7 @@ def test_timeout_and_then_a_person_who_wants_it_stopped(folder: Path) -> None:
     process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 130, said
     assert job.state() is State.STOPPED
     assert any(job.checkpoints.iterdir())
@@ -116,7 +116,7 @@ def test_a_sweep_begins_nothing_more(folder: Path, how: list[str]) -> None:
     process = start("train", "-m", *LONG, "launcher.workers=1", "algorithm.lr=0.1,0.2", *how)
     found = until(lambda: [path for path in Path("runs").rglob("logs") if has_done(Job(path.parent), 20)])
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 75, said
     assert list(Path("runs").rglob("logs")) == found
     job = Job(found[0].parent)

@@ -87,7 +87,7 @@ def test_a_job_on_a_ray_of_its_own_is_as_private(folder: Path, temporary: Path) 
     assert open_at <= LOOPBACK
     assert_private(temporary)
     assert headway("stop", "own").returncode == 0
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     wait_until_gone(temporary, 15)
     assert size(temporary) == 0
 
@@ -97,7 +97,7 @@ def test_a_job_that_is_taken_away_each_time_before_its_first_step_ends_with_a_li
 ) -> None:
     (folder / "notice").touch()
     options = ["algorithm=linear", "data=digits", "tracking=none", f"launcher.notices=['file:{folder}/notice']"]
-    done = headway("train", "launcher=ray", *options, "job.name=taken", timeout=300)
+    done = headway("train", "launcher=ray", *options, "job.name=taken")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "taken failed: 5 attempts in a row made no step before they were interrupted" in done.stderr
     wait_until_gone(temporary, 15)
@@ -115,10 +115,10 @@ def test_a_command_that_is_told_to_leave_leaves_with_the_state_saved_and_its_ray
     job = Job(Path("runs/told"))
     until(lambda: process.poll() is not None or ((job.progress() or {}).get("step") or 0) >= 5, job, seconds=240)
     process.send_signal(number)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=600)
     assert (process.returncode, job.state()) == (code, state), said
     wait_until_gone(temporary, 15)
-    done = headway("resume", "told", timeout=300)
+    done = headway("resume", "told")
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line["steps_lost"] for line in (job.result() or {})["interruptions"]] == [0]
 

@@ -43,7 +43,7 @@ def begun(name: str, *overrides: str) -> tuple[Job, subprocess.Popen[str]]:
 
 
 def ends(process: subprocess.Popen[str], code: int = 0) -> str:
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == code, said
     return said
 
@@ -52,6 +52,7 @@ def worlds(job: Job) -> list[int]:
     return [event["world_size"] for event in job.events() if event["state"] == State.RUNNING]
 
 
+@pytest.mark.promise
 def test_two_nodes_train_what_two_nodes_here_train() -> None:
     options = ["algorithm=linear", "data=digits", "train.epochs=2", "launcher.nodes=2", "launcher.workers=2"]
     done = headway("train", *options, *ON, "job.name=there")

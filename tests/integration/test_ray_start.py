@@ -52,7 +52,7 @@ def held_back(temporary: Path, times: int) -> Iterator[list[int]]:
 
 
 def said_by(process: subprocess.Popen[str], code: int) -> str:
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == code, said
     assert "Traceback" not in said
     return said

@@ -38,7 +38,7 @@ POINTS = f"tune.start_from=[{','.join(f'{{algorithm.lr:{lr}}}' for lr in LRS)}]"
 
 def studied(*overrides: str) -> tuple[StudyRecord, dict[int, Any]]:
     """A study that has ended, and the attributes of its trials in the storage by number."""
-    done = headway(*TUNE, "study.name=s", *overrides, timeout=280)
+    done = headway(*TUNE, "study.name=s", *overrides)
     assert done.returncode == 0, done.stdout + done.stderr
     with held(Path("studies/s")) as study:
         return read(Path("studies/s")), {t.number: t.user_attrs for t in study.trials()}

@@ -261,6 +261,7 @@ def wait_for(what: str, job: Job, condition: Callable[[], object]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.promise
 def test_a_script_goes_on_from_its_checkpoints(folder: Path) -> None:
     given = arguments("checkpoints", "+algorithm.hyperparameters.epochs=15", LOSS, EPOCH)
     process, job = start(*given), Job(folder / "runs/one")

@@ -46,6 +46,7 @@ def at_work(count: int) -> bool:
     return folder.exists() and sum((job.progress() or {}).get("step", 0) > 2 for job in jobs("sweep")) == count
 
 
+@pytest.mark.promise
 def test_jobs_run_side_by_side_and_the_same_command_again_does_nothing(folder: Path) -> None:
     command = ["train", "-m", *QUICK, "algorithm.lr=0.1,0.03", "seed=1,2", "hydra.launcher.parallel=2"]
     done = headway(*command)
@@ -108,7 +109,7 @@ def test_ctrl_c_stops_all_in_order_and_the_command_goes_on_later(folder: Path, t
     for _ in range(times):
         os.kill(sweep.pid, signal.SIGINT)
         time.sleep(0.02)
-    said, _ = sweep.communicate(timeout=60)
+    said, _ = sweep.communicate(timeout=600)
     assert sweep.returncode == 130, said
     assert "stopping 2 jobs" in said
     assert [job.state() for job in jobs("sweep")] == [State.STOPPED] * 2

@@ -90,6 +90,7 @@ def test_a_driver_that_is_killed_again_and_again(folder: Path, whole: Path, temp
         assert State.FAILED not in [event["state"] for event in job.events()]
 
 
+@pytest.mark.promise
 def test_jobs_that_outlive_their_driver_are_found_again(folder: Path, whole: Path) -> None:
     run = begun("study", *THREE, "launcher._target_=detached.Detached")
     job = run.trains(0, step=5)
@@ -239,6 +240,6 @@ def test_a_sweep_of_hydras_is_the_same_study(folder: Path, whole: Path) -> None:
     common = [a for a in COMMON if a != "search=tpe"]
     sweeper = ["hydra/sweeper=headway", "search@hydra.sweeper.search=tpe", "hydra.sweeper.study.name=study"]
     sweeper += [f"hydra.sweeper.{a}" for a in THREE]
-    finished = headway("train", "-m", *sweeper, *common, timeout=400)
+    finished = headway("train", "-m", *sweeper, *common)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert_same(folder / "studies/study", whole)

@@ -178,7 +178,7 @@ def test_a_stopped_job_leaves_a_model_and_goes_on(folder: Path, algorithm: str) 
     job = Job(folder / "runs" / algorithm)
     until(lambda: job.metrics(), job)
     run.send_signal(signal.SIGINT)
-    said, _ = run.communicate(timeout=60)
+    said, _ = run.communicate(timeout=600)
     assert run.returncode == 130
     result = job.result() or {}
     assert (result["status"], result["model"]) == ("Stopped", str(job.model))

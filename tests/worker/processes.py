@@ -15,7 +15,7 @@ import torch._dynamo  # an optimizer imports it when first made: here once for a
 
 from trainer.worker.distributed.ranks import TIMEOUT, Ranks
 
-PATIENCE = 240.0  # seconds
+PATIENCE = 600.0  # seconds
 
 
 def enter(
