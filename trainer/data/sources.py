@@ -57,9 +57,10 @@ class Csv(Source):
             if getattr(self, key) == self.thousands:
                 raise UserError(f"data.thousands={self.thousands!r} is data.{key} too: one of them is another")
         if role == "train" and not takes_text:
-            from trainer.data.formats.delimited import check_spelling
+            from trainer.data.formats.delimited import check_spelling, csv_head
 
-            check_spelling(self, self.files()[0])
+            path = self.files()[0]
+            check_spelling(self, path, csv_head(path, header=self.header, delimiter=self.delimiter))
 
     def names(self, path: str) -> list[str]:
         from trainer.data.formats.delimited import csv_names

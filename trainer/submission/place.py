@@ -16,8 +16,7 @@ from trainer.errors import UserError
 from trainer.job import location, submitted
 from trainer.job.directory import Job, State
 from trainer.job.location import Location
-from trainer.submission.preflight import has_time_left
-from trainer.submission.resume import refuse_other, trains_further
+from trainer.submission.resume import has_time_left, refuse_other, trains_further
 
 ROOT = Path("runs")
 

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 from trainer.config import secret
 from trainer.config.code.signature import short_name
 from trainer.config.instantiate import build
-from trainer.config.schema import load_job, seconds
+from trainer.config.schema import load_job
 from trainer.data.formats.roles import check_roles
 from trainer.errors import UserError, pip_install
-from trainer.job.account import running_seconds
 from trainer.job.directory import Job
-from trainer.process import clock
 
 if TYPE_CHECKING:
     from trainer.submission.place import Placed
@@ -39,12 +37,6 @@ def refuse_impossible(config: Mapping[str, Any], launcher: Any) -> None:
         raise UserError(f"strategy=single trains with one worker, and there are {launcher.world_size()}; choose ddp")
     if config["strategy"]["name"] == "deepspeed" and find_spec("deepspeed") is None:
         raise UserError(f"strategy=deepspeed: the package is not installed; {pip_install('deepspeed')}")
-
-
-def has_time_left(config: Mapping[str, Any], job: Job) -> bool:
-    """Whether a job that was stopped at its train.max_time is given more now."""
-    limit = seconds(config["train"]["max_time"], "train.max_time")
-    return limit is None or running_seconds(job.events(), clock.now()) < limit
 
 
 def check_algorithm(config: Mapping[str, Any], job: Job) -> None:

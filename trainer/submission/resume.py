@@ -11,7 +11,9 @@ from trainer.config.overrides import dotted
 from trainer.config.unused import is_used, uses
 from trainer.errors import UserError, did_you_mean
 from trainer.job import location
+from trainer.job.account import running_seconds
 from trainer.job.directory import Job
+from trainer.process import clock
 
 # settings that make another job, but that one which goes on may be given: how far it trains, how it learns on, what it is
 # told of, what it is scored on at its end
@@ -103,3 +105,9 @@ def how_further(config: Mapping[str, Any]) -> str | None:
         return "train.epochs"
     own = (class_constant(target, "instead") or {}).get("train.epochs")
     return f"algorithm.{own}" if own else None
+
+
+def has_time_left(config: Mapping[str, Any], job: Job) -> bool:
+    """Whether a job that was stopped at its train.max_time is given more now."""
+    limit = schema.seconds(config["train"]["max_time"], "train.max_time")
+    return limit is None or running_seconds(job.events(), clock.now()) < limit

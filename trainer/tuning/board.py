@@ -11,9 +11,9 @@ from trainer.job.directory import State
 from trainer.job.view.summary import choice, line, make_console, pair
 from trainer.process.escape import visible
 from trainer.process.format import clock, duration, figure, plural, short_path
-from trainer.tuning.default import DEFAULT
 from trainer.tuning.engine import Engine, Live, News
 from trainer.tuning.record import short_keys
+from trainer.tuning.samplers.default import DEFAULT
 from trainer.tuning.spaces.space import Space, described
 
 REFRESH = 0.25  # seconds between looks at what runs

@@ -21,10 +21,10 @@ from trainer.job.directory import Job, State
 from trainer.job.view.summary import make_console
 from trainer.process import signals
 from trainer.submission.bundle import complete, take
-from trainer.tuning.default import gone_on_with, start
 from trainer.tuning.ends import ends_of
 from trainer.tuning.engine import Engine
 from trainer.tuning.record import StudyRecord, read
+from trainer.tuning.samplers.default import gone_on_with, start
 from trainer.tuning.samplers.sampler import Asker, choose
 from trainer.tuning.schedulers.choice import scheduler_of
 from trainer.tuning.spaces.expression import Expression

@@ -6,16 +6,13 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from trainer.data.files import paths
 from trainer.data.files.naming import column
 from trainer.data.files.spelling import otherwise
-from trainer.data.source import Piece
+from trainer.data.source import Piece, Source
 from trainer.errors import UserError
-
-if TYPE_CHECKING:
-    from trainer.data.sources import Csv
 
 _BLOCK = 4 << 20  # bytes of text parsed at once
 csv.field_size_limit(1 << 31)  # a cell may be a whole document
@@ -49,14 +46,13 @@ def csv_head(path: str, *, header: bool, delimiter: str, rows: int = 200) -> lis
     return [list(column) for column in zip(*head)]  # noqa: B905 - a row of another width is read_csv's to refuse
 
 
-def check_spelling(source: Csv, path: str) -> None:
-    """Raises UserError if the head of a file shows a column whose numbers or dates are spelled otherwise."""
+def check_spelling(source: Source, path: str, head: Sequence[Sequence[str]]) -> None:
+    """Raises UserError if the head of a file, its columns' first cells, shows one whose numbers or dates are spelled otherwise."""
     names = source.names(path)
     asked = {
         key: {column(c, names, path, key) for c in getattr(source, key) or []}
         for key in ("columns", "drop", "categorical")
     }
-    head = csv_head(path, header=source.header, delimiter=source.delimiter)
     for name, cells in zip(names, head, strict=False):
         chosen = not asked["columns"] or name in asked["columns"]
         if not chosen or name in asked["drop"] or name in asked["categorical"]:

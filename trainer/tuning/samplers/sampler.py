@@ -9,27 +9,17 @@ from __future__ import annotations
 import copy
 import json
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from trainer.errors import HeadwayError, UserError
-from trainer.tuning.default import DEFAULT, is_whole, of_the_grid
+from trainer.tuning.samplers.choice import Choice
+from trainer.tuning.samplers.default import DEFAULT, is_whole, of_the_grid
 from trainer.tuning.spaces.space import Space
 from trainer.tuning.study import Study
 
 FINITE = 10_000  # points of a space up to which it is known which are left
 TRIES = 200  # proposals until one keeps the constraints and is new
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The sampler that a search takes: `make` builds it from the study's seed and a trial's number, and is None where every
-    point is tried; why, in words."""
-
-    name: str
-    why: str
-    make: Callable[[int, int], Any] | None
 
 
 def choose(search: str, space: Space, trials: int | None, metrics: int, outcomes: bool) -> Choice:

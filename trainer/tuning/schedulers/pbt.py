@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from trainer.errors import UserError
 from trainer.job.directory import Job, State
 from trainer.process.format import figure
-from trainer.tuning.default import DEFAULT
+from trainer.tuning.samplers.default import DEFAULT
 from trainer.tuning.samplers.sampler import seed_of
 from trainer.tuning.schedulers import succession
 from trainer.tuning.schedulers.perturb import perturbed

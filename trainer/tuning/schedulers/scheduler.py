@@ -12,7 +12,7 @@ from typing import Any
 from trainer.errors import UserError
 from trainer.job.directory import Job
 from trainer.process.format import figure, plural
-from trainer.tuning.default import DEFAULT
+from trainer.tuning.samplers.default import DEFAULT
 from trainer.tuning.study import Study
 
 KEPT = 200  # reports of a trial that are kept in the storage where nobody decides by them

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainer.errors import UserError
+from trainer.tuning.samplers.choice import Choice
 from trainer.tuning.spaces.placing import known_values
 from trainer.tuning.spaces.space import Space
-
-if TYPE_CHECKING:
-    from trainer.tuning.samplers.sampler import Choice
 
 DEFAULT = "default"  # the attribute of that trial in the storage
 WHOLE = ("cmaes", "nsga2")  # searches that a trial would mislead which has no place in the space

@@ -7,7 +7,7 @@ import pytest
 
 from tests.tuning.studies import DEPTH, KIND, LR, asker, facts, space_of, study_in
 from tests.tuning.test_engine import begin, complete, engine_in
-from trainer.tuning.default import Start, gone_on_with, start
+from trainer.tuning.samplers.default import Start, gone_on_with, start
 from trainer.tuning.samplers.sampler import choose
 from trainer.tuning.schedulers.choice import scheduler_of
 from trainer.tuning.spaces.expression import Expression
