@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from launchers import child
-from launchers.agent.lives import note_death
+from launchers.agent.attempts import note_death
 from launchers.agent.warm_pool import Run, Warm, of_this_process
 from launchers.base import Launcher, Plan, check_nodes
 from trainer.algorithm import Range
 from trainer.errors import DamagedFile, ExitCode, HeadwayError, UserError
 from trainer.job.carried import is_under_way
 from trainer.job.directory import Job, State, Status
-from trainer.job.node import job_of
+from trainer.job.node_state import job_of
 from trainer.process import clock, plain_file
 
 AGENT_START_SECONDS = 30

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from launchers.agent import lives
-from launchers.rendezvous.apart import opened
+from launchers.agent import attempts
+from launchers.rendezvous.no_shared_folder import opened
 from launchers.rendezvous.store import board_of
 from launchers.slurm.queue import requeue, scancel
 from trainer.config.schema import load_job
@@ -80,7 +80,7 @@ def leads_anywhere(job: Job) -> bool:
 def _newest(job: Job) -> int:
     """The step of its newest checkpoint."""
     if not job.url:
-        return lives.newest(job)
+        return attempts.newest(job)
     names = [Path(name) for name in S3(job.url).stamps("checkpoints/")]
     return max((checkpoint.step_of(name.parent) for name in names if name.name == checkpoint.MANIFEST), default=0)
 

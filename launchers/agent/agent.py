@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from launchers.agent import failing, fork_server, lives
+from launchers.agent import attempts, failing, fork_server
 from launchers.agent.arguments import parse
 from launchers.agent.carrying import bring_up, carry
 from launchers.agent.control import Control, Unbegun
@@ -33,14 +33,14 @@ from launchers.agent.hangs import STACK_SECONDS, Beats, HangWatch
 from launchers.agent.restart_policy import Attempt, why_not
 from launchers.agent.serving import serve
 from launchers.notices.notices import SIGNALS, SUPERSEDED, Notice, Watcher, choose
-from launchers.rendezvous import apart
+from launchers.rendezvous import no_shared_folder
 from launchers.rendezvous.address import interface, towards
 from launchers.rendezvous.lock import hold
-from launchers.rendezvous.meeting import Events, Meeting, Place, Round, open_store
+from launchers.rendezvous.rendezvous import Events, Meeting, Place, Round, open_store
 from launchers.rendezvous.store import board_of
 from trainer.config.schema import load_job, seconds
 from trainer.errors import ExitCode, HeadwayError
-from trainer.job import code_path, node
+from trainer.job import code_path, node_state
 from trainer.job.directory import MAX_RUNTIME, Job, State, write_json
 from trainer.job.private import heed
 from trainer.job.remote.mirror import Mirror
@@ -65,19 +65,19 @@ def run(arguments: list[str], *, warm: bool = False) -> int:
     early: list[int] = []  # told before anybody listens
     for number in SIGNALS:
         signal.signal(number, lambda number, frame: early.append(number))
-    job = apart.opened(args.job, args.node)
+    job = no_shared_folder.opened(args.job, args.node)
     address = towards(args.towards) if args.towards and args.nodes > 1 else args.address
     place = Place(args.node, address, args.nodes, args.min_nodes or args.nodes, args.patience)
     with ExitStack() as held:
         hold(job, place, held)
         held.enter_context(failing.told(job, place))
         heed(config := load_job(job.config_path))
-        folder = held.enter_context(scratch.folder(keep=(node.BEATS, job.logs)))
+        folder = held.enter_context(scratch.folder(keep=(node_state.BEATS, job.logs)))
         # inherited too: on loopback nobody else shall reach the workers, elsewhere a machine's name may lead nowhere
         if name := interface(place.address):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
-        os.environ[node.JOB] = str(job.dir.resolve())
-        os.environ[node.APART] = job.url or ""
+        os.environ[node_state.JOB] = str(job.dir.resolve())
+        os.environ[node_state.APART] = job.url or ""
         all_workers = args.workers * args.nodes
         held.enter_context(fork_server.started(config, folder, all_workers, code_path.folders(job.dir)))
         agent = Agent(job, config, place, args.workers, folder, warm=warm)
@@ -100,7 +100,7 @@ class Agent:
         self.config = config
         self.mirror: Mirror | None = None
         self.history: list[Attempt] = []
-        self.kept: lives.Kept = {}  # what the present workers found
+        self.kept: attempts.Kept = {}  # what the present workers found
         self.kills = memory.kills()
         self.ended: State | None = None  # how this agent ended the job
 
@@ -155,7 +155,7 @@ class Agent:
             store, port = open_store(self.place.address)
             return Round(0, 0, 1, self.place.address, port, store)
         if self.job.url and self.mirror is not None:  # the next round may have another leading node
-            apart.gather(self.mirror, self.meeting, apart.PARTS_SECONDS)
+            no_shared_folder.gather(self.mirror, self.meeting, no_shared_folder.PARTS_SECONDS)
             self.mirror.stop()
             self.mirror = None
         return self.meeting.join(lambda: self.control.leave is not None or self._final() is not None)
@@ -186,11 +186,11 @@ class Agent:
             if self.mirror is None:
                 self.mirror = carry(job, self.config, self._on_superseded, fetch=self.place.nodes == 1 or bool(job.url))
             if self.mirror and self.meeting and job.url:
-                told = apart.lead(job, self.mirror, self.meeting)
-            patiently(lambda: lives.note_death(job, self.folder))
+                told = no_shared_folder.lead(job, self.mirror, self.meeting)
+            patiently(lambda: attempts.note_death(job, self.folder))
             patiently(lambda: job.reserve.write_bytes(b"\0" * RESERVE_BYTES))
         beats = Beats(self.folder, self.workers)
-        self.kept = lives.kept(job) if meet.leads else {}
+        self.kept = attempts.kept(job) if meet.leads else {}
         attempt = self._attempt(meet, told)
         if attempt is None:
             return None
@@ -204,7 +204,7 @@ class Agent:
             self.control.watch(pids)
 
         knows = meet.leads or not job.url  # another node's events may not be here
-        self.control.begun = lambda: not knows or lives.running(job, attempt) is not None
+        self.control.begun = lambda: not knows or attempts.running(job, attempt) is not None
         ended = run_workers(job, self.workers, attempt, meet, self.folder, on_started)
         for watch in watches:
             watch.stop()
@@ -217,23 +217,23 @@ class Agent:
         besides."""
         if meet.leads:
             patiently(lambda: self.job.result_path.unlink(missing_ok=True))  # of an earlier life, which was interrupted
-            attempt = lives.count(self.job)
+            attempt = attempts.count(self.job)
             counts = {"attempt": attempt, "workers": self.workers * meet.nodes, "nodes": meet.nodes}
             places = {"host": os.uname().nodename, "folder": str(self.folder), "dir": str(self.job.dir)}
-            begun = {**counts, "pid": os.getpid(), **places, "saved": lives.newest(self.job)}
+            begun = {**counts, "pid": os.getpid(), **places, "saved": attempts.newest(self.job)}
             patiently(lambda: self.job.add_event(State.STARTING, **begun))
             if meet.store is not None:
                 meet.store.set("life", json.dumps({"attempt": attempt, **told}))
-            if self.job.url and not apart.all_ready(meet, self._disturbed):
+            if self.job.url and not no_shared_folder.all_ready(meet, self._disturbed):
                 return None
             return attempt
         try:
-            store, said = apart.said_by_leader(meet, self._disturbed)
+            store, said = no_shared_folder.said_by_leader(meet, self._disturbed)
         except Exception:  # the leader is gone again, which shows in many forms: this life will not begin
             logging.getLogger(__name__).exception("the leader of round %s is gone", meet.number)
             return None
         if self.job.url:
-            self.mirror = apart.follow(self.job, meet, store, said)
+            self.mirror = no_shared_folder.follow(self.job, meet, store, said)
         return int(said["attempt"])
 
     def _disturbed(self) -> bool:
@@ -258,11 +258,11 @@ class Agent:
         if leave is not None and (control.now or leave.regroup):
             return self._leave(meet, attempt, reached, {}, started)
         if meet.leads and meet.nodes > 1 and self.job.url and not self._disturbed():
-            apart.bring_errors(self.job, attempt, self.workers * (meet.nodes - 1))
+            no_shared_folder.bring_errors(self.job, attempt, self.workers * (meet.nodes - 1))
         error = first_error(self.job, attempt, ended.exit_codes, ended.problem)
         kills, self.kills = self.kills, memory.kills()
         if error.get("kind") == "SIGKILL" and self.kills > kills:
-            error = out_of_memory(error, self.config, lives.running(self.job, attempt), self.workers * meet.nodes)
+            error = out_of_memory(error, self.config, attempts.running(self.job, attempt), self.workers * meet.nodes)
         if control.cause:
             kind, words = control.cause
             error = {**error, "type": "WorkerDied", "kind": kind, "message": words, "final": False}
@@ -272,9 +272,9 @@ class Agent:
             error["message"] += beats.told()
         if not meet.leads:
             return None  # the leader decides
-        running = lives.running(self.job, attempt)
+        running = attempts.running(self.job, attempt)
         began = int(running["step"]) if running else None
-        self.history.append(Attempt(began, reached, lives.saved_since(self.job, running, self.kept), error))
+        self.history.append(Attempt(began, reached, attempts.saved_since(self.job, running, self.kept), error))
         reason = why_not(self.history, self.max_restarts)
         if leave is not None:  # they died while they were to leave: whoever asked counts
             return self._leave(meet, attempt, reached, {}, started)
@@ -330,10 +330,10 @@ class Agent:
         source: str | None = None,
     ) -> int:
         """Writes result.json and the last event. The exit code."""
-        job, attempt = self.job, max(0, lives.count(self.job) - 1)
+        job, attempt = self.job, max(0, attempts.count(self.job) - 1)
         job.reserve.unlink(missing_ok=True)
         user_error = bool(error and error.get("user_error"))
-        known, stuck = lives.ended(job, state, attempt, outcome.get("step"), self.kept)
+        known, stuck = attempts.ended(job, state, attempt, outcome.get("step"), self.kept)
         if stuck:
             state, source, error = State.FAILED, None, failing.of_agent(HeadwayError(f"{stuck}: {reason}"))
             reason = error["message"]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from launchers.agent.control import Control
-from launchers.rendezvous.apart import gather
-from launchers.rendezvous.meeting import Meeting
+from launchers.rendezvous.no_shared_folder import gather
+from launchers.rendezvous.rendezvous import Meeting
 from trainer.algorithm import Algorithm
 from trainer.job.checkpoint import Retention
 from trainer.job.directory import Job, State

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from launchers.notices.notices import SIGNALS, SUPERSEDED, Notice, of_signal
-from trainer.job import node
+from trainer.job import node_state
 from trainer.job.directory import State
 
 GRACE_SECONDS = 120.0
@@ -55,7 +55,7 @@ class Control:
         self._folder = folder
         self._pids: list[int] = []
         self._interrupted = False  # by a signal here: what another node was told doesn't count
-        self._ask = node.asked(folder)
+        self._ask = node_state.asked(folder)
         self._number = self._ask.id if self._ask else 0
         self._lock = threading.RLock()
         self._teller: threading.Thread | None = None
@@ -105,8 +105,8 @@ class Control:
             return
         self._number += 1
         stop = notice.leave and notice.by_hand and notice.source != SUPERSEDED
-        self._ask = node.Ask(self._number, notice.leave, why, deadline, stop=stop)
-        node.ask(self._folder, self._ask)
+        self._ask = node_state.Ask(self._number, notice.leave, why, deadline, stop=stop)
+        node_state.ask(self._folder, self._ask)
         self._tell_until = time.monotonic() + (GRACE_SECONDS if notice.leave else TELL_SAVE_SECONDS)
         if notice.leave and notice.seconds is not None:
             self._tell_until = min(self._tell_until, time.monotonic() + max(0.5, notice.seconds - EXIT_SECONDS))

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launchers.rendezvous.meeting import Round
+from launchers.rendezvous.rendezvous import Round
 from trainer.job.directory import Job
-from trainer.job.node import process_lives
+from trainer.job.node_state import process_lives
 
 POLL_SECONDS = 0.02
 LEAVE_SECONDS = 3.0

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from launchers.agent import lives
-from launchers.rendezvous.meeting import Place
+from launchers.agent import attempts
+from launchers.rendezvous.rendezvous import Place
 from trainer.errors import HeadwayError, UserError
 from trainer.job.directory import Job, State
 from trainer.job.result import write_result
@@ -43,7 +43,7 @@ def fail(job: Job, place: Place, error: Exception, started: dict[str, Any]) -> N
     reason = said[0] if foreseen else f"its agent failed: {type(error).__name__}: {said[0]}"
     about = of_agent(error if isinstance(error, HeadwayError) else HeadwayError(reason))
     about |= {"log": str(job.logs / f"node-{place.node}.log")} if not foreseen else {}
-    attempt, now, wall = max(0, lives.count(job) - 1), clock.now(), clock.seconds(started, clock.now())
+    attempt, now, wall = max(0, attempts.count(job) - 1), clock.now(), clock.seconds(started, clock.now())
     event = {"attempt": attempt, "reason": reason, "source": "agent", "user_error": about["user_error"]}
     with contextlib.suppress(OSError):
         job.reserve.unlink(missing_ok=True)

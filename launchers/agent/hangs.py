@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trainer.job import node
+from trainer.job import node_state
 
 LOOK_SECONDS = 0.2
 FIRST_STEP = 10  # times the patience for the first step, which compiles, or builds what an estimator needs
@@ -20,13 +20,13 @@ class Beats:
 
     def __init__(self, folder: Path, workers: int) -> None:
         self._folder = folder
-        self._numbers = node.make(folder, workers)
+        self._numbers = node_state.make(folder, workers)
         self.workers = workers
 
     def steps(self) -> list[int | None]:
         """The last step that each worker has done; None for one that has not begun."""
         steps = [self._numbers[2 * i] for i in range(self.workers)]
-        return [None if step == node.UNSTARTED else step for step in steps]
+        return [None if step == node_state.UNSTARTED else step for step in steps]
 
     @property
     def reached(self) -> int | None:
@@ -39,7 +39,7 @@ class Beats:
 
     def standings(self) -> list[tuple[int, int]]:
         """The last step of each worker, and what it is at."""
-        return node.standings(self._folder, self.workers)
+        return node_state.standings(self._folder, self.workers)
 
     @property
     def behind(self) -> list[int]:
@@ -53,9 +53,9 @@ class Beats:
         if not any(part for _, part in places):
             return ""
         if len(set(places)) == 1:
-            return f"; each is {node.standing(*places[0])}"
+            return f"; each is {node_state.standing(*places[0])}"
         order = sorted(range(len(places)), key=lambda i: (places[i], i))[:NAMED]
-        return "; " + ", ".join(f"worker {i} is {node.standing(*places[i])}" for i in order)
+        return "; " + ", ".join(f"worker {i} is {node_state.standing(*places[i])}" for i in order)
 
 
 class HangWatch:

@@ -20,7 +20,7 @@ from typing import Any
 
 from launchers.agent import failing
 from launchers.ray.launcher import ASKS, ORDER, STANDING
-from launchers.rendezvous.meeting import Place
+from launchers.rendezvous.rendezvous import Place
 from trainer.config import secret
 from trainer.config.schema import load
 from trainer.errors import ExitCode, HeadwayError

@@ -22,7 +22,7 @@ from trainer.config import secret
 from trainer.config.schema import load
 from trainer.errors import HeadwayError, UserError, pip_install
 from trainer.job.directory import Job, State, Status, read_hint, write_json
-from trainer.job.node import process_lives
+from trainer.job.node_state import process_lives
 from trainer.job.records import moment, text, whole, wrong
 from trainer.process.interpreter import safe
 

@@ -6,7 +6,7 @@ import fcntl
 import time
 from contextlib import ExitStack
 
-from launchers.rendezvous.meeting import Place
+from launchers.rendezvous.rendezvous import Place
 from trainer.errors import UserError
 from trainer.job.directory import Job
 

@@ -28,7 +28,7 @@ from typing import Any
 from pairing import Pairs, head, row
 
 from trainer.job.directory import Job, State, read_json
-from trainer.job.node import UNSTARTED
+from trainer.job.node_state import UNSTARTED
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]

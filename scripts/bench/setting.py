@@ -17,7 +17,7 @@ from trainer.config.schema import StrategyConfig, checkpoint_interval
 from trainer.data.encoding.opened import Opened
 from trainer.data.schema import Schema
 from trainer.data.tables.samples import Samples
-from trainer.job import node
+from trainer.job import node_state
 from trainer.job.checkpoint import Retention
 from trainer.job.directory import Job
 from trainer.worker.checkpointing.cadence import Cadence
@@ -57,7 +57,7 @@ def new_beat(job: Job, ranks: Ranks) -> memoryview:
     if ranks.rank == 0:
         job.logs.mkdir(parents=True, exist_ok=True)
     ranks.barrier()
-    return node.beat_of(job.logs, ranks.local_rank, ranks.local_world_size)
+    return node_state.beat_of(job.logs, ranks.local_rank, ranks.local_world_size)
 
 
 def strategy(name: str, **options: Any) -> dict[str, Any]:

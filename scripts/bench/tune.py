@@ -50,7 +50,7 @@ def facts_of(*overrides: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def study_of(folder: Path, *overrides: str) -> Iterator[Any]:
     """A study of trials that end at once, and its engine."""
-    from trainer.tuning.running import engine_of
+    from trainer.tuning.drive import engine_of
     from trainer.tuning.study import held
 
     no_op = ["launcher._target_=no_op.NoOp", f"study.dir={folder}", *overrides]

@@ -20,7 +20,7 @@ from algorithms.script.process import Process, failure_text, last_words, leave
 from algorithms.script.starting import Host, command, remove, surroundings
 from tests.algorithms import toolkit
 from trainer.errors import UserError
-from trainer.job import node
+from trainer.job import node_state
 from trainer.job.result import more_is_better
 
 OF_EVERY_TYPE: dict[str, Any] = {
@@ -491,14 +491,14 @@ def test_when_the_grace_is_over_nothing_is_left_wherever_it_went(tmp_path: Path)
     assert not leave(process, 0.5)
     pids = [int(line.split()[1]) for line in process.heard.lines if line.startswith("deaf")]
     assert len(pids) == 2
-    assert not any(node.process_lives(pid) for pid in pids)
+    assert not any(node_state.process_lives(pid) for pid in pids)
 
 
 def test_what_a_command_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     process = started(tmp_path, "#!/bin/sh\nsetsid sleep 300 &\necho started $!\nexit 3\n")
     assert process.wait(60) == 3
     process.end()
-    assert not node.process_lives(int(process.heard.lines[-1].split()[1]))
+    assert not node_state.process_lives(int(process.heard.lines[-1].split()[1]))
 
 
 def test_python_in_a_command_is_headways_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,13 +176,13 @@ def test_a_jobs_config_and_plan_hold_none(
 
 
 def test_a_study_holds_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainer.tuning import running
+    from trainer.tuning import drive
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "src").mkdir()
     (tmp_path / "src/train.py").write_text("")
     seen = {}
-    monkeypatch.setattr(running, "run", lambda directory, facts, recommended: seen.update(facts) or 0)
+    monkeypatch.setattr(drive, "run", lambda directory, facts, recommended: seen.update(facts) or 0)
     given = [
         "algorithm=script",
         "algorithm.source_dir=src",

@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.integration.command import FAULTY, headway, start
 from trainer.job.directory import Job, read_lines
-from trainer.job.node import parent_of
+from trainer.job.node_state import parent_of
 from trainer.process.environment import variables
 from trainer.tuning.record import StudyRecord, read
 

@@ -12,7 +12,7 @@ import trainer
 from tests.integration import test_sagemaker as container
 from tests.integration.command import headway
 from trainer.errors import UserError
-from trainer.job import node
+from trainer.job import node_state
 from trainer.job.directory import MAX_RUNTIME, Job, State
 
 pytestmark = pytest.mark.slow
@@ -113,7 +113,7 @@ def test_setting_up_counts_and_is_ended(folder: Path) -> None:
     job = Job(folder / "runs/one")
     stopped(job)
     assert "trained" not in job.log_path(0, 0).read_text()
-    assert not node.process_lives(int((folder / "pid").read_text()))
+    assert not node_state.process_lives(int((folder / "pid").read_text()))
 
 
 def test_a_loop_is_stopped_with_its_state_saved(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

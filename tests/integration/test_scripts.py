@@ -16,7 +16,7 @@ import pytest
 from tests.algorithms import open_mpi
 from tests.integration.command import headway, start
 from tests.integration.test_s3 import Machine
-from trainer.job import node
+from trainer.job import node_state
 from trainer.job.directory import Job, State
 from trainer.testing.chaos.s3 import Server
 
@@ -285,7 +285,7 @@ def test_a_worker_that_dies_takes_its_script_along_and_both_are_started_again(fo
     (worker,) = job.workers()
     children = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _root_of(int(p.name)) == job.dir]
     os.kill(worker, signal.SIGKILL)
-    wait_for("the end of its script", job, lambda: not any(node.process_lives(pid) for pid in children))
+    wait_for("the end of its script", job, lambda: not any(node_state.process_lives(pid) for pid in children))
     process.communicate(timeout=WAIT)
     assert process.returncode == 0
     assert json.loads((job.model / "state.json").read_text())["epoch"] == 20

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.command import FAULTY, headway
 from trainer.job.directory import Job
-from trainer.job.node import PARTS
+from trainer.job.node_state import PARTS
 from trainer.job.result import is_of_the_run
 
 pytestmark = pytest.mark.slow

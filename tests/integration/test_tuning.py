@@ -27,7 +27,7 @@ from tests.integration.studies import (
     wait_until_gone,
 )
 from trainer.job.directory import Job, State
-from trainer.job.node import parent_of
+from trainer.job.node_state import parent_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.usefixtures("temporary")]
 

@@ -17,13 +17,13 @@ from trainer.config.schema import check, load
 from trainer.errors import UserError
 from trainer.job.directory import State, read_json
 from trainer.job.result import write_result
-from trainer.tuning.ends import ends_of
 from trainer.tuning.engine import Engine, Live
-from trainer.tuning.run import ORDER
 from trainer.tuning.schedulers.choice import scheduler_of
 from trainer.tuning.spaces.expression import Expression
 from trainer.tuning.spaces.parameter import Parameter
 from trainer.tuning.spaces.space import Space
+from trainer.tuning.stopping import ends_of
+from trainer.tuning.trial_run import ORDER
 from trainer.tuning.trials import Configs
 
 BASE = check(compose(["algorithm=linear", "data=digits", "train.epochs=4"]))

@@ -23,7 +23,7 @@ ENDS = {*ExitCode} - {ExitCode.MISTAKE}  # with which a study ends that has told
 
 
 def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool, verbose: bool) -> int:
-    """Drives a study to its end, as `trainer.tuning.running.run` does. Ctrl-C is passed on, and waited for.
+    """Drives a study to its end, as `trainer.tuning.drive.run` does. Ctrl-C is passed on, and waited for.
 
     verbose: show what it prints; in a terminal as it is printed, elsewhere line by line. Raises UserError and HeadwayError.
     """
@@ -77,7 +77,7 @@ def main() -> int:
     working_folder_last()
     directory, facts, recommended, path = pickle.load(sys.stdin.buffer)
     sys.path += [one for one in path if one not in sys.path]
-    from trainer.tuning.running import run as drive
+    from trainer.tuning.drive import run as drive
 
     try:
         return drive(directory, facts, recommended=recommended)

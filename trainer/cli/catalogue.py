@@ -12,9 +12,9 @@ from typing import Any
 from trainer.config import plugins
 from trainer.config.choices import FILE, from_file
 from trainer.config.code import docstring
-from trainer.config.code.ancestry import doc, kind
+from trainer.config.code.base_classes import doc, kind
 from trainer.config.code.signature import check, read_signature
-from trainer.config.code.vetting import refuse
+from trainer.config.code.static_check import refuse
 from trainer.config.conf_files import added, choices, conf_folder, file_of, join, joined, summary
 from trainer.errors import UserError, did_you_mean
 from trainer.job import code_path

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from trainer.algorithm import Algorithm, Range
 from trainer.config.code import docstring
-from trainer.config.code.ancestry import doc, kind
+from trainer.config.code.base_classes import doc, kind
 from trainer.config.code.signature import class_constant, settings_of
 from trainer.config.conf_files import bases, file_of, keys
 from trainer.config.conversion import describe, shown

@@ -83,7 +83,7 @@ def size_of(text: str) -> int:
 
 def ask(config: Mapping[str, Any], devices: int | None, memory: int | None) -> dict[str, Any]:
     """The worker's answer for a composed config. Raises UserError for what can't be planned."""
-    from trainer.config.code.ancestry import kind
+    from trainer.config.code.base_classes import kind
     from trainer.config.code.signature import class_constant
     from trainer.config.instantiate import build
     from trainer.config.schema import check

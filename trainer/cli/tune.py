@@ -34,7 +34,7 @@ def tune(arguments: list[str]) -> int:
 
 
 def resume(arguments: list[str]) -> int:
-    from trainer.tuning.running import run
+    from trainer.tuning.drive import run
 
     parser = Parser(
         "tune resume", "Goes on with a study: what runs is found again, what was interrupted goes on.", of="study"
@@ -78,8 +78,8 @@ def show(arguments: list[str]) -> int:
 
 
 def report(arguments: list[str]) -> int:
+    from trainer.tuning.drive import write_out
     from trainer.tuning.record import read
-    from trainer.tuning.running import write_out
 
     parser = Parser("tune report", "Writes a study's report.html, best.yaml and tables anew.", of="study")
     args = parser.parse_args(arguments)

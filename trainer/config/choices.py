@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import plugins
-from trainer.config.code.ancestry import kind
+from trainer.config.code.base_classes import kind
 from trainer.config.code.signature import UNKNOWN, settings_of
 from trainer.config.code.source import Source, locate
-from trainer.config.code.vetting import refuse
+from trainer.config.code.static_check import refuse
 from trainer.config.conf_files import choices, own_choices
 from trainer.config.conversion import Mismatch, convert
 from trainer.config.schema import TARGETS

@@ -151,7 +151,7 @@ def check(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> 
     """
     from trainer.config.code.signature import check as check_target
     from trainer.config.code.signature import class_constant
-    from trainer.config.code.vetting import refuse, refuse_other
+    from trainer.config.code.static_check import refuse, refuse_other
     from trainer.config.instantiate import refuse_inner
 
     checked: dict[str, Any] = secret.taken(copy.deepcopy(dict(config)))

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from trainer.algorithm import Algorithm, Estimator
-from trainer.config.code.ancestry import kind
+from trainer.config.code.base_classes import kind
 from trainer.config.code.function import Function
 from trainer.config.code.signature import UNKNOWN, class_constant, read_signature, short_name
 from trainer.config.conf_files import choices

@@ -23,14 +23,14 @@ from trainer.job.records import wrong_event
 from trainer.process import clock
 from trainer.submission import bundle
 from trainer.submission.submit import write
-from trainer.tuning.ends import End, Ends
 from trainer.tuning.record import EVENTS, TRIALS
-from trainer.tuning.run import ORDER
 from trainer.tuning.samplers.sampler import Asker, Exhausted
 from trainer.tuning.schedulers.scheduler import Scheduler
 from trainer.tuning.schedulers.succession import total_of
 from trainer.tuning.spaces.expression import Expression
+from trainer.tuning.stopping import End, Ends
 from trainer.tuning.study import Study, folder_of
+from trainer.tuning.trial_run import ORDER
 from trainer.tuning.trials import Configs, workers_of
 
 TRAINING_SECONDS = "training_seconds"
@@ -198,7 +198,7 @@ class Engine:
     # what is heard of a trial
 
     def heard(self, number: int, report: Mapping[str, Any]) -> None:
-        """A report of `trainer.tuning.run.Run.wait`."""
+        """A report of `trainer.tuning.trial_run.Run.wait`."""
         with self.study.journal.together():
             self._heard(number, report)
         self.look()

@@ -41,7 +41,7 @@ def begin(
 ) -> int:
     """Begins a study, or goes on with the one that has this name. config: composed, a study's own nodes included.
     arguments: as they were typed after `headway tune`; () if it was another command."""
-    from trainer.tuning.running import run
+    from trainer.tuning.drive import run
 
     plan = planned(config, spanned, overrides, _config_dir())
     if arguments:
@@ -78,11 +78,11 @@ def planned(
     config_dir: str | None = None,
 ) -> Plan:
     """Checks all that can be checked before the first trial. Raises UserError."""
-    from trainer.tuning.ends import ends_of
     from trainer.tuning.samplers.sampler import choose
     from trainer.tuning.schedulers.choice import scheduler_of
     from trainer.tuning.spaces.expression import partition
     from trainer.tuning.spaces.placing import known_values
+    from trainer.tuning.stopping import ends_of
     from trainer.tuning.warm_start import observations
 
     options = {noun: config[noun] for noun in study_options.NODES}

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from trainer.algorithm import Module
-from trainer.job import checkpoint, node
+from trainer.job import checkpoint, node_state
 from trainer.job.busy import busy
 from trainer.job.directory import Job, State
 from trainer.job.model import artifact
@@ -34,8 +34,8 @@ from trainer.worker.training.beginning import begin, resume, seed_all, set_deadl
 from trainer.worker.training.interruption import STOP
 from trainer.worker.training.loop import Loop, total_steps
 from trainer.worker.training.mfu import mfu_of
-from trainer.worker.training.pace import told
 from trainer.worker.training.session import Session
+from trainer.worker.training.throughput import told
 
 # weights × samples of a worker's step (× tokens) below which threads cost more than they bring: waking one takes longer
 # than the work itself, and on a busy machine several times as long
@@ -139,7 +139,7 @@ def final_weights(session: Session, training: Training, averages: Averages | Non
     assert training.layout
     if training.layout.spans():
         folder = checkpoint.folder(session.job.checkpoints, training.position.step)
-        if url := os.environ.get(node.APART):
+        if url := os.environ.get(node_state.APART):
             await_checkpoint(storage_of(Job(session.job.dir, url)), session.job.dir, folder.name)
         return weights_in(folder, checkpoint.read_manifest(folder), averaged=averages is not None)
     with averages.in_place() if averages else nullcontext():

@@ -25,7 +25,7 @@ from trainer.config.schema import checkpoint_interval, load_job
 from trainer.data.encoding.opened import Later, Opened
 from trainer.data.opening import open_data
 from trainer.errors import ExitCode, UserError
-from trainer.job import checkpoint, node
+from trainer.job import checkpoint, node_state
 from trainer.job.busy import busy
 from trainer.job.directory import Job
 from trainer.job.result import more_is_better
@@ -116,7 +116,7 @@ def train_together(
     job: Job, attempt: int, node_folder: Path, config: dict[str, Any], ranks: Ranks, threads: int
 ) -> dict[str, Any]:
     """Trains with the other workers, which it has met."""
-    beat = node.beat_of(node_folder, ranks.local_rank, ranks.local_world_size)
+    beat = node_state.beat_of(node_folder, ranks.local_rank, ranks.local_world_size)
     algorithm = build_algorithm(config["algorithm"])
     if not isinstance(algorithm, (Module, Estimator)):
         raise UserError(
@@ -151,12 +151,12 @@ def train_together(
     def told() -> None:
         beat[1] += 1
 
-    apart = bool(os.environ.get(node.APART))
+    apart = bool(os.environ.get(node_state.APART))
     saver = Saver(job.checkpoints, ranks, str(attempt), retention, told, job.metrics_path, apart=apart, job=job.id)
     interruption = Interruption(ranks, node_folder)
     interruption.save_seconds = lambda: saver.seconds
     cadence = Cadence(ranks, **checkpoint_interval(options["every"]))
-    laps = laps_on(ranks.device, node.at_of(node_folder, ranks.local_rank, ranks.local_world_size))
+    laps = laps_on(ranks.device, node_state.at_of(node_folder, ranks.local_rank, ranks.local_world_size))
     session = Session(
         job,
         config,

@@ -10,7 +10,7 @@ import pytest
 
 from launchers.agent.errors import first_error
 from launchers.rendezvous.lock import hold
-from launchers.rendezvous.meeting import Place
+from launchers.rendezvous.rendezvous import Place
 from trainer.errors import UserError
 from trainer.job.directory import Job, write_json
 

@@ -16,7 +16,7 @@ import pytest
 from launchers.agent import control as module
 from launchers.agent.control import Control
 from launchers.notices.notices import SIGNALS, Notice
-from trainer.job import node
+from trainer.job import node_state
 from trainer.job.directory import State
 
 # says "ready", then a line for each SIGUSR1 and SIGUSR2
@@ -101,7 +101,7 @@ def test_a_notice_is_told_to_the_workers_and_to_the_other_nodes(
     given = notice(seconds=120.0)
     control.on_notice(given)
     assert worker.hears()
-    asked = node.asked(tmp_path)
+    asked = node_state.asked(tmp_path)
     assert asked is not None
     assert (asked.leave, asked.why) == (True, "aws: capacity goes away")
     assert asked.deadline == pytest.approx(given.seen + 120)
@@ -183,7 +183,7 @@ def test_a_warning_asks_to_save_and_lets_them_go_on(
     control.watch([worker.process.pid])
     control.on_notice(notice("may go away", leave=False))
     assert worker.hears()
-    asked = node.asked(tmp_path)
+    asked = node_state.asked(tmp_path)
     assert asked is not None
     assert not asked.leave
     assert control.leave is None
@@ -195,12 +195,12 @@ def test_a_warning_asks_to_save_and_lets_them_go_on(
 def test_each_ask_is_a_new_one_also_for_a_new_agent(control: Control, tmp_path: Path) -> None:
     """The workers tell what they have heard already by its number."""
     control.on_notice(notice("may go away", leave=False))
-    first = node.asked(tmp_path)
+    first = node_state.asked(tmp_path)
     control.on_notice(notice())
-    second = node.asked(tmp_path)
+    second = node_state.asked(tmp_path)
     later = Control(tmp_path)
     later.on_notice(notice(seconds=1000.0))
-    third = node.asked(tmp_path)
+    third = node_state.asked(tmp_path)
     assert first
     assert second
     assert third
@@ -210,10 +210,10 @@ def test_each_ask_is_a_new_one_also_for_a_new_agent(control: Control, tmp_path: 
 
 def test_a_warning_after_the_notice_changes_nothing(control: Control, tmp_path: Path) -> None:
     control.on_notice(notice())
-    before = node.asked(tmp_path)
+    before = node_state.asked(tmp_path)
     control.on_notice(notice("may go away", leave=False))
     control.on_notice(notice("again"))
-    assert node.asked(tmp_path) == before
+    assert node_state.asked(tmp_path) == before
     assert control.leave is not None
     assert control.leave.why == "aws: capacity goes away"
 
@@ -299,6 +299,6 @@ def test_what_is_learned_is_the_model_where_a_person_stops_and_not_where_another
 ) -> None:
     control = Control(tmp_path)
     control.on_notice(Notice(source=source, reason="so it is", seconds=None, by_hand=True))
-    ask = node.asked(tmp_path)
+    ask = node_state.asked(tmp_path)
     assert ask is not None
     assert (ask.leave, ask.stop) == (True, stops)

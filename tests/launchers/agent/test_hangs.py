@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from launchers.agent.hangs import Beats, HangWatch
-from trainer.job import node
+from trainer.job import node_state
 
 TIMEOUT = 0.6
 
@@ -41,7 +41,7 @@ def beats(tmp_path: Path) -> Beats:
 @pytest.fixture
 def workers(beats: Beats, tmp_path: Path) -> list[memoryview]:
     """What two workers write."""
-    return [node.beat_of(tmp_path, i, 2) for i in range(2)]
+    return [node_state.beat_of(tmp_path, i, 2) for i in range(2)]
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_the_agent_sees_the_steps_of_its_workers(beats: Beats, workers: list[mem
     workers[0][0] = 6
     assert beats.steps() == [6, 7]
     assert beats.reached == 7
-    assert node.steps_left_in(tmp_path / node.BEATS) == [6, 7]  # also after the agent's death
+    assert node_state.steps_left_in(tmp_path / node_state.BEATS) == [6, 7]  # also after the agent's death
 
 
 def test_a_new_life_has_not_begun(beats: Beats, workers: list[memoryview], tmp_path: Path) -> None:
@@ -126,8 +126,8 @@ def test_of_workers_at_the_same_step_the_one_that_others_wait_for_is_named(
 ) -> None:
     begin(workers, 3)
     workers[0][0] = workers[1][0] = 4
-    node.at_of(tmp_path, 0, 2)[0] = node.PARTS.index("backward")
-    node.at_of(tmp_path, 1, 2)[0] = node.PARTS.index("data")
+    node_state.at_of(tmp_path, 0, 2)[0] = node_state.PARTS.index("backward")
+    node_state.at_of(tmp_path, 1, 2)[0] = node_state.PARTS.index("data")
     assert heard.within(20)
     assert heard.words == [
         "worker 1 made no step for 0.6 s after step 4; worker 1 is waiting for the data of step 5, "

@@ -56,7 +56,7 @@ def test_the_command_is_kept_as_it_can_be_run_again_without_its_secrets(
     facts: dict[str, Any] = {"options": {"study": {"dry_run": False}}}
     monkeypatch.setattr("trainer.tuning.planning.planned", lambda *_: Plan(tmp_path, facts, Space([]), False))
     monkeypatch.setattr("trainer.tuning.planning._config_dir", lambda: None)
-    monkeypatch.setattr("trainer.tuning.running.run", lambda *_, **__: 0)
+    monkeypatch.setattr("trainer.tuning.drive.run", lambda *_, **__: 0)
     begin({}, [], [], ["algorithm=linear", "algorithm.lr=interval(0.01,1)", "+algorithm.api_token=abcdef123456"])
     command = facts["command"]
     assert command.startswith("headway tune algorithm=linear 'algorithm.lr=interval(0.01,1)'")

@@ -15,7 +15,6 @@ from tests.tuning.studies import LR, MOMENTUM, space_of, study_in
 from trainer.errors import UserError
 from trainer.job import checkpoint
 from trainer.job.directory import Job
-from trainer.tuning.ends import ends_of
 from trainer.tuning.options import SchedulerConfig
 from trainer.tuning.record import TRIALS
 from trainer.tuning.schedulers.choice import scheduler_of
@@ -23,6 +22,7 @@ from trainer.tuning.schedulers.pbt import Population, refuse_too_few, refuse_unf
 from trainer.tuning.schedulers.scheduler import STOPPED
 from trainer.tuning.spaces.parameter import Parameter
 from trainer.tuning.spaces.space import Space
+from trainer.tuning.stopping import ends_of
 from trainer.tuning.study import Study
 
 SPACE = space_of(LR, MOMENTUM)

@@ -10,7 +10,7 @@ import pytest
 
 from launchers.agent.errors import first_error
 from tests.worker.processes import on_workers
-from trainer.job import node
+from trainer.job import node_state
 from trainer.job.directory import Job, write_json
 from trainer.worker.distributed.ranks import Ranks
 from trainer.worker.failures import record as failure
@@ -27,12 +27,12 @@ def meet(ranks: Ranks, folder: Path, missing: list[int], several_nodes: bool) ->
     own.mkdir(exist_ok=True)
     if several_nodes:
         ranks.local_rank, ranks.local_world_size = 0, 1
-        node.make(own, 1)
-    laps = Laps(node.at_of(own, ranks.local_rank, local))
+        node_state.make(own, 1)
+    laps = Laps(node_state.at_of(own, ranks.local_rank, local))
     job = Job(folder)
     try:
         with explained(ranks, own):
-            node.beat_of(own, ranks.local_rank, local)[0] = 20
+            node_state.beat_of(own, ranks.local_rank, local)[0] = 20
             laps.mark(DATA)
             if ranks.rank in missing:
                 time.sleep(13 if several_nodes else 9)
@@ -49,7 +49,7 @@ def meet(ranks: Ranks, folder: Path, missing: list[int], several_nodes: bool) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("missing", [[1], [0, 2]])
 def test_the_ranks_that_did_not_arrive_are_named(tmp_path: Path, missing: list[int]) -> None:
-    node.make(tmp_path, 3)
+    node_state.make(tmp_path, 3)
     found = on_workers(3, meet, tmp_path, missing, False, timeout=TIMEOUT)
     names = ", ".join(map(str, missing))
     for rank, record in enumerate(found):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trainer.job import node
+from trainer.job import node_state
 from trainer.worker.monitoring.timing import (
     BACKWARD,
     CHECKPOINT,
@@ -49,7 +49,7 @@ def test_what_nobody_counted_is_idle_and_earlier_sessions_are_added() -> None:
     laps = Laps()
     laps.seconds[FORWARD], laps.seconds[BACKWARD] = 1.0, 2.0
     split = by_name(laps.split(), 5.0, {"forward": 10.0, "idle": 1.0})
-    assert split == {**dict.fromkeys(node.PARTS, 0.0), "forward": 11.0, "backward": 2.0, "idle": 3.0}
+    assert split == {**dict.fromkeys(node_state.PARTS, 0.0), "forward": 11.0, "backward": 2.0, "idle": 3.0}
 
 
 def test_waiting_in_the_backward_is_communication_and_never_more_than_it() -> None:
@@ -65,17 +65,17 @@ def test_a_worker_tells_what_it_is_at() -> None:
     at = memoryview(bytearray(8)).cast("q")
     laps = Laps(at)
     laps.mark(DATA)
-    assert node.standing(20, at[0]) == "in the forward of step 21"
+    assert node_state.standing(20, at[0]) == "in the forward of step 21"
     laps.mark(FORWARD)
-    assert node.standing(20, at[0]) == "in the backward of step 21"
+    assert node_state.standing(20, at[0]) == "in the backward of step 21"
     laps.mark(BACKWARD)
     laps.mark(OPTIMIZER)
-    assert node.standing(21, at[0]) == "after step 21"
+    assert node_state.standing(21, at[0]) == "after step 21"
     laps.begin(CHECKPOINT)
-    assert node.standing(21, at[0]) == "in the checkpoint after step 21"
+    assert node_state.standing(21, at[0]) == "in the checkpoint after step 21"
     laps.mark(CHECKPOINT)
     laps.end_step()
-    assert node.standing(21, at[0]) == "waiting for the data of step 22"
+    assert node_state.standing(21, at[0]) == "waiting for the data of step 22"
 
 
 class Device:

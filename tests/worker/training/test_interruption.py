@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.threads import Thread, together, workers
-from trainer.job import node
+from trainer.job import node_state
 from trainer.worker.distributed.ranks import Ranks
 from trainer.worker.training.interruption import LEAVE, LEAVE_UNSAVED, OUT_OF_TIME, SAVE, Interruption, Verdict
 
@@ -57,7 +57,7 @@ def train(places: list[Thread], folder: Path | list[Path], hook: Hook, steps: in
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_all_leave_after_the_same_step_though_they_hear_of_it_at_different_ones(tmp_path: Path, world: int) -> None:
-    node.ask(tmp_path, node.Ask(1, True, "aws: capacity goes away"))
+    node_state.ask(tmp_path, node_state.Ask(1, True, "aws: capacity goes away"))
 
     def hook(ranks: Ranks, step: int, interruption: Interruption) -> None:
         if step == 20 + 7 * ((ranks.rank + 1) % 3):
@@ -73,7 +73,7 @@ def test_all_leave_after_the_same_step_though_they_hear_of_it_at_different_ones(
 @pytest.mark.parametrize("first_to_hear", [0, 1, 2])
 def test_they_agree_however_they_are_timed(tmp_path: Path, first_to_hear: int) -> None:
     """Told at any moment between their steps, by a thread of its own."""
-    node.ask(tmp_path, node.Ask(1, True, "why"))
+    node_state.ask(tmp_path, node_state.Ask(1, True, "why"))
     known: dict[int, Interruption] = {}
 
     def tell() -> None:
@@ -97,7 +97,7 @@ def test_they_agree_however_they_are_timed(tmp_path: Path, first_to_hear: int) -
 
 
 def test_nothing_happens_before_all_have_heard(tmp_path: Path) -> None:
-    node.ask(tmp_path, node.Ask(1, True, "why"))
+    node_state.ask(tmp_path, node_state.Ask(1, True, "why"))
 
     def hook(ranks: Ranks, step: int, interruption: Interruption) -> None:
         if ranks.rank != 1 and step == 5:
@@ -115,7 +115,7 @@ def test_a_signal_without_an_ask_means_nothing(tmp_path: Path) -> None:
 
 
 def test_a_warning_saves_and_they_go_on(tmp_path: Path) -> None:
-    node.ask(tmp_path, node.Ask(1, False, "may go away"))
+    node_state.ask(tmp_path, node_state.Ask(1, False, "may go away"))
 
     def hook(ranks: Ranks, step: int, interruption: Interruption) -> None:
         if step == 20 + 3 * ranks.rank:
@@ -128,7 +128,7 @@ def test_a_warning_saves_and_they_go_on(tmp_path: Path) -> None:
 
 def test_told_again_and_again_it_is_done_once(tmp_path: Path) -> None:
     """The agent repeats itself, as workers may not listen yet."""
-    node.ask(tmp_path, node.Ask(1, False, "may go away"))
+    node_state.ask(tmp_path, node_state.Ask(1, False, "may go away"))
 
     def hook(ranks: Ranks, step: int, interruption: Interruption) -> None:
         if step >= 10 + ranks.rank:
@@ -146,7 +146,7 @@ def test_each_new_ask_is_heeded(tmp_path: Path) -> None:
         if step in (50, 100, 150):
             ranks.barrier()
             if ranks.rank == 0:
-                node.ask(tmp_path, node.Ask(step, step == 150, f"ask {step}"))
+                node_state.ask(tmp_path, node_state.Ask(step, step == 150, f"ask {step}"))
             ranks.barrier()
             hear(interruption)
 
@@ -165,12 +165,12 @@ def test_a_notice_that_follows_a_warning_at_once_is_not_lost(tmp_path: Path, lat
 
     def hook(ranks: Ranks, step: int, interruption: Interruption) -> None:
         if step == 10 and ranks.rank != late:
-            node.ask(tmp_path, node.Ask(1, False, "may go away"))
+            node_state.ask(tmp_path, node_state.Ask(1, False, "may go away"))
             hear(interruption)
         if step == 12:
             ranks.barrier()
             if ranks.rank == late:
-                node.ask(tmp_path, node.Ask(2, True, "goes away"))
+                node_state.ask(tmp_path, node_state.Ask(2, True, "goes away"))
                 hear(interruption)
         if step >= 30 and step % 10 == 0:
             hear(interruption)
@@ -189,7 +189,7 @@ def test_each_nodes_agent_counts_its_own_asks(tmp_path: Path, older: int) -> Non
     def hook(ranks: Ranks, step: int, interruption: Interruption) -> None:
         if step in (20, 60):
             number = (1 if step == 20 else 2) + (7 if ranks.rank == older else 0)
-            node.ask(folders[ranks.rank], node.Ask(number, step == 60, f"at {step}"))
+            node_state.ask(folders[ranks.rank], node_state.Ask(number, step == 60, f"at {step}"))
             hear(interruption)
 
     first, second = train(workers(2), folders, hook)
@@ -199,7 +199,7 @@ def test_each_nodes_agent_counts_its_own_asks(tmp_path: Path, older: int) -> Non
 
 def test_too_little_time_leaves_unsaved(tmp_path: Path) -> None:
     """Rank 0 knows what a save takes; a checkpoint that would be half is not begun."""
-    node.ask(tmp_path, node.Ask(1, True, "aws", deadline=time.monotonic() + 8))
+    node_state.ask(tmp_path, node_state.Ask(1, True, "aws", deadline=time.monotonic() + 8))
 
     def hook(ranks: Ranks, step: int, interruption: Interruption) -> None:
         interruption.save_seconds = lambda: 60.0 if ranks.rank == 0 else 0.0
@@ -216,7 +216,7 @@ def test_too_little_time_leaves_unsaved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("deadline", [None, 3600.0])
 def test_enough_time_saves(tmp_path: Path, deadline: float | None) -> None:
-    node.ask(tmp_path, node.Ask(1, True, "aws", deadline=deadline and time.monotonic() + deadline))
+    node_state.ask(tmp_path, node_state.Ask(1, True, "aws", deadline=deadline and time.monotonic() + deadline))
 
     def hook(ranks: Ranks, step: int, interruption: Interruption) -> None:
         interruption.save_seconds = lambda: 60.0
@@ -252,7 +252,7 @@ def test_workers_who_are_not_asked_pay_nothing(tmp_path: Path) -> None:
 
 
 def test_workers_who_meet_at_every_step_agree_at_once(tmp_path: Path) -> None:
-    node.ask(tmp_path, node.Ask(1, True, "why"))
+    node_state.ask(tmp_path, node_state.Ask(1, True, "why"))
 
     def work(ranks: Thread) -> list[Verdict | None]:
         interruption, found = Interruption(ranks, tmp_path), []

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.job import checkpoint, node
+from trainer.job import checkpoint, node_state
 from trainer.job.directory import Job, State
 from trainer.job.records import wrong_event
 from trainer.job.view.tail import Tail
@@ -175,7 +175,7 @@ class Subject:
         if folder is None:
             return []
         try:
-            return [step for step in node.steps_left_in(Path(folder, node.BEATS)) if step >= 0]
+            return [step for step in node_state.steps_left_in(Path(folder, node_state.BEATS)) if step >= 0]
         except (FileNotFoundError, ValueError, TypeError):  # it is gone, or just being made
             return []
 

@@ -13,7 +13,7 @@ from ray import tune
 
 from trainer.errors import HeadwayError
 from trainer.job.directory import Job
-from trainer.tuning.run import Run
+from trainer.tuning.trial_run import Run
 
 
 class Trial(tune.Trainable):

@@ -10,10 +10,10 @@ from optuna.trial import TrialState
 
 from trainer.job.directory import Job
 from trainer.process.format import figure
-from trainer.tuning.ends import ends_of
 from trainer.tuning.schedulers import succession
 from trainer.tuning.schedulers.scheduler import RUNG, STOPPED, Scheduler
 from trainer.tuning.spaces.space import Space
+from trainer.tuning.stopping import ends_of
 from trainer.tuning.study import Study
 
 

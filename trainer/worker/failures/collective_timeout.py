@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from trainer.errors import LateWorker, LostWorker
-from trainer.job import node
+from trainer.job import node_state
 from trainer.worker.distributed.ranks import Ranks
 from trainer.worker.failures.record import is_lost_peer, is_time_out
 
@@ -76,7 +76,7 @@ class Standing:
             late = _within(ASK_SECONDS + GATHER_SECONDS, self._late)
         where = {**(_within(ASK_SECONDS, self._notes) or {}), **self._here()}
         own = self._ranks.rank
-        at = node.standing(*where[own])
+        at = node_state.standing(*where[own])
         if not is_time_out(error):
             others = told({rank: place for rank, place in where.items() if rank != own})
             return LateWorker(f"rank {own} lost another one {at}; {others}", timed_out=False)
@@ -92,7 +92,7 @@ class Standing:
     def _here(self) -> Standings:
         """Those of this node."""
         first = self._ranks.rank - self._ranks.local_rank
-        return {first + i: s for i, s in enumerate(node.standings(self._folder, self._ranks.local_world_size))}
+        return {first + i: s for i, s in enumerate(node_state.standings(self._folder, self._ranks.local_world_size))}
 
     def _run(self) -> None:
         known = None
@@ -129,7 +129,7 @@ class Standing:
 def told(where: Mapping[int, tuple[int, int]], first: list[int] | None = None) -> str:
     """Where ranks stand, those named first and those farthest behind before the others."""
     order = sorted(where, key=lambda rank: (rank not in (first or []), where[rank], rank))
-    words = [f"rank {rank} is {node.standing(*where[rank])}" for rank in order[:NAMED]]
+    words = [f"rank {rank} is {node_state.standing(*where[rank])}" for rank in order[:NAMED]]
     return ", ".join(words) + (f", and {len(order) - NAMED} more" if len(order) > NAMED else "")
 
 

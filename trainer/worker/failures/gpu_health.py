@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import HeadwayError
-from trainer.job import node
+from trainer.job import node_state
 from trainer.job.directory import Job
 from trainer.worker.monitoring import devices, gpu_share
 from trainer.worker.monitoring.devices import Device, Unreadable
@@ -82,8 +82,8 @@ def _may(pid: int, job: Job, shared: bool) -> bool:
     """Whether a process may hold memory of this worker's GPU: workers of other jobs, and those of this one that train
     now. What an attempt before has left is waited for. Of a warm agent's workers the environment names its first job;
     they have one parent."""
-    found = node.job_of(pid)
-    if found == job.dir.resolve() or node.parent_of(pid) == os.getppid():
+    found = node_state.job_of(pid)
+    if found == job.dir.resolve() or node_state.parent_of(pid) == os.getppid():
         return pid in job.workers()
     return shared or found is not None
 

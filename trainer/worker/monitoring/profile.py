@@ -17,7 +17,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity
 
 from trainer.job.directory import write_json
-from trainer.job.node import PARTS
+from trainer.job.node_state import PARTS
 from trainer.worker.monitoring.spans import Span, length, union, without
 from trainer.worker.monitoring.timing import COMMUNICATION, Laps
 

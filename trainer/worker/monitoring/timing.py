@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from trainer.job.node import PARTS
+from trainer.job.node_state import PARTS
 
 IDLE, COMMUNICATION, VALIDATION, CHECKPOINT, DATA, FORWARD, BACKWARD, OPTIMIZER = range(len(PARTS))
 # what a worker is at after a mark

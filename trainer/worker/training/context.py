@@ -11,7 +11,7 @@ from typing import Any
 
 from trainer.data.schema import Schema
 from trainer.data.tables.samples import Samples
-from trainer.job import code_path, node
+from trainer.job import code_path, node_state
 from trainer.job.busy import busy
 from trainer.job.directory import Job
 from trainer.worker.checkpointing.saver import ESTIMATOR, Snapshot
@@ -115,7 +115,7 @@ class JobContext:
         return busy(self._session.job, lambda: f"worker 0 is {what}") if self.rank == 0 else nullcontext()
 
     def bring(self, names: Sequence[str]) -> None:
-        if url := os.environ.get(node.APART):
+        if url := os.environ.get(node_state.APART):
             bring(names, Job(self.job, url), self._ranks, self._beat)
 
     def upload(self, folder: Path, url: str, *, fetch: bool = False, exact: bool = False) -> Uploading:

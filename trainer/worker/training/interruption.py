@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from trainer.job import node
+from trainer.job import node_state
 from trainer.worker.distributed.ranks import Ranks
 
 SAVE, LEAVE, LEAVE_UNSAVED, OUT_OF_TIME = "save", "leave", "leave unsaved", "out of time"
@@ -47,7 +47,7 @@ class Interruption:
         self.noticed = False
         self._ranks, self._folder = ranks, folder
         self._signalled = False
-        self._ask: node.Ask | None = None
+        self._ask: node_state.Ask | None = None
         self._handled = 0  # the newest of this node's asks that was answered
         self._turn = 0
         self._counted_in = False
@@ -95,14 +95,14 @@ class Interruption:
 
     def seconds_left(self) -> float | None:
         """Until this node's workers are ended whatever they do; None if nobody has set a time."""
-        ask = node.asked(self._folder)
+        ask = node_state.asked(self._folder)
         return None if ask is None or ask.deadline is None else ask.deadline - time.monotonic()
 
     def _is_meant(self) -> bool:
         """Whether there is something to agree on: a signal that was told again is not."""
         if self._signalled:
             self._signalled = False
-            ask = node.asked(self._folder)
+            ask = node_state.asked(self._folder)
             if ask is not None and ask.id > self._handled:
                 self._ask = ask
         self.noticed = self._ask is not None or self._out_of_time or self._counted_in

@@ -40,8 +40,8 @@ from trainer.worker.strategy.exact import ExactGradient
 from trainer.worker.strategy.replicated import Spread
 from trainer.worker.training.evaluation import evaluate
 from trainer.worker.training.interruption import LEAVE, OUT_OF_TIME, STOP, Verdict
-from trainer.worker.training.pace import Pace
 from trainer.worker.training.session import Session
+from trainer.worker.training.throughput import Pace
 
 
 def total_steps(train: dict[str, Any], steps_per_epoch: int) -> int | None:

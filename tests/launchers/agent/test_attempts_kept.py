@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from launchers.agent.lives import kept, newest, note_death, saved_since
-from trainer.job import checkpoint, node
+from launchers.agent.attempts import kept, newest, note_death, saved_since
+from trainer.job import checkpoint, node_state
 from trainer.job.directory import Job, State
 from trainer.process import scratch
 
@@ -70,8 +70,8 @@ def test_what_a_script_keeps_counts_too(job: Job, hours: int) -> None:
 def alive(tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of an agent that lives, whose worker has done step 70."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with scratch.folder(keep=(node.BEATS, job.logs)) as folder:
-        node.make(folder, 1)[0] = 70
+    with scratch.folder(keep=(node_state.BEATS, job.logs)) as folder:
+        node_state.make(folder, 1)[0] = 70
         yield folder
 
 
@@ -108,7 +108,7 @@ def test_a_copy_of_a_job_takes_nothing_from_the_one_that_lives(job: Job, alive: 
     note_death(copy, own=Path("/nowhere"))
     assert copy.last_event()["state"] == State.INTERRUPTED
     assert copy.last_event()["step"] < 70  # what the other has done meanwhile is not lost
-    assert (alive / node.BEATS).exists()
+    assert (alive / node_state.BEATS).exists()
 
 
 def test_through_a_link_it_is_the_same_job(job: Job, folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from launchers.rendezvous.meeting import Meeting, Round
+from launchers.rendezvous.rendezvous import Meeting, Round
 from trainer.errors import HeadwayError, UserError
 from trainer.job.directory import Job
 from trainer.job.remote.download import newest_common, pull_checkpoint, pull_small, storage_of

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from launchers.notices.notices import Notice, of_signal
-from launchers.rendezvous import meeting as module
+from launchers.rendezvous import rendezvous as module
 from launchers.rendezvous import store
-from launchers.rendezvous.meeting import Events, Meeting, Place, Round
+from launchers.rendezvous.rendezvous import Events, Meeting, Place, Round
 from launchers.rendezvous.store import Files
 from trainer.job.directory import Job, read_json, write_json
 
@@ -25,7 +25,7 @@ from trainer.job.directory import Job, read_json, write_json
 AGENT = """
 import sys, threading
 from pathlib import Path
-from launchers.rendezvous import meeting
+from launchers.rendezvous import rendezvous as meeting
 from trainer.job.directory import Job
 meeting.open_store = lambda address: (None, 4711)
 moved = threading.Event()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launchers.agent import lives
+from launchers.agent import attempts
 from tests.jobs import make_job, start
 from trainer.job.directory import Job, State
 
@@ -22,11 +22,11 @@ def job(tmp_path: Path) -> Job:
 
 def attempt(job: Job, number: int, step: int | None, *, begins: int | None = 0, **facts: object) -> None:
     """One that is interrupted after this step, as its agent writes it down."""
-    before = lives.kept(job)
+    before = attempts.kept(job)
     if begins is not None:
         start(job, number, begins, **facts)
-    got_on = lives.got_on(job, number, step, before)
-    job.add_event(State.INTERRUPTED, attempt=number, step=step or 0, source="time limit", **{lives.GOT_ON: got_on})
+    got_on = attempts.got_on(job, number, step, before)
+    job.add_event(State.INTERRUPTED, attempt=number, step=step or 0, source="time limit", **{attempts.GOT_ON: got_on})
 
 
 def test_attempts_without_a_step_are_counted_whether_their_workers_came_up_or_not(job: Job) -> None:
@@ -35,30 +35,30 @@ def test_attempts_without_a_step_are_counted_whether_their_workers_came_up_or_no
     attempt(job, 2, None, begins=None)
     job.add_event(State.PENDING, reason="goes on")
     attempt(job, 3, 27, begins=27)
-    assert lives.fruitless(job) is None
+    assert attempts.fruitless(job) is None
     attempt(job, 4, 27, begins=27)
-    assert lives.fruitless(job) == "5 attempts in a row made no step before they were interrupted"
+    assert attempts.fruitless(job) == "5 attempts in a row made no step before they were interrupted"
 
 
 def test_a_step_or_a_hand_begins_the_count_anew(job: Job) -> None:
     for number in range(4):
         attempt(job, number, 0)
-    assert lives.fruitless(job)
+    assert attempts.fruitless(job)
     attempt(job, 4, 1)
-    assert lives.fruitless(job) is None
+    assert attempts.fruitless(job) is None
     for number in range(5, 9):
         attempt(job, number, 1, begins=1)
     job.add_event(State.STOPPED, attempt=8, step=1)
-    assert lives.fruitless(job) is None
+    assert attempts.fruitless(job) is None
 
 
 def test_what_counts_no_steps_gets_on_by_what_it_keeps(job: Job) -> None:
     job.own_state.mkdir(parents=True)
-    before = lives.kept(job)
+    before = attempts.kept(job)
     start(job, 0, parameters=None)
-    assert not lives.got_on(job, 0, 0, before)
+    assert not attempts.got_on(job, 0, 0, before)
     (job.own_state / "mine.pt").write_text("state")
-    assert lives.got_on(job, 0, 0, before)
+    assert attempts.got_on(job, 0, 0, before)
 
 
 def agent(job: Job) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from trainer.job import checkpoint, node
+from trainer.job import checkpoint, node_state
 from trainer.job.directory import Job, State
 from trainer.process import clock, scratch
 
@@ -107,9 +107,9 @@ def note_death(job: Job, own: Path | None = None) -> None:
         progress = {}  # of an earlier life
     seen = progress if "time" in progress else last
     reached = int(progress.get("step", 0)) if last["state"] == State.RUNNING else 0
-    beats = scratch.kept(folder, node.BEATS, job.logs)
+    beats = scratch.kept(folder, node_state.BEATS, job.logs)
     if beats.is_file() and folder != own and not job.is_copy(begun.get("dir")):
-        steps = node.steps_left_in(beats)
+        steps = node_state.steps_left_in(beats)
         reached = max([reached, *steps]) if last["state"] == State.RUNNING else 0
         beats.unlink()
     scratch.clear()

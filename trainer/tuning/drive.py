@@ -21,7 +21,6 @@ from trainer.job.directory import Job, State
 from trainer.job.view.summary import make_console
 from trainer.process import signals
 from trainer.submission.bundle import complete, take
-from trainer.tuning.ends import ends_of
 from trainer.tuning.engine import Engine
 from trainer.tuning.record import StudyRecord, read
 from trainer.tuning.samplers.default import gone_on_with, start
@@ -29,6 +28,7 @@ from trainer.tuning.samplers.sampler import Asker, choose
 from trainer.tuning.schedulers.choice import scheduler_of
 from trainer.tuning.spaces.expression import Expression
 from trainer.tuning.spaces.space import Space
+from trainer.tuning.stopping import ends_of
 from trainer.tuning.study import Study, held
 from trainer.tuning.trials import Configs, recomposer, workers_within
 
@@ -112,7 +112,7 @@ def engine_of(study: Study) -> Engine:
 
 
 def _drive(engine: Engine, launcher: Any, recommended: bool, asks: signals.Asks) -> None:
-    from trainer.tuning import board
+    from trainer.tuning import live_table
     from trainer.tuning.ray.cluster import at_once, bundles, connected, own_processors
     from trainer.tuning.schedulers.pbt import refuse_too_few
 
@@ -125,7 +125,7 @@ def _drive(engine: Engine, launcher: Any, recommended: bool, asks: signals.Asks)
     few, many = workers_within(engine.asker.space, facts["base"])
     if options["ray"]["address"] is None:
         bundles(many, here, options["ray"], {"GPU": math.inf, **own_processors()})  # before anything is started
-    board.header(engine, recommended)
+    live_table.header(engine, recommended)
     with connected(options["ray"]["address"], partial(make_console().print, soft_wrap=True)) as cluster:
         signals.hear_again()
         from trainer.tuning.ray.driver import drive  # Ray reads its environment when it is imported
@@ -137,7 +137,7 @@ def _drive(engine: Engine, launcher: Any, recommended: bool, asks: signals.Asks)
             refuse_too_few(
                 engine.scheduler.population, parallel, at_once(bundle, cluster.resources, None), options["ray"]
             )
-        board.begins(engine, parallel)
+        live_table.begins(engine, parallel)
         for line in complete(study.dir):
             make_console().print(line, soft_wrap=True)
         study.add_event("resumed" if study.trials() else "started")
@@ -152,7 +152,7 @@ def _drive(engine: Engine, launcher: Any, recommended: bool, asks: signals.Asks)
         over = threading.Event()
         threading.Thread(target=_leave_without_ray, args=(engine, cluster, launcher, asks, over), daemon=True).start()
         try:
-            with board.Board(engine, parallel) as shown:
+            with live_table.Board(engine, parallel) as shown:
 
                 def look() -> None:
                     for number in asks.take():

@@ -27,7 +27,7 @@ from launchers.notices.notices import Notice
 from launchers.rendezvous.store import Board, Files
 from trainer.errors import HeadwayError
 from trainer.job.directory import Job, State
-from trainer.job.node import process_lives
+from trainer.job.node_state import process_lives
 
 JOIN_SECONDS = 30.0  # the first time, for all nodes to come
 REGROUP_SECONDS = 0.5  # later, for one more

@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from tests.tuning.studies import LR, asker, space_of, study_in
-from trainer.tuning.ends import End, Ends, ends_of
+from trainer.tuning.stopping import End, Ends, ends_of
 from trainer.tuning.study import Study
 
 UNBOUND: dict[str, Any] = dict.fromkeys(("trials", "max_time", "max_device_hours", "target", "patience"))

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import trainer
-from trainer.config.code.ancestry import kind, lacks
+from trainer.config.code.base_classes import kind, lacks
 from trainer.config.code.own_code import PACKAGES, modules
 from trainer.config.code.source import Source, locate
 from trainer.config.nouns import METHODS, is_standard, not_one
