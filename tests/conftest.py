@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +33,38 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder, in which `runs/` appears."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def _folder_of_an_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    from launchers.agent.warm_pool import of_this_process
+
+    yield tmp_path_factory.mktemp("warm")
+    of_this_process().end()
+
+
+@pytest.fixture
+def warm_folder(_folder_of_an_agent: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working folder, in which an agent that stays trains job after job: for tests of what jobs come to, not of how
+    they start. An agent serves whoever has the same environment and folder, so it is one folder for all these tests."""
+    from launchers.local import Local
+    from trainer.process.environment import variables
+
+    submit = Local.submit
+
+    def to_an_agent_that_stays(launcher: Local, *given: Any, **named: Any) -> None:
+        launcher.keep_warm()
+        with variables({"PYTEST_CURRENT_TEST": None}):
+            submit(launcher, *given, **named)
+
+    monkeypatch.setattr(Local, "submit", to_an_agent_that_stays)
+    monkeypatch.chdir(_folder_of_an_agent)
+    yield _folder_of_an_agent
+    for path in _folder_of_an_agent.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,11 @@ import pytest
 import trainer
 
 
+@pytest.fixture
+def folder(warm_folder: Path) -> Path:
+    return warm_folder
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> trainer.Result:
     """Two epochs of a linear model."""

@@ -18,19 +18,19 @@ X = np.arange(40.0).reshape(20, 2)
 
 
 @pytest.fixture
-def driven(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Mapping[str, Any]]:
+def driven(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[Mapping[str, Any]]:
     """The facts of each study that would be driven. In its place comes back one that has been."""
     known: list[Mapping[str, Any]] = []
 
     def run(directory: Path, facts: Mapping[str, Any], *, recommended: bool, verbose: bool) -> int:
         known.append({**facts, "directory": directory, "recommended": recommended, "verbose": verbose})
-        if not (tmp_path / "study").exists():
-            over(written(tmp_path / "study"), "6 trials were made")
+        if not (folder / "study").exists():
+            over(written(folder / "study"), "6 trials were made")
         return 0
 
     read = tuning.read
     monkeypatch.setattr(tuning, "run", run)
-    monkeypatch.setattr(tuning, "read", lambda directory: read(tmp_path / "study"))
+    monkeypatch.setattr(tuning, "read", lambda directory: read(folder / "study"))
     return known
 
 

@@ -16,6 +16,11 @@ Write = Callable[..., str]
 
 
 @pytest.fixture
+def folder(warm_folder: Path) -> Path:
+    return warm_folder
+
+
+@pytest.fixture
 def rows(folder: Path) -> Write:
     """Writes `n` rows of y = 3a - b."""
 
