@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.integration.command import FAULTY, environment, headway, start
+from tests.integration.command import FAULTY, HERE, environment, headway, start, until
+from trainer.cli.command import main
 from trainer.job import checkpoint
 from trainer.job.directory import Job, State
 from trainer.job.result import is_of_the_run
@@ -359,25 +361,39 @@ def test_it_goes_on_with_three_workers_and_with_one(begin: Start, plain: Job) ->
     assert_same_curve(run.job, plain)
 
 
-def test_more_than_twenty_notices_in_a_row_lose_nothing_whatever_the_workers(begin: Start, tmp_path: Path) -> None:
-    notice, given = tmp_path / "notice", 21
+def test_more_than_twenty_notices_in_a_row_lose_nothing_whatever_the_workers(
+    warm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One agent stays for all of them: how a command and its agent leave on a notice is seen above."""
+    monkeypatch.setenv("HEADWAY_NOTICE_SECONDS", "0.1")
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    monkeypatch.syspath_prepend(str(HERE))
+    notice, job, given = warm_folder / "notice", Job(warm_folder / "job"), 21
     longer = ["+algorithm.dropout=0.0", "train.epochs=20"]
-    told = [*longer, f"launcher.notices=[file:{notice}]"]
-    step, workers = 0, [(1, 2)[number % 2] for number in range(given + 1)]
-    for count in workers[:-1]:
-        run = begin(*told, f"launcher.workers={count}")
-        run.wait_for_step(step + 2)
+    told = [*COMMON, *longer, f"launcher.notices=[file:{notice}]", f"job.dir={job.dir}"]
+
+    def give(step: int, lives: int) -> None:
+        until(lambda: len(states(job, State.RUNNING)) > lives, job)
+        began = states(job, State.RUNNING)[-1]["time"]
+        until(lambda: at(job)["step"] >= step and at(job)["time"] > began, job)
         notice.write_text('{"reason": "maintenance", "seconds": 60}')
-        run.ends(75)
+
+    step, workers = 0, [(1, 2)[number % 2] for number in range(given + 1)]
+    for number, count in enumerate(workers[:-1]):
+        giver = threading.Thread(target=give, args=(step + 2, number), daemon=True)
+        giver.start()
+        assert main(["train", *told, f"launcher.workers={count}"]) == 75
+        giver.join()
         notice.unlink()
-        step = result_of(run.job)["steps"]
-        assert checkpoint.newest(run.job.checkpoints).checkpoint == checkpoint.folder(run.job.checkpoints, step)
-    begin(*told, f"launcher.workers={workers[-1]}").ends()
-    assert [event["world_size"] for event in states(run.job, State.RUNNING)] == workers
-    result = result_of(run.job)
+        step = result_of(job)["steps"]
+        assert checkpoint.newest(job.checkpoints).checkpoint == checkpoint.folder(job.checkpoints, step)
+    assert main(["train", *told, f"launcher.workers={workers[-1]}"]) == 0
+    assert [event["world_size"] for event in states(job, State.RUNNING)] == workers
+    result = result_of(job)
     assert [line["steps_lost"] for line in result["interruptions"]] == [0] * given
     assert (result["attempts"], result["seconds"]["lost"]) == (given + 1, 0)
-    assert_same_curve(run.job, undisturbed(tmp_path / "whole", *longer))
+    assert main(["train", *COMMON, *longer, f"job.dir={warm_folder / 'whole'}"]) == 0
+    assert_same_curve(job, Job(warm_folder / "whole"))
 
 
 def assert_same_curve(job: Job, whole: Job) -> None:
