@@ -74,7 +74,7 @@ class Hosts:
                 self._start(number, part.daemon(command))
         return codes[0] is None
 
-    def until(self, condition: Any = lambda: False, seconds: float = 90.0) -> None:
+    def until(self, condition: Any = lambda: False, seconds: float = 600.0) -> None:
         """Until the script has ended, or the condition is true."""
         end = time.monotonic() + seconds
         while self.look() and not condition():
@@ -84,7 +84,7 @@ class Hosts:
     def codes(self) -> list[int]:
         """How each host's part ends."""
         self.until()
-        return [process.wait(20) for process in self.processes if process]
+        return [process.wait(600) for process in self.processes if process]
 
     def said(self) -> list[str]:
         return [log.read_text("utf-8", "replace") if log.is_file() else "" for log in self.logs]

@@ -388,7 +388,7 @@ def said_by(folder: Path, source: str, *arguments: str) -> tuple[int | None, lis
     (folder / "train.py").write_text(source, encoding="utf-8")
     line = [sys.executable, "train.py", *arguments]
     process = Process(line, folder=folder, env=os.environ, mounts=[], metrics=[])
-    code = process.wait(60)
+    code = process.wait(600)
     process.end()
     return code, list(process.heard.lines)
 
@@ -456,7 +456,7 @@ def started(folder: Path, shell: str) -> Process:
 
 
 def until_it_says(process: Process, words: str, times: int = 1) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while sum(line.startswith(words) for line in process.heard.lines) < times:
         assert time.monotonic() < until, list(process.heard.lines)
         time.sleep(0.02)
@@ -496,7 +496,7 @@ def test_when_the_grace_is_over_nothing_is_left_wherever_it_went(tmp_path: Path)
 
 def test_what_a_command_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     process = started(tmp_path, "#!/bin/sh\nsetsid sleep 300 &\necho started $!\nexit 3\n")
-    assert process.wait(60) == 3
+    assert process.wait(600) == 3
     process.end()
     assert not node_state.process_lives(int(process.heard.lines[-1].split()[1]))
 

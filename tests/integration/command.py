@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from trainer.job.directory import Job
 
@@ -77,3 +81,35 @@ def processes_of(job: Path) -> list[str]:
         if str(job) in command or str(job) in output:
             found.append(command)
     return found
+
+
+_base: list[tuple[str, dict[str, str]]] = []  # the folder and environment of the agent that stays
+
+
+def trained(directory: Path, *overrides: str) -> Job:
+    """What a job that nothing disturbs comes to, to hold others against: trained from this process, by one agent for all such jobs."""
+    from launchers.local import Local
+    from trainer.cli.command import main
+
+    if not _base:
+        known = {key: value for key, value in environment().items() if key != "PYTEST_CURRENT_TEST"}
+        _base.append((tempfile.mkdtemp(prefix="hw-trained-"), known))
+        atexit.register(shutil.rmtree, _base[0][0], ignore_errors=True)
+    folder, known = _base[0]
+    submit, before = Local.submit, os.getcwd()
+
+    def to_an_agent_that_stays(launcher: Local, *given: Any, **named: Any) -> None:
+        launcher.keep_warm()
+        submit(launcher, *given, **named)
+
+    with (
+        mock.patch.object(Local, "submit", to_an_agent_that_stays),
+        mock.patch.dict(os.environ, known, clear=True),
+        mock.patch.object(sys, "path", [str(HERE), *sys.path]),
+    ):
+        os.chdir(folder)
+        try:
+            assert main(["train", *overrides, f"job.dir={directory}"]) == 0
+        finally:
+            os.chdir(before)
+    return Job(directory)

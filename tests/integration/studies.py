@@ -143,7 +143,7 @@ def environment_of(pid: int) -> dict[str, str]:
 MOURNERS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
-def wait_until_gone(folder: Path, seconds: float = 60.0) -> None:
+def wait_until_gone(folder: Path, seconds: float = 600.0) -> None:
     end = time.monotonic() + seconds
     while left := [process for process in processes(folder) if not process[1].startswith(MOURNERS)]:
         assert time.monotonic() < end, left

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.command import FAULTY, headway
+from tests.integration.command import FAULTY, headway, trained
 from tests.integration.slurms import lose, nodes_of, number_of, run
 from trainer.job.directory import Job, State
 from trainer.job.remote.download import bring
@@ -44,7 +44,7 @@ def submitted(name: str, *overrides: str) -> Job:
     return Job(staging(url), url)
 
 
-def until(condition: Callable[[], Any], job: Job, seconds: float = 150.0) -> Any:
+def until(condition: Callable[[], Any], job: Job, seconds: float = 600.0) -> Any:
     end = time.monotonic() + seconds
     while True:
         bring(job, every=0.3)
@@ -72,9 +72,7 @@ def weights(s3: Server, name: str) -> bytes:
 
 
 def trained_here(name: str, *overrides: str) -> bytes:
-    done = headway("train", *overrides, f"job.name={name}")
-    assert done.returncode == 0, done.stderr
-    return Path("runs", name, "model/model.safetensors").read_bytes()
+    return (trained(Path("runs", name).absolute(), *overrides).model / "model.safetensors").read_bytes()
 
 
 def test_two_nodes_train_what_two_nodes_here_train_and_all_is_told_to_who_follows(s3: Server, folder: Path) -> None:

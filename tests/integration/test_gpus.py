@@ -75,7 +75,7 @@ def test_two_jobs_share_a_gpu_of_which_another_process_may_hold_nothing(machine:
     machine.gpu(memory_used=0)
     first = command.start("train", *SETTINGS[:2], "train.epochs=1000000", "job.name=first", "tracking=none")
     try:
-        job, end = Job(folder / "runs/first"), time.monotonic() + 90
+        job, end = Job(folder / "runs/first"), time.monotonic() + 600
         while job.state() is not State.RUNNING:
             assert first.poll() is None, first.communicate()[0]
             assert time.monotonic() < end

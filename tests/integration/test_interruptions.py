@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.integration.command import FAULTY, HERE, environment, headway, start, until
+from tests.integration.command import FAULTY, HERE, environment, start, trained, until
 from trainer.cli.command import main
 from trainer.job import checkpoint
 from trainer.job.directory import Job, State
@@ -56,7 +56,7 @@ class Run:
         self.until(lambda: at(self.job)["step"] >= step and at(self.job)["time"] > began)
         assert self.job.state() is State.RUNNING, self.job.events()
 
-    def until(self, condition: Callable[[], bool], seconds: float = 90) -> None:
+    def until(self, condition: Callable[[], bool], seconds: float = 600.0) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, f"{self.job.events()} after {seconds} s"
@@ -148,9 +148,7 @@ def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
 
 
 def undisturbed(directory: Path, *more: str) -> Job:
-    done = headway("train", *COMMON, f"job.dir={directory}", *more)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Job(directory)
+    return trained(directory, *COMMON, *more)
 
 
 @pytest.fixture(scope="module")
@@ -496,7 +494,7 @@ def test_a_node_that_comes_back_is_let_in(begin: Start) -> None:
     back = agent_of(run.job, 1)
     try:
         run.ends()
-        assert back.wait(30) == 0
+        assert back.wait(600) == 0
     finally:
         back.kill()
     assert nodes(run.job) == [2, 1, 2]

@@ -132,6 +132,6 @@ def test_what_only_looks_leaves_at_once(folder: Path) -> None:
     logs = start("logs", "-f", "on")
     time.sleep(2)
     logs.send_signal(signal.SIGTERM)
-    assert logs.wait(30) == 143
+    assert logs.wait(600) == 143
     os.killpg(process.pid, signal.SIGTERM)
-    assert process.wait(60) == 75
+    assert process.wait(600) == 75

@@ -76,15 +76,15 @@ def test_a_link_that_is_cut_is_found_within_the_timeout_and_the_job_goes_on_once
         agent = [sys.executable, "-m", "launchers.agent", str(job.dir), "--workers", "1", "--nodes", "2"]
         agent += ["--node", str(i), "--address", f"{NET}.{i + 1}"]
         agents.append(child.start(["ip", "netns", "exec", name, *agent], job.logs / f"node-{i}.log", environment()))
-    until(lambda: ((job.progress() or {}).get("step") or 0) >= 20, job, seconds=120)
+    until(lambda: ((job.progress() or {}).get("step") or 0) >= 20, job)
     run("ip", "link", "set", f"{hosts[1]}v", "down")
     cut = time.time()
-    until(lambda: any(e["state"] == State.INTERRUPTED for e in job.events()), job, seconds=120)
+    until(lambda: any(e["state"] == State.INTERRUPTED for e in job.events()), job)
     [first] = [event for event in job.events() if event["state"] == State.INTERRUPTED][:1]
     assert first["source"] == "hang"
     assert first["time"] - cut < 8 + 10
     run("ip", "link", "set", f"{hosts[1]}v", "up")
-    assert [agent.wait(150) for agent in agents] == [0, 0]
+    assert [agent.wait(600) for agent in agents] == [0, 0]
     assert job.state() is State.COMPLETED
     calm = headway("train", *options, "job.name=calm")
     assert calm.returncode == 0, calm.stderr

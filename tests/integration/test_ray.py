@@ -80,7 +80,7 @@ def test_a_job_on_a_ray_of_its_own_is_as_private(folder: Path, temporary: Path) 
         "train", FAULTY, "data=digits", "+algorithm.seconds=0.1", "launcher=ray", "tracking=none", "job.name=own"
     )
     job = Job(Path("runs/own"))
-    until(lambda: process.poll() is not None or ((job.progress() or {}).get("step") or 0) >= 5, job, seconds=240)
+    until(lambda: process.poll() is not None or ((job.progress() or {}).get("step") or 0) >= 5, job)
     assert process.poll() is None, process.communicate()[0]
     open_at = listening({pid for pid, _ in processes(temporary)})
     assert open_at
@@ -113,7 +113,7 @@ def test_a_command_that_is_told_to_leave_leaves_with_the_state_saved_and_its_ray
     options = [FAULTY, "data=digits", "train.epochs=1", "+algorithm.seconds=0.1", "launcher=ray", "tracking=none"]
     process = start("train", *options, "job.name=told")
     job = Job(Path("runs/told"))
-    until(lambda: process.poll() is not None or ((job.progress() or {}).get("step") or 0) >= 5, job, seconds=240)
+    until(lambda: process.poll() is not None or ((job.progress() or {}).get("step") or 0) >= 5, job)
     process.send_signal(number)
     said, _ = process.communicate(timeout=600)
     assert (process.returncode, job.state()) == (code, state), said
@@ -200,7 +200,7 @@ def test_a_cluster_gets_back_all_that_a_study_held(folder: Path, cluster: str) -
     assert [trial.state for trial in study("study").trials] == ["completed"] * 4
 
 
-def until_free(cluster: str, seconds: float = 60.0) -> None:
+def until_free(cluster: str, seconds: float = 600.0) -> None:
     end = time.monotonic() + seconds
     while (held := held_by(cluster)) != ([], 2.0, 1.0):
         assert time.monotonic() < end, held

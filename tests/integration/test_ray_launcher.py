@@ -32,7 +32,7 @@ def cluster() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _all_is_given_back(cluster: None, folder: Path) -> Iterator[None]:
     yield
-    until(lambda: not held_by(ADDRESS)[0], seconds=60)
+    until(lambda: not held_by(ADDRESS)[0])
 
 
 def begun(name: str, *overrides: str) -> tuple[Job, subprocess.Popen[str]]:
@@ -68,7 +68,7 @@ def test_what_a_killed_command_held_is_given_back_and_the_job_goes_on_later() ->
     job, process = begun("killed", "launcher.nodes=2", "train.epochs=4")
     process.kill()
     process.communicate()
-    until(lambda: held_by(ADDRESS)[:2] == ([], 4.0), seconds=60)
+    until(lambda: held_by(ADDRESS)[:2] == ([], 4.0))
     until(lambda: not headway("show", "killed").stdout.startswith("killed  Running"))
     done = headway("resume", "killed")
     assert done.returncode == 0, done.stdout + done.stderr

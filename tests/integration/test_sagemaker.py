@@ -107,7 +107,7 @@ def test_sigterm_interrupts_in_order_and_the_next_container_goes_on(base: Path) 
     script = {"algorithm.hyperparameters.epochs": "15", "algorithm.source_dir": source, **loss}
     configure(base, algorithm="script", **script)
     process, job = start(), Job(base / "checkpoints/job")
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while not job.metrics():
         assert time.monotonic() < until
         time.sleep(0.1)
@@ -238,7 +238,7 @@ def test_sigterm_to_a_host_has_all_of_them_leave_and_the_next_containers_end_as_
     hosts = ["127.0.0.1", "127.0.0.2"]
     with Server("bucket", seed=1) as s3:
         processes = containers("there", s3)
-        until = time.monotonic() + 90
+        until = time.monotonic() + 600
         while "there.headway/metrics.jsonl" not in s3.stored("bucket"):
             assert time.monotonic() < until
             assert not [process for process in processes if process.poll() is not None], ended(processes[0])

@@ -23,7 +23,7 @@ from trainer.testing.chaos.s3 import Server
 WILD = Path(__file__).parents[1] / "wild"
 LOSS = '+algorithm.metrics.loss="loss=([0-9.]+)"'
 EPOCH = '+algorithm.metrics.epoch="epoch=([0-9]+)"'
-WAIT = 60.0  # at most, for what is bound to come
+WAIT = 600.0  # at most, for what is bound to come
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration import command
-from tests.integration.command import FAULTY, headway, start
+from tests.integration.command import FAULTY, headway, start, trained
 from tests.integration.slurms import lose, nodes_of, number_of, run
 from trainer.job.directory import Job, State
 
@@ -50,9 +50,7 @@ def weights(job: Job) -> bytes:
 
 
 def trained_here(name: str, *overrides: str) -> Job:
-    done = headway("train", *overrides, f"job.name={name}")
-    assert done.returncode == 0, done.stderr
-    return Job(Path("runs", name).absolute())
+    return trained(Path("runs", name).absolute(), *overrides)
 
 
 def interruptions(job: Job) -> list[str]:

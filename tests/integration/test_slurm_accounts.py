@@ -28,7 +28,7 @@ def test_jobs_run_as_without_it_and_ended_ones_are_told_by_the_accounts(
         run("scancel", held)
         ended = {number_of(Job(Path("runs/first").absolute())): "COMPLETED", held: "CANCELLED"}
         for number, word in ended.items():
-            end = time.monotonic() + 60
+            end = time.monotonic() + 600
             while not (found := accounted(number)) or found.state != word:
                 assert time.monotonic() < end, (number, found)
                 accounted.__globals__["_ended"].clear()  # what was asked too soon

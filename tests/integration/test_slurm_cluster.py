@@ -31,7 +31,7 @@ def submit(*options: str) -> str:
     return run("sbatch", "--parsable", "--output=/dev/null", "--time=5", *options)
 
 
-def until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 600.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, run("squeue", "--states=all", "--format=%i|%T|%r")

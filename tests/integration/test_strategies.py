@@ -47,7 +47,7 @@ def train(name: str, *more: str) -> Job:
 def interrupted(name: str, number: signal.Signals, *more: str) -> Job:
     """A job that got the signal, a worker or its agent, once it had made some steps."""
     process = start("train", *COMMON, TEXT, f"job.dir={name}", *more)
-    job, end = Job(Path(name)), time.monotonic() + 90
+    job, end = Job(Path(name)), time.monotonic() + 600
     while not (job.state() is State.RUNNING and (job.progress() or {"step": 0})["step"] > 45):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < end
@@ -97,7 +97,7 @@ def test_a_job_goes_on_under_other_strategies_on_other_numbers_of_workers(folder
             assert done.returncode == 0, done.stdout + done.stderr
             break
         process = start("train", *COMMON, TEXT, "job.dir=job", *more)
-        end = time.monotonic() + 90
+        end = time.monotonic() + 600
         while not checkpoint.listing(job.checkpoints) or (
             checkpoint.step_of(checkpoint.listing(job.checkpoints)[-1]) < 40 * (i + 1)
         ):

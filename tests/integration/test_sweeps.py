@@ -34,7 +34,7 @@ def jobs(sweep: str) -> list[Job]:
     return [Job(folder) for folder in sorted(Path("runs", sweep).absolute().iterdir()) if folder.is_dir()]
 
 
-def until(condition: Callable[[], Any], seconds: float = 40.0) -> None:
+def until(condition: Callable[[], Any], seconds: float = 600.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

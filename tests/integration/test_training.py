@@ -219,7 +219,7 @@ def test_a_job_does_not_go_on_with_other_rows_unless_told_to(folder: Path) -> No
     job = Job(folder / "runs/one")
     until(lambda: any(job.checkpoints.glob("step-*")), job)
     Path("leave").touch()
-    assert running.wait(60) == 75
+    assert running.wait(600) == 75
     Path("leave").unlink()
     Path("rows.csv").write_text("".join([*rows[1:], rows[0]]))
     refused = headway("resume", "one")

@@ -28,7 +28,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 
 
 def until(job: Job, words: str) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 600
     while busy.words_of(job) != words:
         assert time.monotonic() < end
         time.sleep(0.01)

@@ -52,7 +52,7 @@ class Page:
         self.requests.clear()
         self._loaded = False
         self._call("Page.navigate", url=path.as_uri())
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while not self._loaded and time.monotonic() < deadline:
             self._receive()
         self._settle()
@@ -165,7 +165,7 @@ def browser(profile: Path) -> Iterator[Page]:
     finally:
         started.terminate()
         try:
-            started.wait(20)
+            started.wait(600)
         except subprocess.TimeoutExpired:
             started.kill()
             started.wait()
@@ -176,7 +176,7 @@ def _tab(profile: Path, started: subprocess.Popen[bytes]) -> tuple[int, str]:
     from urllib.request import urlopen
 
     told = profile / "DevToolsActivePort"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         if started.poll() is not None:
             pytest.skip(f"the browser does not start here (exit code {started.returncode})")

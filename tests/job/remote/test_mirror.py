@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("models_loaded_once")
 
 URL = "s3://bucket/jobs/one"
 PREFIX = "jobs/one/"
-WAIT = 20.0
+WAIT = 600.0
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ def agents(job: Job) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         agent.wait()
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = 600.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"

@@ -50,7 +50,7 @@ def test_a_mistake_is_the_jobs_own_line_and_leaves_nothing(tmp_path: Path) -> No
 def test_a_drill_that_is_ended_leaves_no_process_and_no_disk_behind(number: signal.Signals, tmp_path: Path) -> None:
     place = tmp_path / "drill"
     process = start("chaos", *JOB, "kinds=kill-worker,disk-full", "faults=1000", f"dir={place}")
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while not (place / "run-001.log").exists():
         assert process.poll() is None
         assert time.monotonic() < end

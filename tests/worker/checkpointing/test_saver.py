@@ -55,7 +55,7 @@ class Slow:
             self.at_once += 1
             self.most = max(self.most, self.at_once)
             self.began.set()
-            assert self.may_go_on.wait(20)
+            assert self.may_go_on.wait(600)
             self.at_once -= 1
             return real(*arguments)
 
@@ -78,7 +78,7 @@ def test_a_save_holds_the_state_of_its_step_though_training_goes_on(
 ) -> None:
     slow, saver, tensors = Slow(monkeypatch), make(tmp_path), weights(1)
     saver.take(10, tensors, {"training.pt": b"small"}, {"samples": 320})
-    assert slow.began.wait(20)
+    assert slow.began.wait(600)
     assert saver.busy  # the step goes on before anything is on the disk
     assert checkpoint.newest(tmp_path).checkpoint is None
     for tensor in tensors.values():
@@ -98,7 +98,7 @@ def test_at_most_one_is_in_flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """The next waits for it, and loses nothing of it."""
     slow, saver = Slow(monkeypatch), make(tmp_path)
     saver.take(10, weights(1), {}, {})
-    assert slow.began.wait(20)
+    assert slow.began.wait(600)
     threading.Timer(0.1, slow.may_go_on.set).start()
     saver.take(20, weights(2), {}, {})
     saver.finish()
@@ -261,7 +261,7 @@ def test_nothing_is_committed_before_the_last_worker_has_written(
 
     def write(path: Path, *arguments: Any) -> Any:
         if path.name.startswith("shard-00001"):
-            assert slow.wait(20)
+            assert slow.wait(600)
         return real(path, *arguments)
 
     monkeypatch.setattr(module.shards, "write", write)
