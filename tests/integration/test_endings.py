@@ -198,10 +198,11 @@ def test_ctrl_c_while_it_ends_does_not_hang(folder: Path) -> None:
     wait_until_gone(job)
 
 
-def test_a_job_leaves_nothing_in_the_temporary_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_leaves_nothing_in_the_temporary_folder(
+    folder: Path, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither one that ends by itself, nor one whose agent was killed, nor, once it goes on, one of which all were killed."""
-    temporary = folder / "temporary"
-    temporary.mkdir()
+    temporary = short_folder
     monkeypatch.setenv("TMPDIR", str(temporary))
     common = [*SLOW_STEPS[:-1], "train.epochs=8", "launcher.workers=2", "tracking=none", "job.name=job"]
     job = Job(folder / "runs/job")

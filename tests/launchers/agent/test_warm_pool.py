@@ -428,9 +428,8 @@ def test_a_job_that_needs_other_libraries_finds_them_imported(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_killed_agent_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    temporary = tmp_path / "t"  # short, as sockets' names have to be
-    temporary.mkdir()
+def test_a_killed_agent_leaves_no_folder(tmp_path: Path, short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = short_folder
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     monkeypatch.setenv("COLOUR", "green")  # so it is an agent of its own
     job = train(tmp_path / "job", *LINEAR)
