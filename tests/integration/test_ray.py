@@ -142,9 +142,8 @@ def test_nothing_listens_for_other_machines_and_nothing_stays(folder: Path, temp
 def test_in_a_terminal_there_is_nothing_of_rays(folder: Path) -> None:
     pexpect, width = pytest.importorskip("pexpect"), 60
     command = ["-m", "trainer", "tune", *COMMON, "study.name=study", "tune.trials=3", "tune.parallel=1"]
-    child = pexpect.spawn(
-        sys.executable, command, env=environment(), dimensions=(24, width), encoding="utf-8", timeout=200
-    )
+    env = {key: value for key, value in environment().items() if key not in ("COLUMNS", "LINES")}  # xdist sets them
+    child = pexpect.spawn(sys.executable, command, env=env, dimensions=(24, width), encoding="utf-8", timeout=600)
     child.expect("running, ")
     child.expect("1 done of 3")
     child.sendintr()  # to the whole group, Ray's processes too
