@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -67,19 +66,11 @@ def _folder_of_an_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
 def warm_folder(_folder_of_an_agent: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty working folder, in which an agent that stays trains job after job: for tests of what jobs come to, not of how
     they start. An agent serves whoever has the same environment and folder, so it is one folder for all these tests."""
-    from launchers.local import Local
-    from trainer.process.environment import variables
+    from tests.staying import agent_stays
 
-    submit = Local.submit
-
-    def to_an_agent_that_stays(launcher: Local, *given: Any, **named: Any) -> None:
-        launcher.keep_warm()
-        with variables({"PYTEST_CURRENT_TEST": None}):
-            submit(launcher, *given, **named)
-
-    monkeypatch.setattr(Local, "submit", to_an_agent_that_stays)
     monkeypatch.chdir(_folder_of_an_agent)
-    yield _folder_of_an_agent
+    with agent_stays():
+        yield _folder_of_an_agent
     for path in _folder_of_an_agent.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

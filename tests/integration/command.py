@@ -88,22 +88,16 @@ _base: list[tuple[str, dict[str, str]]] = []  # the folder and environment of th
 
 def trained(directory: Path, *overrides: str) -> Job:
     """What a job that nothing disturbs comes to, to hold others against: trained from this process, by one agent for all such jobs."""
-    from launchers.local import Local
+    from tests.staying import agent_stays
     from trainer.cli.command import main
 
     if not _base:
-        known = {key: value for key, value in environment().items() if key != "PYTEST_CURRENT_TEST"}
-        _base.append((tempfile.mkdtemp(prefix="hw-trained-"), known))
+        _base.append((tempfile.mkdtemp(prefix="hw-trained-"), environment()))
         atexit.register(shutil.rmtree, _base[0][0], ignore_errors=True)
     folder, known = _base[0]
-    submit, before = Local.submit, os.getcwd()
-
-    def to_an_agent_that_stays(launcher: Local, *given: Any, **named: Any) -> None:
-        launcher.keep_warm()
-        submit(launcher, *given, **named)
-
+    before = os.getcwd()
     with (
-        mock.patch.object(Local, "submit", to_an_agent_that_stays),
+        agent_stays(),
         mock.patch.dict(os.environ, known, clear=True),
         mock.patch.object(sys, "path", [str(HERE), *sys.path]),
     ):

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.integration import command
-from tests.integration.command import FAULTY, headway, start, trained
+from tests.integration.command import FAULTY, headway, start, trained, until
 from tests.integration.slurms import lose, nodes_of, number_of, run
 from trainer.job.directory import Job, State
 
@@ -19,7 +17,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ON = "launcher=slurm"
 # 90 steps, each of so many seconds
-until = partial(command.until, seconds=120.0)
 SLOW = [FAULTY, "data=digits", "train.epochs=2", "checkpoint.every=10", "tracking=none", "+algorithm.seconds=0.08"]
 
 
@@ -154,9 +151,7 @@ def test_a_job_outlives_the_node_with_its_batch_script(slurm: Path, preempted: b
             until(lambda: interruptions(job)[1:] == ["preempted"], job)
             run("scontrol", "update", f"nodename={gone}", "state=down", "reason=lost")  # as SLURM finds in time
         assert ends(job) is State.COMPLETED
-        until(
-            lambda: run("squeue", "--noheader", "--states=running,pending", f"--jobs={number}") == "", job, seconds=60
-        )
+        until(lambda: run("squeue", "--noheader", "--states=running,pending", f"--jobs={number}") == "", job)
     finally:
         run("slurmd", "-N", gone)
     assert number_of(job) == number

@@ -7,18 +7,16 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import trainer
 from launchers.agent.warm_pool import of_this_process
-from launchers.local import Local
 from tests.integration.command import start, until
+from tests.staying import agent_stays
 from trainer.cli.command import main
 from trainer.job.directory import Job, State
-from trainer.process.environment import variables
 
 # without a schedule, what is trained in two parts is what is trained in one
 CONSTANT = """\
@@ -36,18 +34,11 @@ class Annealed(Linear):
 @pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The working folder of all these tests, with algorithms of the user's own; one agent trains job after job in it."""
-    folder, submit = tmp_path_factory.mktemp("resuming"), Local.submit
-
-    def to_one_agent(launcher: Local, *given: Any, **named: Any) -> None:
-        launcher.keep_warm()
-        with variables({"PYTEST_CURRENT_TEST": None}):  # it serves those who have the same environment
-            submit(launcher, *given, **named)
-
+    folder = tmp_path_factory.mktemp("resuming")
     (folder / "own.py").write_text(CONSTANT)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, agent_stays():
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
-        patch.setattr(Local, "submit", to_one_agent)
         yield folder
         of_this_process().end()
 
